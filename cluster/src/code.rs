@@ -76,6 +76,8 @@ error_codes! {
         "three executors died while they ran nothing but this kind: it runs again when an operator has lifted it";
     Stale "stale" Some(409), false,
         "the work that asks for it does not stand any more: another executor has taken it over, or it has ended";
+    Locked "locked" Some(423), true,
+        "another holder has the lock";
     LaneWithoutWorkers "lane_without_workers" Some(409), true,
         "a rollout would send users to a lane without workers; `force` applies it anyway";
     Lost "lost" None, true,

@@ -3,6 +3,8 @@
 //! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: access rights (an id grants
 //! none) or the position of an id in a subject (`subject`).
 
+mod owner;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -11,7 +13,11 @@ use std::sync::Arc;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use owner::WorkOwner;
+
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Maximum length of a user in bytes.
+pub const MAX_USER: usize = 256;
 /// Characters of a [`Key`]: 128 bits in base62.
 pub const KEY_LENGTH: usize = 22;
 /// As many base62 digits as fit into a 64-bit word. Dividing 128 bits is slow, and every request handles ids.

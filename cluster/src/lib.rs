@@ -10,7 +10,8 @@
 //! - primitives: [`engine`]
 //! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`peer`] (between nodes),
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
-//!   [`worker`] (processes that run handlers), [`job`] (durable work), [`state`] (trees at four levels)
+//!   [`worker`] (processes that run handlers), [`job`] (durable work), [`state`] (trees at four levels),
+//!   [`lock`] (one holder of a name at a time)
 
 pub mod clock;
 pub mod code;
@@ -19,6 +20,7 @@ pub mod id;
 pub mod job;
 pub mod keyring;
 pub mod lease;
+pub mod lock;
 pub mod peer;
 pub mod registry;
 pub mod rollout;

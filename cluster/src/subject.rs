@@ -90,6 +90,12 @@ impl Subjects {
         format!("{}.call.{pool}.{lane}.{method}", self.prefix)
     }
 
+    /// The same for the workers of a lane that are inside nodes.
+    pub fn node_calls(&self, pool: &str, lane: &str, method: &str) -> String {
+        let [pool, lane, method] = [pool, lane, method].map(SubjectToken::new);
+        format!("{}.nodecall.{pool}.{lane}.{method}", self.prefix)
+    }
+
     /// Subject that every worker of a lane subscribes to.
     pub fn workers(&self, pool: &str, lane: &str) -> String {
         format!("{}.workers.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))
@@ -291,6 +297,11 @@ pub mod job_key {
     /// The same of an anonymous browser.
     pub fn quota_of_connection(connection: Key) -> String {
         format!("quota.conn.{connection}")
+    }
+
+    /// Key of the row of a lock.
+    pub fn lock(name: &SubjectToken) -> String {
+        format!("lock.{name}")
     }
 
     /// Prefix of all turn rows.

@@ -3,11 +3,27 @@
 //! Owns: the durations that processes rely on between each other, and their order. Never: values that users configure
 //! (`ping_ms`, `resume_ms` … are configuration).
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long the fences of a state tree that does not exist are kept after its last write: longer than a write of a worker
 /// that was replaced can be under way.
 pub const FENCES_KEPT: Duration = Duration::from_secs(3600);
+
+/// Shortest and longest time for which a lock is held without a renewal.
+pub const LOCK_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Longest time to wait for a lock.
+pub const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// Pause between the first two tries to acquire a lock; it doubles with each further one.
+pub const LOCK_TRY_FIRST: Duration = Duration::from_millis(20);
+
+/// Longest pause between two tries to acquire a lock.
+pub const LOCK_TRY_LONGEST: Duration = Duration::from_millis(500);
+
+/// How far ahead a handler may put off its job, or the next try of it; a longer time is cut to this.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// All timeouts. [`Timing::PRODUCTION`] is used in production; [`Timing::TEST`] has the same order for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +55,9 @@ pub struct Timing {
     /// How long the record of an ended job is kept at least if a page waits for it: five minutes to tell the page, and
     /// ten minutes in which it may reconnect; whole seconds.
     pub told_job: Duration,
+    /// How long the job of a page that is far from its limits may be counted at its node only, and how old the count of
+    /// the other nodes may be that the node compares with the limits.
+    pub quota_write: Duration,
     /// How long a worker stays assigned to a user without work for the user; whole seconds.
     pub affinity_ttl: Duration,
     /// Minimum time between two progress notifications to a page.
@@ -109,6 +128,7 @@ impl Timing {
         retry_longest: Duration::from_secs(300),
         job_index: Duration::from_secs(24 * 3600),
         told_job: Duration::from_secs(15 * 60),
+        quota_write: Duration::from_millis(250),
         affinity_ttl: Duration::from_secs(3600),
         progress: Duration::from_millis(500),
         page_token: Duration::from_secs(24 * 3600),
@@ -151,6 +171,7 @@ impl Timing {
         retry_longest: Duration::from_secs(1),
         job_index: Duration::from_secs(600),
         told_job: Duration::from_secs(6),
+        quota_write: Duration::from_millis(50),
         affinity_ttl: Duration::from_secs(6),
         progress: Duration::from_millis(100),
         page_token: Duration::from_secs(120),

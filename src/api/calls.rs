@@ -8,15 +8,15 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use pagewire_cluster::id::{Account, Address, Key};
+use pagewire_worker::runtime::child::status::ChildPoolStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
-use super::pagination::Paginated;
 use super::quarantine;
-use crate::calls::{CallRequest, Mode};
+use crate::calls::{CallRequest, ExecutorWorker, Mode};
 
 /// A method and its parameters.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -48,15 +48,82 @@ pub(super) struct Executor {
     kind: &'static str,
     /// The methods that it serves.
     methods: Vec<String>,
-    /// Calls in progress on this node, for executors that run inside the node.
+    /// Calls in progress, for `inline`.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<usize>,
-    /// The live workers, for executors that run on workers.
+    /// How many living workers are executors of this kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,
-    /// Kinds that no worker runs any more, because their executors died: `GET /quarantine`.
+    /// These workers. One that takes both free and assigned work is listed with both kinds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    executors: Vec<ExecutorMember>,
+    /// Kinds of work that no worker runs any more, because their executors died: `GET /quarantine`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     quarantined: Vec<String>,
+}
+
+/// The executors that a node can use.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ExecutorList {
+    items: Vec<Executor>,
+    /// The pools of this node whose handlers run in child processes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pools: Vec<PoolOfChildren>,
+    /// Always absent: the list is complete.
+    next_cursor: Option<String>,
+}
+
+/// The child processes of a pool of this node.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct PoolOfChildren {
+    pool: String,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    status: ChildPoolStatus,
+}
+
+/// A worker as an executor.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ExecutorMember {
+    /// The id of the worker.
+    worker: String,
+    name: String,
+    pool: String,
+    lane: String,
+    release: String,
+    /// The node that the worker is inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    methods: Vec<String>,
+    /// How many calls and jobs it runs at the same time.
+    slots: u32,
+    /// How many it runs now; only of workers inside the node that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<u32>,
+    /// Calls that wait for a slot; only of workers inside the node that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<u32>,
+    /// It takes no new work.
+    draining: bool,
+}
+
+impl From<ExecutorWorker> for ExecutorMember {
+    fn from(worker: ExecutorWorker) -> Self {
+        let (node, ExecutorWorker { id, row, running, queued }) = (worker.node(), worker);
+        Self {
+            worker: id.to_string(),
+            node: node.map(|node| node.to_string()),
+            name: row.name,
+            pool: row.pool,
+            lane: row.lane,
+            release: row.release,
+            methods: row.methods,
+            slots: row.slots,
+            running,
+            queued,
+            draining: row.draining,
+        }
+    }
 }
 
 /// Calls a method; the response is its result.
@@ -66,7 +133,7 @@ pub(super) async fn call(
     State(parts): State<ApiState>,
     Body(request): Body<CallRequestBody>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let (user, connection) = identity(&parts, request.user, request.page);
+    let RequestIdentity { user, session, connection } = identity(&parts, request.user, request.page);
     let in_flight = &parts.context.in_flight;
     let _counted =
         Account::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
@@ -79,35 +146,49 @@ pub(super) async fn call(
         user,
         connection,
         page: request.page,
+        session,
     };
     let result = parts.context.executors.call(call).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))
 }
 
-/// Returns the user and the browser that a request runs for: the named user, otherwise the page's user, otherwise the
-/// page's browser.
-pub(super) fn identity(
-    parts: &ApiState,
-    user: Option<String>,
-    page: Option<Address>,
-) -> (Option<Arc<str>>, Option<Key>) {
-    let place = page.and_then(|page| parts.context.pages.store.find(page.key));
-    let connection = place.as_ref().map(|place| place.connection.key);
-    (user.map(Into::into).or_else(|| place.and_then(|place| place.user)), connection)
+/// For which user and browser a request runs: the named user, otherwise the page's user, otherwise the page's browser.
+pub(super) struct RequestIdentity {
+    pub(super) user: Option<Arc<str>>,
+    /// The session of the page.
+    pub(super) session: Option<Key>,
+    /// The connection of the page.
+    pub(super) connection: Option<Key>,
 }
 
-/// Lists the executors that the answering node can use: its own, and the workers of its cluster.
+/// Returns for which user and browser a request runs.
+pub(super) fn identity(parts: &ApiState, user: Option<String>, page: Option<Address>) -> RequestIdentity {
+    let place = page.and_then(|page| parts.context.pages.store.find(page.key));
+    let session = place.as_ref().map(|place| place.session.key);
+    let connection = place.as_ref().map(|place| place.connection.key);
+    let user = user.map(Into::into).or_else(|| place.and_then(|place| place.user));
+    RequestIdentity { user, session, connection }
+}
+
+/// Lists the executors that the answering node can use: its own, and the workers of its cluster; and the child processes of
+/// its pools.
 #[utoipa::path(get, path = "/api/v1/executors", tag = "calls",
-    responses((status = 200, body = Paginated<Executor>), (status = "default", body = ErrorBody)))]
-pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<Paginated<Executor>>, ApiError> {
+    responses((status = 200, body = ExecutorList), (status = "default", body = ErrorBody)))]
+pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<ExecutorList>, ApiError> {
     let quarantined = quarantine::names(&parts).await?;
     let kinds = parts.context.executors.kinds().into_iter();
-    let items = kinds.map(|kind| Executor {
-        kind: kind.name,
-        methods: kind.methods,
-        running: kind.running,
-        workers: kind.workers,
-        quarantined: kind.workers.map_or_else(Vec::new, |_| quarantined.clone()),
+    let items = kinds.map(|kind| {
+        let quarantined = kind.workers.as_ref().map_or_else(Vec::new, |_| quarantined.clone());
+        Executor {
+            kind: kind.name,
+            methods: kind.methods,
+            running: kind.running,
+            workers: kind.workers.as_ref().map(Vec::len),
+            executors: kind.workers.into_iter().flatten().map(ExecutorMember::from).collect(),
+            quarantined,
+        }
     });
-    Ok(Json(Paginated::complete(items.collect())))
+    let pools = parts.context.executors.local().children().into_iter();
+    let pools = pools.map(|(pool, status)| PoolOfChildren { pool, status }).collect();
+    Ok(Json(ExecutorList { items: items.collect(), pools, next_cursor: None }))
 }

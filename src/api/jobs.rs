@@ -24,7 +24,7 @@ use self::dto::JobResponse;
 pub(super) use self::waiting::{Waiting, group_waits_for};
 use self::waiting::{find_reason, waits_for};
 use super::ApiState;
-use super::calls::identity;
+use super::calls::{RequestIdentity, identity};
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Body, Query};
 use super::id::{KeyId, checked_user};
@@ -84,7 +84,7 @@ pub(super) async fn submit(
     }
     let wait = request.wait_ms.map(Duration::from_millis);
     let user = request.user.map(checked_user).transpose()?;
-    let (user, connection) = identity(&parts, user, request.page);
+    let RequestIdentity { user, session, connection } = identity(&parts, user, request.page);
     let scope = SCOPE.to_owned();
     let job = calls::JobRequest {
         mode: Mode::parse(request.exec_mode.as_deref())?,
@@ -94,8 +94,10 @@ pub(super) async fn submit(
         user,
         connection,
         page: request.page,
+        session,
         frame: None,
         run_at: request.run_at,
+        run_in: None,
         retries: request.retries,
         idempotency: request.idempotency_key.map(|key| Idempotency { scope, key }),
         rules: None,

@@ -11,7 +11,6 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use pagewire_cluster::worker::WorkerLease;
 use serde_json::Value;
 
 use super::auth::{AuthPolicy, guard};
@@ -19,6 +18,7 @@ use super::error::ApiError;
 use super::security::secure;
 use super::{health, not_found};
 use crate::auth::{Authenticator, Role};
+use crate::calls::LocalWorkers;
 use crate::telemetry::{Metrics, Readiness};
 
 /// The parts of a worker that its listener shows.
@@ -26,8 +26,8 @@ use crate::telemetry::{Metrics, Readiness};
 pub struct WorkerState {
     /// Whether the worker takes work.
     pub ready: Readiness,
-    /// The lease of the worker.
-    pub lease: WorkerLease,
+    /// The workers of the process.
+    pub local: LocalWorkers,
     /// The metrics of the worker.
     pub metrics: Arc<Metrics>,
 }
@@ -48,8 +48,11 @@ pub fn worker_router(parts: WorkerState, authenticator: Authenticator, open: boo
 async fn ready(State(parts): State<WorkerState>) -> (StatusCode, Json<Value>) {
     let mut missing = parts.ready.missing();
     // the lease ends by time, so it is read and not latched
-    if parts.lease.worker().is_none() {
+    if !parts.local.has_active() {
         missing.push("lease");
+    }
+    if parts.local.are_draining() {
+        missing.push("accepting");
     }
     health::readiness(&missing)
 }

@@ -39,6 +39,9 @@ pub(super) struct WorkerResponse {
     host: String,
     /// Its process id there.
     process: u32,
+    /// The node that it is inside; absent for a process of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     #[schema(format = DateTime)]
     started_at: String,
     /// How far the clock of its machine is ahead of the cluster's, in milliseconds; absent until it is known. Above two
@@ -77,6 +80,7 @@ impl WorkerResponse {
             methods: row.methods.clone(),
             host: row.host.clone(),
             process: row.process,
+            node: row.node.map(|node| node.to_string()),
             started_at: rfc3339(row.started),
             offset_ms: row.offset_ms,
         }

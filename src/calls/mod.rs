@@ -2,32 +2,44 @@
 //!
 //! Owns: the choice of an executor ([`placement`]), and the limits of a call. Never: the worker side (`pagewire_worker`), pages or sockets; executors and pages do not know each other.
 
+mod default_mode;
+mod dispatch;
+mod hint;
+mod list;
+mod local;
+mod nested;
 mod placement;
 mod pools;
 mod retry;
 mod submit;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::{Address, Key};
-use pagewire_cluster::job::{self, Affinity, Jobs, Quarantines, WaitingWorkView, obstacle};
+use pagewire_cluster::job::{Jobs, Quarantines};
 use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{HandlerError, WorkerCall};
+use pagewire_cluster::wire::HandlerError;
 use pagewire_cluster::worker::{WorkerGroup, Workers};
-use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure};
+use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure, call_snoozed};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
+pub use list::{ExecutorInfo, ExecutorWorker};
+pub use local::{LocalWorker, LocalWorkers};
+pub use nested::NestedExecutors;
 pub use placement::DEFAULT_POOL;
 pub use retry::RetryError;
 pub use submit::{JobRequest, PageRules};
 
-use self::placement::{Placement, PlacementInput, no_executor, place};
+use self::default_mode::HandlerDefaults;
+use self::dispatch::WorkerDispatcher;
+use self::placement::{Placement, PlacementInput, place};
+use crate::config::{DefaultMode, Preference};
 use crate::protocol::{CommandError, ErrorCode};
-use crate::telemetry::{self, Metrics, executor_name};
+use crate::telemetry::{self, Metrics};
 
 /// The most inline calls of a node at the same time. Further calls are rejected at once.
 const INLINE_CALLS: usize = 1024;
@@ -83,6 +95,8 @@ pub struct CallRequest {
     pub connection: Option<Key>,
     /// The page that made the call.
     pub page: Option<Address>,
+    /// That page's session.
+    pub session: Option<Key>,
 }
 
 /// The reason why a call has no result.
@@ -100,23 +114,25 @@ impl From<CommandError> for ExecutorError {
     }
 }
 
-/// One kind of executor, as listed by `GET /executors`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecutorInfo {
-    /// `inline`, `remote_free` or `remote_assigned`.
-    pub name: &'static str,
-    /// The handlers that it serves.
-    pub methods: Vec<String>,
-    /// Calls of this node that it runs now, for executors inside this node.
-    pub running: Option<usize>,
-    /// The number of live workers, for executors that are workers.
-    pub workers: Option<usize>,
+/// How a node chooses executors.
+#[derive(Debug, Clone)]
+pub struct ExecutorOptions {
+    /// Whether this process is the only worker, which has the same handlers.
+    pub alone: bool,
+    /// Which executors are asked first for free calls.
+    pub prefer: Preference,
+    /// Where the work of a method runs if its caller does not say it.
+    pub modes: BTreeMap<String, DefaultMode>,
+    /// The workers inside this node.
+    pub local: LocalWorkers,
 }
 
 /// All executors of this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Executors {
     handlers: Handlers,
+    dispatcher: WorkerDispatcher,
+    defaults: HandlerDefaults,
     inline: Arc<Semaphore>,
     alone: bool,
     jobs: Jobs,
@@ -127,19 +143,23 @@ pub struct Executors {
 }
 
 impl Executors {
-    /// Creates the executors that this node can use: its own `handlers` and the workers of its cluster. `alone` means
-    /// that this process is the only worker.
+    /// Creates the executors that this node can use: its own `handlers` and the workers of its cluster.
     pub fn new(
         handlers: Handlers,
-        alone: bool,
+        options: ExecutorOptions,
         jobs: Jobs,
         workers: Workers,
         rollouts: Rollouts,
         timing: Timing,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let ExecutorOptions { alone, prefer, modes: configured, local } = options;
+        let dispatcher = WorkerDispatcher { jobs: jobs.clone(), local, handlers: handlers.clone(), prefer };
+        let defaults = HandlerDefaults { configured, handlers: handlers.clone(), workers: workers.clone() };
         Self {
             handlers,
+            dispatcher,
+            defaults,
             inline: Arc::new(Semaphore::new(INLINE_CALLS)),
             alone,
             jobs,
@@ -150,12 +170,17 @@ impl Executors {
         }
     }
 
+    /// Returns the workers inside this node.
+    pub fn local(&self) -> &LocalWorkers {
+        &self.dispatcher.local
+    }
+
     /// Runs a call at most once and returns the handler's result or the reason why there is none. Dropping the future
     /// stops the handler.
     ///
     /// # Errors
     /// [`ExecutorError::Failed`] with the handler's error. [`ExecutorError::Refused`] with
-    /// - `malformed` for an invalid pool name, or for mode `assigned` without a user,
+    /// - `malformed` for an invalid pool name, or for mode `assigned` of a caller that no worker can be assigned to,
     /// - `no_executor` if no executor has the handler, or the lane has no live worker for it,
     /// - `rate_limited` if the node or the workers are busy,
     /// - `too_large` if the call does not fit into a message to a worker,
@@ -165,13 +190,17 @@ impl Executors {
     pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
         let started = Instant::now();
         let known = self.handlers.has(&call.method);
-        let kind = self.handlers.label(&call.method).to_owned();
         let within = call.timeout.unwrap_or(self.timing.call).min(MAX_TIMEOUT);
-        let (exec, outcome) = match self.place(&call, known) {
+        let placed = self.place(&call, known);
+        // work is placed on workers only if one of them has a handler of this name
+        let is_registered = matches!(placed, Ok((_, Placement::Workers(_))));
+        let kind = if is_registered { call.method.as_str() } else { self.handlers.label(&call.method) };
+        let kind = kind.to_owned();
+        let (exec, outcome) = match placed {
             Err(error) => ("none", Err(error.into())),
-            Ok(Placement::Inline) => ("inline", self.inline(call, within).await),
-            Ok(Placement::Workers(affinity)) => {
-                (executor_name(affinity), self.remote(call, affinity, within).await)
+            Ok((_, Placement::Inline)) => ("inline", self.inline(call, within).await),
+            Ok((group, Placement::Workers(affinity))) => {
+                self.dispatcher.on_workers(call, &group, affinity, within).await
             }
         };
         // the handler's own error codes must not become metric labels either
@@ -184,11 +213,28 @@ impl Executors {
         outcome
     }
 
-    fn place(&self, call: &CallRequest, inline: bool) -> Result<Placement, CommandError> {
+    /// Returns the workers of the lane of a call, and where it runs.
+    fn place(&self, call: &CallRequest, inline: bool) -> Result<(WorkerGroup, Placement), CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let workers = self.workers.roster().pool_serves(pool, &call.method);
+        let unit = RoutingKey::of(call.user.as_deref(), call.connection);
+        let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
+        let group = WorkerGroup::new(pool, self.rollouts.explain(pool, unit, serves).lane);
+        let wanted = self.defaults.mode(call.mode, &group, &call.method);
+        let workers = self.workers.roster().pool_serves(pool, &call.method)
+            || !self.local().free(&group, &call.method).is_empty();
         let inline = inline && pool == DEFAULT_POOL;
-        place(call.mode, PlacementInput { user: call.user.is_some(), workers, alone: self.alone, inline })
+        let user = call.user.is_some();
+        let owner = user || call.connection.is_some();
+        let facts = PlacementInput { user, owner, workers, alone: self.alone, inline };
+        match place(wanted, facts) {
+            Ok(Placement::Inline) => Ok((group, Placement::Inline)),
+            // counted for the rollout
+            Ok(placement) => Ok((WorkerGroup::new(pool, self.lane(pool, unit).lane), placement)),
+            Err(error) if error.code == ErrorCode::NoExecutor => {
+                Err(self.dispatcher.refuse(&error.message, &call.method))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn inline(&self, call: CallRequest, within: Duration) -> Result<Box<RawValue>, ExecutorError> {
@@ -198,69 +244,21 @@ impl Executors {
         let input = HandlerInput {
             user: call.user.as_deref().map(str::to_owned),
             page: call.page,
+            session: call.session,
             connection: call.connection,
             within: Some(within),
+            trace: telemetry::current_trace().map(|trace| trace.as_str().to_owned()),
             ..HandlerInput::call(call.params)
         };
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
             Ok(outcome) => outcome.map_err(|failure| match failure {
                 RunFailure::Failed(error) | RunFailure::RetryAfter(error, _) => ExecutorError::Failed(error),
+                RunFailure::Snoozed(_) => ExecutorError::Failed(call_snoozed()),
                 _ => executor_lost().into(),
             }),
             Err(_) => Err(timed_out().into()),
         }
-    }
-
-    async fn remote(
-        &self,
-        call: CallRequest,
-        affinity: Affinity,
-        within: Duration,
-    ) -> Result<Box<RawValue>, ExecutorError> {
-        let pool = submit::pool(call.pool.as_deref())?;
-        let unit = RoutingKey::of(call.user.as_deref(), call.connection);
-        let team = WorkerGroup::new(pool, self.lane(pool, unit).lane);
-        let view = WaitingWorkView {
-            work: affinity.work(),
-            kind: Some(&call.method),
-            is_early: false,
-            group: &team,
-            closed_by: None,
-            running: None,
-        };
-        if let Some(obstacle) = obstacle(&view, &self.workers.roster()) {
-            return Err(no_executor(obstacle.to_string()).into());
-        }
-        let user = call.user.as_deref();
-        let work = WorkerCall {
-            id: Key::random(),
-            method: call.method,
-            params: call.params,
-            user: user.map(str::to_owned),
-            page: call.page,
-            left_ms: None,
-        };
-        let own = user.filter(|_| affinity == Affinity::Assigned);
-        let result = self.jobs.call(&team, own, work, within, telemetry::current_trace()).await;
-        result.map_err(|error| match error {
-            job::CallError::Failed(failure) => ExecutorError::Failed(failure),
-            job::CallError::NoWorker => no_worker(&team).into(),
-            job::CallError::NoHandler => {
-                no_executor(format!("the workers of lane {} have no such handler", team.lane)).into()
-            }
-            job::CallError::Busy => {
-                let message = format!("the workers of lane {} are busy", team.lane);
-                CommandError::new(ErrorCode::RateLimited, message).into()
-            }
-            job::CallError::Lost => executor_lost().into(),
-            job::CallError::Deadline => timed_out().into(),
-            job::CallError::Down => CommandError::unavailable().into(),
-            job::CallError::TooLarge => {
-                let message = "the call is too large to travel to a worker";
-                CommandError::new(ErrorCode::TooLarge, message).into()
-            }
-        })
     }
 
     /// Returns the lane that runs the work of a routing key.
@@ -273,27 +271,6 @@ impl Executors {
     pub fn quarantines(&self) -> Quarantines {
         Quarantines::new(&self.jobs.engine)
     }
-
-    /// Returns all kinds of executors with what they serve.
-    pub fn kinds(&self) -> Vec<ExecutorInfo> {
-        let running = INLINE_CALLS - self.inline.available_permits();
-        let methods = self.handlers.names().map(str::to_owned).collect();
-        let inline = ExecutorInfo { name: "inline", methods, running: Some(running), workers: None };
-        let roster = self.workers.roster();
-        let rows = roster.list();
-        let methods: BTreeSet<_> = rows.iter().flat_map(|(_, row)| &row.methods).collect();
-        let remote = [Affinity::Free, Affinity::Assigned].map(|affinity| ExecutorInfo {
-            name: executor_name(affinity),
-            methods: methods.iter().map(|&name| name.clone()).collect(),
-            running: None,
-            workers: Some(rows.len()),
-        });
-        [inline].into_iter().chain(remote).collect()
-    }
-}
-
-fn no_worker(team: &WorkerGroup) -> CommandError {
-    no_executor(format!("lane {} of pool {} has no living worker", team.lane, team.pool))
 }
 
 fn executor_lost() -> CommandError {

@@ -3,10 +3,19 @@
 use pagewire_cluster::job::Affinity;
 
 use super::Mode;
+use crate::config::Preference;
 use crate::protocol::{CommandError, ErrorCode};
 
 /// The pool of calls and jobs that name none.
 pub const DEFAULT_POOL: &str = "default";
+
+/// The mode of a piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WantedMode {
+    pub(super) mode: Mode,
+    /// The caller has set it. A default gives way where it cannot be followed.
+    pub(super) is_explicit: bool,
+}
 
 /// The place where a call runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +31,8 @@ pub(super) enum Placement {
 pub(super) struct PlacementInput {
     /// The call has a user.
     pub(super) user: bool,
+    /// The call has a user or a connection, which a worker can be assigned to.
+    pub(super) owner: bool,
     /// At least one lane of the pool has a live worker with the method.
     pub(super) workers: bool,
     /// The only live worker is this process, which has the same handlers.
@@ -33,31 +44,71 @@ pub(super) struct PlacementInput {
 /// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. In the other modes a call
 /// runs on workers if the pool has any with the method; it runs in this process if the pool has none, or if this process
 /// is the only worker. This process must have the handler. If one lane of the pool has workers with the method and another
-/// has none, this process does not run the calls of that lane, because a missing canary must show.
+/// has none, this process does not run the calls of that lane, because a missing canary must show. A mode `assigned` that
+/// the caller has not set itself is followed if the pool has workers.
 ///
 /// # Errors
-/// `no_executor` if there is no such place, `malformed` for mode `assigned` without a user.
-pub(super) fn place(mode: Mode, facts: PlacementInput) -> Result<Placement, CommandError> {
-    let affinity = affinity(mode, facts.user)?;
-    match mode {
+/// `no_executor` if there is no such place, `malformed` for mode `assigned` of a caller without a user and a connection.
+pub(super) fn place(wanted: WantedMode, facts: PlacementInput) -> Result<Placement, CommandError> {
+    let affinity = affinity(wanted, facts.user, facts.owner)?;
+    match wanted.mode {
         Mode::Inline if facts.inline => Ok(Placement::Inline),
         Mode::Any | Mode::Default if facts.inline && (facts.alone || !facts.workers) => Ok(Placement::Inline),
+        Mode::Assigned if facts.inline && !facts.workers && !wanted.is_explicit => Ok(Placement::Inline),
         Mode::Any | Mode::Default | Mode::Assigned if facts.workers => Ok(Placement::Workers(affinity)),
         _ => Err(no_executor("no executor serves this method now")),
     }
 }
 
-/// Returns the affinity of a job or call: work of a user is assigned to one worker, except in the modes `any` and
-/// `inline`. Mode `assigned` without a user is `malformed`.
-pub(super) fn affinity(mode: Mode, user: bool) -> Result<Affinity, CommandError> {
-    match (mode, user) {
-        (Mode::Assigned, false) => {
-            let message = "exec_mode assigned needs a user: a caller without one has no assigned worker";
+/// Returns the affinity of a job or call. Work of a user is assigned to one worker, except in the modes `any` and
+/// `inline`; other work is free, except in mode `assigned`, in which it is assigned to its connection.
+///
+/// # Errors
+/// `malformed` for mode `assigned` of a caller without a user and a connection, unless the mode is a default.
+pub(super) fn affinity(wanted: WantedMode, user: bool, owner: bool) -> Result<Affinity, CommandError> {
+    match wanted.mode {
+        Mode::Assigned if !owner && wanted.is_explicit => {
+            let message =
+                "exec_mode assigned needs a user or a page: a caller without both has no assigned worker";
             Err(CommandError::new(ErrorCode::Malformed, message))
         }
-        (Mode::Default | Mode::Assigned, true) => Ok(Affinity::Assigned),
+        Mode::Assigned if owner => Ok(Affinity::Assigned),
+        Mode::Default if user => Ok(Affinity::Assigned),
         _ => Ok(Affinity::Free),
     }
+}
+
+/// Executors that are asked for a free call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FreeStep {
+    /// A worker inside this node that has a free slot.
+    Own,
+    /// Workers that are processes of their own.
+    Processes,
+    /// Workers inside other nodes.
+    OtherNodes,
+    /// A worker inside this node, with waiting for a slot.
+    OwnQueue,
+}
+
+/// Executors in the lane of a call that have its method.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FreeCandidates {
+    pub(super) own: bool,
+    pub(super) processes: bool,
+    pub(super) other_nodes: bool,
+}
+
+/// Returns the executors that are asked for a free call, one after the other while they are full.
+pub(super) fn free_steps(prefer: Preference, candidates: FreeCandidates) -> Vec<FreeStep> {
+    let [own, processes] = [(FreeStep::Own, candidates.own), (FreeStep::Processes, candidates.processes)];
+    let first = match prefer {
+        Preference::Local => [own, processes],
+        Preference::Remote => [processes, own],
+    };
+    let last = [(FreeStep::OtherNodes, candidates.other_nodes), (FreeStep::OwnQueue, candidates.own)];
+    let steps = first.into_iter().chain(last).filter(|(_, is_there)| *is_there);
+    steps.map(|(step, _)| step).collect()
 }
 
 pub(super) fn no_executor(message: impl Into<std::borrow::Cow<'static, str>>) -> CommandError {
@@ -70,9 +121,18 @@ mod tests {
 
     const FREE: Result<Placement, ErrorCode> = Ok(Placement::Workers(Affinity::Free));
     const OWN: Result<Placement, ErrorCode> = Ok(Placement::Workers(Affinity::Assigned));
+    const INLINE: Result<Placement, ErrorCode> = Ok(Placement::Inline);
+
+    fn explicit(mode: Mode) -> WantedMode {
+        WantedMode { mode, is_explicit: mode != Mode::Default }
+    }
+
+    fn facts(user: bool, workers: bool, inline: bool) -> PlacementInput {
+        PlacementInput { user, owner: user, workers, alone: false, inline }
+    }
 
     fn placed(mode: Mode, user: bool, workers: bool, inline: bool) -> Result<Placement, ErrorCode> {
-        place(mode, PlacementInput { user, workers, alone: false, inline }).map_err(|error| error.code)
+        place(explicit(mode), facts(user, workers, inline)).map_err(|error| error.code)
     }
 
     #[test]
@@ -86,9 +146,9 @@ mod tests {
 
     #[test]
     fn this_binary_helps_out_only_where_a_pool_has_no_workers() {
-        assert_eq!(placed(Mode::Default, true, false, true), Ok(Placement::Inline));
-        assert_eq!(placed(Mode::Any, false, false, true), Ok(Placement::Inline));
-        assert_eq!(placed(Mode::Inline, false, true, true), Ok(Placement::Inline));
+        assert_eq!(placed(Mode::Default, true, false, true), INLINE);
+        assert_eq!(placed(Mode::Any, false, false, true), INLINE);
+        assert_eq!(placed(Mode::Inline, false, true, true), INLINE);
         assert_eq!(placed(Mode::Any, false, false, false), Err(ErrorCode::NoExecutor));
         assert_eq!(placed(Mode::Assigned, true, false, true), Err(ErrorCode::NoExecutor));
         assert_eq!(placed(Mode::Inline, true, true, false), Err(ErrorCode::NoExecutor));
@@ -96,8 +156,38 @@ mod tests {
 
     #[test]
     fn a_process_that_is_its_own_worker_takes_the_short_way_unless_the_users_own_worker_is_asked_for() {
-        let alone = PlacementInput { user: true, workers: true, alone: true, inline: true };
-        assert_eq!(place(Mode::Default, alone), Ok(Placement::Inline));
-        assert_eq!(place(Mode::Assigned, alone), Ok(Placement::Workers(Affinity::Assigned)));
+        let alone = PlacementInput { alone: true, ..facts(true, true, true) };
+        assert_eq!(place(explicit(Mode::Default), alone), Ok(Placement::Inline));
+        assert_eq!(place(explicit(Mode::Assigned), alone), Ok(Placement::Workers(Affinity::Assigned)));
+    }
+
+    #[test]
+    fn a_default_mode_is_followed_where_it_can_be() {
+        let by_default =
+            |mode, facts| place(WantedMode { mode, is_explicit: false }, facts).map_err(|error| error.code);
+        let anonymous = PlacementInput { owner: true, ..facts(false, true, true) };
+        assert_eq!(by_default(Mode::Assigned, facts(true, true, true)), OWN);
+        assert_eq!(by_default(Mode::Assigned, anonymous), OWN, "of its connection");
+        assert_eq!(by_default(Mode::Assigned, facts(false, true, true)), FREE, "of a program");
+        assert_eq!(by_default(Mode::Assigned, facts(true, false, true)), INLINE);
+        assert_eq!(by_default(Mode::Any, facts(true, true, true)), FREE);
+        assert_eq!(by_default(Mode::Inline, facts(true, true, true)), INLINE);
+    }
+
+    #[test]
+    fn the_preferred_executors_come_first_and_other_nodes_before_waiting_here() {
+        use FreeStep::{OtherNodes, Own, OwnQueue, Processes};
+        for (prefer, [own, processes, other_nodes], expected) in [
+            (Preference::Local, [true, true, true], &[Own, Processes, OtherNodes, OwnQueue][..]),
+            (Preference::Remote, [true, true, true], &[Processes, Own, OtherNodes, OwnQueue]),
+            (Preference::Local, [true, false, false], &[Own, OwnQueue]),
+            (Preference::Remote, [true, false, false], &[Own, OwnQueue]),
+            (Preference::Local, [false, true, true], &[Processes, OtherNodes]),
+            (Preference::Remote, [false, false, true], &[OtherNodes]),
+            (Preference::Local, [false, false, false], &[]),
+        ] {
+            let candidates = FreeCandidates { own, processes, other_nodes };
+            assert_eq!(free_steps(prefer, candidates), expected, "{prefer:?} {candidates:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Submits jobs: checks the limits and chooses the workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::id::Account;
 use pagewire_cluster::id::{Address, Key};
@@ -14,12 +15,13 @@ use super::placement::{DEFAULT_POOL, affinity};
 use super::{Executors, Mode};
 use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
+use crate::telemetry;
 use pagewire_cluster::clock;
 
 /// The longest handler name and the longest idempotency key, in bytes.
 const MAX_NAME: usize = 200;
 /// The most retries of a job.
-const MAX_RETRIES: u32 = 100;
+pub(super) const MAX_RETRIES: u32 = 100;
 /// How far ahead a job may be scheduled.
 const MAX_SCHEDULE_AHEAD: time::Duration = time::Duration::days(366);
 
@@ -40,10 +42,14 @@ pub struct JobRequest {
     pub connection: Option<Key>,
     /// The page that is notified of progress and of the result.
     pub page: Option<Address>,
+    /// That page's session.
+    pub session: Option<Key>,
     /// That page's own frame id for the job.
     pub frame: Option<Box<RawValue>>,
     /// The earliest time to run it.
     pub run_at: Option<OffsetDateTime>,
+    /// The same, from its submission on.
+    pub run_in: Option<Duration>,
     /// How often it is retried after a failure.
     pub retries: Option<u32>,
     /// Scope and key: a second submission with both equal returns the same job.
@@ -98,7 +104,6 @@ impl Executors {
         accepted: impl FnOnce(&Record),
     ) -> Result<Submitted, CommandError> {
         check(&job)?;
-        let affinity = affinity(job.mode, job.user.is_some())?;
         let pool = pool(job.pool.as_deref())?;
         if job.rules.is_some() {
             self.check_known(pool).await?;
@@ -106,20 +111,28 @@ impl Executors {
         let quota = job.rules.and_then(|rules| rules.quota(&job));
         let routing = job.user.is_none().then(|| job.connection.unwrap_or_else(Key::random));
         let lane = self.lane(pool, RoutingKey::of(job.user.as_deref(), routing));
+        let team = WorkerGroup::new(pool, lane.lane);
+        let wanted = self.defaults.mode(job.mode, &team, &job.kind);
+        let affinity = affinity(wanted, job.user.is_some(), job.user.is_some() || job.connection.is_some())?;
+        let retries = self.defaults.retries(job.retries, &team, &job.kind);
         let submission = Submission {
             kind: job.kind,
             data: job.data,
-            team: WorkerGroup::new(pool, lane.lane),
+            team,
             lane_rev: lane.revision,
             routing,
             affinity,
             user: job.user.as_deref().map(str::to_owned),
             page: job.page,
+            session: job.session,
+            connection: job.connection,
             frame: job.frame,
             run_at: job.run_at.map(unix_ms),
-            retries: job.retries.unwrap_or(0),
+            run_in: job.run_in,
+            retries,
             idempotency: job.idempotency,
             quota: quota.clone(),
+            trace: telemetry::current_trace(),
         };
         self.jobs.submit(submission, accepted).await.map_err(|error| refused(error, quota.as_ref()))
     }
@@ -144,7 +157,8 @@ fn check(job: &JobRequest) -> Result<(), CommandError> {
     if job.retries.is_some_and(|retries| retries > MAX_RETRIES) {
         return Err(malformed("a job has at most 100 retries"));
     }
-    if job.run_at.is_some_and(|at| at > OffsetDateTime::from(clock::wall()) + MAX_SCHEDULE_AHEAD) {
+    let is_late = job.run_at.is_some_and(|at| at > OffsetDateTime::from(clock::wall()) + MAX_SCHEDULE_AHEAD);
+    if is_late || job.run_in.is_some_and(|after| after > MAX_SCHEDULE_AHEAD.unsigned_abs()) {
         return Err(malformed("a job is scheduled at most a year ahead"));
     }
     if job.idempotency.as_ref().is_some_and(|idempotency| !(1..=MAX_NAME).contains(&idempotency.key.len())) {

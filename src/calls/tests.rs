@@ -1,9 +1,11 @@
 //! Tests of calls on a single node without workers: the results of its own handlers.
 
 use pagewire_cluster::engine::{Engine, Memory};
+use pagewire_cluster::job::Affinity;
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::subject::Subjects;
 use pagewire_worker::demo::demo_handlers;
+use pagewire_worker::outgoing::{NestedCall, NestedJob, WorkIdentity, WorkSubmitter};
 
 use super::*;
 
@@ -16,7 +18,12 @@ fn executors() -> Executors {
     let rollouts = Rollouts::new(&engine, peers, timing.deliver);
     Executors::new(
         demo_handlers(),
-        false,
+        ExecutorOptions {
+            alone: false,
+            prefer: Preference::Local,
+            modes: BTreeMap::new(),
+            local: LocalWorkers::default(),
+        },
         jobs,
         workers,
         rollouts,
@@ -35,6 +42,7 @@ async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result
         user: Some("ann".into()),
         connection: None,
         page: None,
+        session: None,
     };
     executors().call(call).await.map(|value| value.get().to_owned()).map_err(|error| match error {
         ExecutorError::Failed(failure) => failure.code,
@@ -87,8 +95,10 @@ async fn a_job_that_is_not_allowed_is_refused_with_the_reason() {
         user: None,
         connection: None,
         page: None,
+        session: None,
         frame: None,
         run_at: None,
+        run_in: None,
         retries: None,
         idempotency: None,
         rules: None,
@@ -100,10 +110,66 @@ async fn a_job_that_is_not_allowed_is_refused_with_the_reason() {
         JobRequest { kind: String::new(), ..job() },
         JobRequest { pool: Some("a b".into()), ..job() },
         JobRequest { retries: Some(101), ..job() },
+        JobRequest { run_in: Some(Duration::from_secs(400 * 24 * 3600)), ..job() },
         JobRequest { run_at: Some(time::OffsetDateTime::now_utc() + time::Duration::days(400)), ..job() },
     ] {
         let refused = executors.submit(bad, |_| panic!("accepted")).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Malformed);
     }
     assert!(executors.submit(job(), |_| {}).await.unwrap().fresh, "it waits for a worker");
+}
+
+fn nested_job(exec_mode: Option<&str>) -> NestedJob {
+    NestedJob {
+        kind: "echo".into(),
+        data: RawValue::NULL.to_owned(),
+        identity: WorkIdentity { user: Some("ann".into()), ..WorkIdentity::default() },
+        exec_mode: exec_mode.map(str::to_owned),
+        pool: None,
+        run_in: Some(Duration::from_secs(60)),
+        retries: Some(3),
+        idempotency_key: Some("k".into()),
+    }
+}
+
+#[tokio::test]
+async fn a_handler_submits_jobs_under_the_rules_of_a_program() {
+    let executors = NestedExecutors(executors());
+    let job = executors.submit(nested_job(None)).await.unwrap();
+    assert_eq!(executors.submit(nested_job(None)).await, Ok(job), "the same key, the same job");
+    let record = executors.0.jobs.records.get(job).await.unwrap().unwrap().record;
+    assert_eq!(
+        (record.affinity, record.user.as_deref(), record.retries),
+        (Affinity::Assigned, Some("ann"), 3)
+    );
+    assert_eq!(record.due, record.created + 60_000);
+    for bad in [
+        nested_job(Some("inline")),
+        nested_job(Some("elsewhere")),
+        NestedJob { retries: Some(101), ..nested_job(None) },
+        NestedJob { run_in: Some(Duration::MAX), ..nested_job(None) },
+    ] {
+        let refused = executors.submit(bad).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.retryable), ("malformed", false));
+    }
+}
+
+#[tokio::test]
+async fn a_handler_calls_others_and_gets_their_errors_unchanged() {
+    let executors = NestedExecutors(executors());
+    let call = |method: &str, exec_mode: Option<&str>| {
+        let call = NestedCall {
+            method: method.into(),
+            params: RawValue::from_string("[1, 2]".into()).unwrap(),
+            identity: WorkIdentity::default(),
+            exec_mode: exec_mode.map(str::to_owned),
+            pool: None,
+            timeout: Duration::from_millis(50),
+        };
+        executors.call(call)
+    };
+    assert_eq!(call("sum", None).await.unwrap().get(), "3");
+    assert_eq!(call("hash", None).await.unwrap_err().code, "malformed", "its own error");
+    assert_eq!(call("nothing", None).await.unwrap_err().code, "no_executor");
+    assert_eq!(call("sum", Some("assigned")).await.unwrap_err().code, "malformed", "without a user");
 }

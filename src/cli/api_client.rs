@@ -24,6 +24,11 @@ pub(super) struct ApiClient {
 }
 
 impl ApiClient {
+    /// Creates a client of the server at `url`.
+    pub(super) const fn of(url: String) -> Self {
+        Self { url, json: false }
+    }
+
     /// Sends `GET` for `path` below `/api/v1`.
     pub(super) async fn get(&self, path: &str) -> Result<Value, CommandFailure> {
         self.send(client()?.get(self.at(path)), Duration::ZERO).await

@@ -6,6 +6,7 @@
 mod api_client;
 mod child;
 mod config;
+mod dev;
 mod healthcheck;
 mod job;
 mod json_arg;
@@ -66,6 +67,8 @@ enum Command {
     Serve(serve::Serve),
     /// Run a worker: handlers for the calls and jobs of a cluster.
     Worker(worker::WorkerArgs),
+    /// Run an application on this machine, to develop it: one node, or several real ones with --nodes.
+    Dev(dev::DevArgs),
     /// Check programs that run handlers as child processes.
     Child(child::ChildArgs),
     /// Send a message to pages.
@@ -145,6 +148,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Worker(worker) => worker.run(),
+        Command::Dev(dev) => dev.run(),
         Command::Child(child) => block_on(child.run()),
         Command::Push(push) => block_on(push.run()),
         Command::Job(job) => block_on(job.run()),

@@ -14,8 +14,8 @@ use super::config::ConfigFile;
 use super::serve::until_signalled;
 use super::{CommandFailure, Exit};
 use crate::calls::DEFAULT_POOL;
-use crate::config::parse_address;
-use crate::roles::{self, WorkerOptions};
+use crate::config::{Config, PoolConfig, parse_address};
+use crate::roles::{self, OwnHandlers};
 use crate::telemetry;
 
 /// The default number of slots.
@@ -43,9 +43,12 @@ pub(super) struct WorkerArgs {
     /// Release that it runs.
     #[arg(long)]
     release: Option<String>,
-    /// The most calls and jobs that it runs at the same time.
-    #[arg(long, default_value_t = SLOTS, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    slots: u32,
+    /// The most calls and jobs that it runs at the same time, in each child of a program. Default: 16, or 8 in each child.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    slots: Option<u32>,
+    /// Child processes of a program. Default: one for each processor.
+    #[arg(long, requires = "program", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    children: Option<u32>,
     /// How many percent of the slots jobs cannot take, so that calls are served beside long jobs.
     #[arg(long, value_name = "PERCENT", default_value_t = SlotOptions::CALL_RESERVE_PERCENT,
           value_parser = clap::value_parser!(u8).range(0..=100))]
@@ -63,8 +66,12 @@ pub(super) struct WorkerArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     methods: Option<Vec<String>>,
     /// Register the demo handlers: echo, sum, time, sleep, fail, hash and remember.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "program")]
     demo: bool,
+    /// Program whose handlers run in child processes of the worker, with its arguments. Without one, the pools of the
+    /// configuration file run.
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<String>,
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -83,7 +90,7 @@ impl WorkerArgs {
     /// Runs until a signal stops it. The first signal lets running work finish, a second one stops at once.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
         telemetry::init().map_err(|error| Exit::Usage.with_message(format!("PAGEWIRE_LOG: {error}")))?;
-        let config = self.config.load(self.flags())?;
+        let mut config = self.config.load(self.flags())?;
         if config.nats.urls.is_empty() {
             let message = "a worker needs the NATS servers of its cluster: --nats, PAGEWIRE_NATS__URLS or \
                            [nats] urls. A node without NATS runs handlers itself";
@@ -92,24 +99,48 @@ impl WorkerArgs {
         if !is_name(&config.node.lane) {
             return Err(Exit::Usage.with_message("the name of a lane has letters, digits, -, _ and ."));
         }
-        let handlers = handlers(config.demo);
+        if !self.program.is_empty() {
+            config.pool = vec![self.pool_of_program()];
+        }
+        let handlers = self.handlers(&config)?;
+        let slots =
+            SlotOptions { count: self.slots.unwrap_or(SLOTS), call_reserve_percent: self.call_reserve };
+        let own = OwnHandlers { pool: self.pool, slots, kind: self.kind, handlers };
+        let listen = self.listen;
+        until_signalled(|stop| roles::run_worker(config, own, listen, Timing::from_environment(), stop))
+    }
+
+    fn pool_of_program(&self) -> PoolConfig {
+        let methods = self.methods.clone().unwrap_or_default();
+        let mut pool = PoolConfig::of_program(&self.pool, self.program.clone(), methods, self.slots);
+        let children = self.children.unwrap_or_else(|| pool.free());
+        match self.kind {
+            WorkerType::Both => pool.shared = Some(children),
+            WorkerType::Free => pool.set_children(children, 0),
+            WorkerType::Assigned => pool.set_children(0, children),
+        }
+        pool
+    }
+
+    /// Returns the handlers of this binary that the worker serves.
+    fn handlers(&self, config: &Config) -> Result<Handlers, CommandFailure> {
+        let handlers = own_handlers(config.demo);
+        if !config.pool.is_empty() {
+            return Ok(handlers);
+        }
         if handlers.is_empty() {
-            let message = "this worker has no handlers: --demo, PAGEWIRE_DEMO=true or demo = true registers the \
-                           demo handlers";
+            let message = "this worker has no handlers: name a program after --, or [[pool]] in the configuration file; \
+                           --demo, PAGEWIRE_DEMO=true or demo = true registers the demo handlers";
             return Err(Exit::Usage.with_message(message));
         }
-        let handlers = match &self.methods {
+        match &self.methods {
             Some(methods) => handlers.only(methods).map_err(|unknown| {
                 let known: Vec<&str> = handlers.names().collect();
                 let message = format!("this worker has no handler {unknown}; it has {}", known.join(", "));
                 Exit::Usage.with_message(message)
-            })?,
-            None => handlers,
-        };
-        let slots = SlotOptions { count: self.slots, call_reserve_percent: self.call_reserve };
-        let setup = WorkerOptions { pool: self.pool, slots, kind: self.kind, handlers };
-        let listen = self.listen;
-        until_signalled(|stop| roles::run_worker(config, setup, listen, Timing::from_environment(), stop))
+            }),
+            None => Ok(handlers),
+        }
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {
@@ -125,7 +156,7 @@ impl WorkerArgs {
     }
 }
 
-fn handlers(demo: bool) -> Handlers {
+fn own_handlers(demo: bool) -> Handlers {
     let failing = std::env::var(DEMO_FAIL).is_ok_and(|value| value == "1");
     match (demo, failing) {
         (false, _) => Handlers::default(),

@@ -93,6 +93,7 @@ fn table(list: &Value) -> String {
         "state",
         "host",
         "process",
+        "node",
         "offset_ms",
         "started_at",
     ];
@@ -107,6 +108,7 @@ fn table(list: &Value) -> String {
         "STATE",
         "HOST",
         "PROCESS",
+        "NODE",
         "OFFSET_MS",
         "STARTED",
     ];
@@ -136,12 +138,12 @@ mod tests {
         let worker = json!({
             "worker": "1aB", "name": "gpu", "pool": "default", "lane": "canary", "release": "r2", "type": "both",
             "slots": 16, "state": "unlisted", "gets": [], "draining": false,
-            "methods": ["echo"], "host": "h", "process": 7, "offset_ms": -300_000, "started_at": "2026-01-02T03:04:05Z"
+            "methods": ["echo"], "host": "h", "process": 7, "node": "p01", "offset_ms": -300_000, "started_at": "2026-01-02T03:04:05Z"
         });
         assert_eq!(
             table(&json!({"items": [worker]})),
-            "WORKER  NAME  POOL     LANE    RELEASE  TYPE  SLOTS  STATE     HOST  PROCESS  OFFSET_MS  STARTED\n\
-             1aB     gpu   default  canary  r2       both  16     unlisted  h     7        -300000    2026-01-02T03:04:05Z\n\
+            "WORKER  NAME  POOL     LANE    RELEASE  TYPE  SLOTS  STATE     HOST  PROCESS  NODE  OFFSET_MS  STARTED\n\
+             1aB     gpu   default  canary  r2       both  16     unlisted  h     7        p01   -300000    2026-01-02T03:04:05Z\n\
              warning: the clock of worker 1aB is 300.0 s behind the clock of the cluster"
         );
     }

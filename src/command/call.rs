@@ -32,6 +32,7 @@ pub(super) fn run(
         user,
         connection: Some(connection),
         page: context.pages.store.address(&page),
+        session: Some(page.session().key),
     };
     let executors = context.executors.clone();
     let flight = context.in_flight.begin(page.key(), account, id.json())?;

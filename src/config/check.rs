@@ -3,8 +3,11 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use pagewire_cluster::rollout::is_name;
+
 use super::{
     AuthConfig, Config, InvalidConfig, JobsConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket,
+    pool,
 };
 
 /// The largest message between processes in bytes, which limits every frame.
@@ -34,6 +37,7 @@ impl Config {
         self.jobs.check(&mut found);
         self.executors.check(self.nats.urls.is_empty(), &mut found);
         self.limits.check(&mut found);
+        pool::check(&self.pool, &mut found);
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }
 
@@ -133,7 +137,7 @@ impl Websocket {
         if !plain || !path.starts_with('/') || path.len() < 2 {
             found.add("websocket.path", format!("{path:?} is not a path such as /_ws"));
         }
-        if ["/api", "/livez", "/readyz", "/metrics", "/pagewire.js"]
+        if ["/api", "/livez", "/readyz", "/metrics", "/pagewire.js", "/_call"]
             .iter()
             .any(|taken| path.starts_with(taken))
         {
@@ -208,9 +212,16 @@ impl Problems {
         self.0.push(format!("{key}: {problem}"));
     }
 
-    fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
+    pub(super) fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
         if !allowed.contains(&value) {
             self.add(key, format!("{value} is not between {} and {}", allowed.start(), allowed.end()));
+        }
+    }
+
+    /// Checks a name of a pool or lane.
+    pub(super) fn name(&mut self, key: &str, name: &str) {
+        if !is_name(name) {
+            self.add(key, format!("{name:?} is not a name of letters, digits, -, _ and ."));
         }
     }
 

@@ -1,4 +1,6 @@
-//! `[executors]`: the workers that may work.
+//! `[executors]`: where work runs, and the workers that may work.
+
+use std::collections::BTreeMap;
 
 use pagewire_cluster::worker::{Discovery, ListedWorker, WorkerType};
 use serde::de::Error;
@@ -15,6 +17,32 @@ pub struct ExecutorsConfig {
     /// The workers that get work when `discovery` is `manual`.
     #[serde(deserialize_with = "listed")]
     pub worker: Vec<ListedWorker>,
+    /// Which executors are asked first for work that any of them may run.
+    pub prefer: Preference,
+    /// Where the work of a method runs if its caller does not say it.
+    pub mode: BTreeMap<String, DefaultMode>,
+}
+
+/// Which executors are asked first; the others are asked if these are full or absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preference {
+    /// Those of the node itself.
+    Local,
+    /// Workers outside of nodes.
+    Remote,
+}
+
+/// Where the work of a method runs if its caller does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultMode {
+    /// In the node, for a handler of this binary. A job runs as with `any`.
+    Inline,
+    /// At any executor.
+    Any,
+    /// At the executor that the user is assigned to.
+    Assigned,
 }
 
 /// How the workers of a cluster are found.
@@ -42,6 +70,9 @@ impl ExecutorsConfig {
             if self.worker[..index].iter().any(|other| other.name == worker.name) {
                 found.add("executors.worker", format!("{:?} is listed twice", worker.name));
             }
+        }
+        for method in self.mode.keys() {
+            found.length("executors.mode", method, 1..=200);
         }
         if alone && self.discovery == DiscoveryMode::Manual {
             let problem = "manual is for a cluster with nats.urls: a node without NATS is its only worker";

@@ -55,7 +55,10 @@ pub(super) fn known_keys(defaults: &Table, prefix: &str) -> Vec<String> {
     keys
 }
 
-/// The keys of `layer` that `known` does not have.
+/// Tables whose keys are chosen by the person who writes them.
+const FREE_FORM: [&str; 2] = ["executors.mode", "pool.env"];
+
+/// The keys of `layer` that `known` does not have. A table that `known` has may be a list of such tables in `layer`.
 pub(super) fn unknown_keys(layer: &Table, known: &Table, prefix: &str) -> Vec<String> {
     let mut unknown = Vec::new();
     for (key, value) in layer {
@@ -64,8 +67,14 @@ pub(super) fn unknown_keys(layer: &Table, known: &Table, prefix: &str) -> Vec<St
                 unknown.extend(unknown_keys(section, &Table::new(), &format!("{prefix}{key}.")));
             }
             (None, _) => unknown.push(format!("{prefix}{key}")),
+            _ if FREE_FORM.contains(&format!("{prefix}{key}").as_str()) => {}
             (Some(Value::Table(known)), Value::Table(section)) => {
                 unknown.extend(unknown_keys(section, known, &format!("{prefix}{key}.")));
+            }
+            (Some(Value::Table(known)), Value::Array(items)) => {
+                let sections = items.iter().filter_map(Value::as_table);
+                unknown
+                    .extend(sections.flat_map(|item| unknown_keys(item, known, &format!("{prefix}{key}."))));
             }
             (Some(_), _) => {}
         }

@@ -6,11 +6,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use toml::Table;
+use toml::{Table, Value};
 
 use super::Config;
 use super::environment::{read_environment, read_value};
 use super::layer::{at, known_keys, merge, set, unknown_key, unknown_keys};
+use super::pool;
 
 /// The documented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -63,14 +64,16 @@ impl Sources {
 pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
     let defaults: Table = parse(DEFAULTS, "the defaults")?;
     let mut merged = defaults.clone();
-    let known = known_keys(&defaults, "");
+    let mut schema = defaults.clone();
+    schema.insert("pool".to_owned(), Value::Table(pool::known_keys()));
+    let known = known_keys(&schema, "");
     let mut problems = Vec::new();
     let (file, name) = read_file(sources.file.as_ref())?;
     let environment = read_environment(&sources.environment, &defaults, &mut problems);
     let flags = read_flags(&sources.flags, &defaults, &mut problems);
     let layers = [(file, name.as_str()), (environment, "the environment"), (flags, "a flag")];
     for (layer, source) in layers {
-        for unknown in unknown_keys(&layer, &defaults, "") {
+        for unknown in unknown_keys(&layer, &schema, "") {
             problems.push(format!("{source}: {}", unknown_key(&unknown, &known, str::to_owned)));
         }
         merge(&mut merged, layer);

@@ -11,6 +11,7 @@ mod executors;
 mod host;
 mod layer;
 mod load;
+mod pool;
 mod secret;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,9 +21,10 @@ use pagewire_cluster::id::Level;
 use serde::{Deserialize, Serialize};
 
 pub use address::read as parse_address;
-pub use executors::{DiscoveryMode, ExecutorsConfig};
+pub use executors::{DefaultMode, DiscoveryMode, ExecutorsConfig, Preference};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
+pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use secret::Secret;
 
 /// The complete configuration.
@@ -51,8 +53,10 @@ pub struct Config {
     pub lifetime: Lifetime,
     /// How long ended jobs are kept.
     pub jobs: JobsConfig,
-    /// The workers that may work.
+    /// The executors that are asked, and the workers that may work.
     pub executors: ExecutorsConfig,
+    /// The pools of this node.
+    pub pool: Vec<PoolConfig>,
     /// State trees.
     pub state: StateConfig,
     /// Topics.

@@ -1,5 +1,5 @@
 //! Limits the anonymous pages that one address may open per minute, because each can leave a session, state trees and
-//! jobs behind.
+//! jobs behind; and, counted apart from them, the calls over HTTP of clients without a user.
 //!
 //! Owns: one number per address that has opened pages recently. Never: pages that resume, or pages of users, which
 //! `limits.pages_per_user` limits.

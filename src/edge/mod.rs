@@ -15,6 +15,7 @@ mod current_router;
 pub mod handshake;
 mod heartbeat;
 mod http;
+mod http_call;
 mod http_limits;
 mod listener;
 mod origin;
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use pagewire_cluster::timing::Timing;
 
 use self::anonymous_limit::AnonymousLimiter;
@@ -61,6 +62,8 @@ pub struct Edge {
     foreign_origins: ForeignOriginLog,
     allowance: FrameLimits,
     anonymous_limit: AnonymousLimiter,
+    /// Calls over HTTP of clients without a user; such a client has no page to count them against.
+    anonymous_calls: AnonymousLimiter,
     heartbeats: Heartbeats,
     draining: AtomicBool,
 }
@@ -88,18 +91,21 @@ impl Edge {
                 frames_per_second: config.limits.frames_per_second,
             },
             anonymous_limit: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
+            anonymous_calls: AnonymousLimiter::new(config.limits.anonymous_pages_per_ip_per_minute),
             heartbeats: Heartbeats::new(Duration::from_millis(ping), Duration::from_millis(timeout)),
             draining: AtomicBool::new(false),
         })
     }
 
-    /// Routes of the edge, to be merged with other routes: the WebSocket path and the browser client. A request that
+    /// Routes of the edge, to be merged with other routes: the WebSocket path, the browser client and
+    /// calls over HTTP. A request that
     /// has no route goes to the welcome page, which therefore takes no path from a route.
     pub fn routes(self: &Arc<Self>) -> Router {
         let rest = if self.welcome { welcome::router() } else { Router::new() };
         Router::new()
             .route(&self.path, get(upgrade::upgrade))
             .route(asset::CLIENT_PATH, get(asset::client))
+            .route(http_call::PATH, post(http_call::call))
             .with_state(self.clone())
             .fallback_service(rest)
     }

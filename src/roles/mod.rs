@@ -3,6 +3,7 @@
 //! Owns: building the parts, the order in which they start and stop, and the supervision of background tasks. The only
 //! place that builds parts. Never: what a part does.
 
+mod child_pools;
 mod drain;
 mod duties;
 mod engine;
@@ -10,12 +11,14 @@ mod leader;
 mod listen;
 mod node;
 mod peer_server;
+mod pools;
 mod run;
 mod services;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod worker_process;
 
 use pagewire_cluster::engine::{ConnectError, OpenError, Unavailable};
 use pagewire_cluster::lease::Incompatible;
@@ -23,7 +26,7 @@ use pagewire_cluster::lease::Incompatible;
 pub use self::node::Node;
 pub use self::run::run;
 pub use self::services::lifetimes;
-pub use self::worker::{WorkerOptions, run_worker};
+pub use self::worker_process::{OwnHandlers, run_worker};
 
 /// Why a node or worker does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,14 @@ pub enum StartError {
     /// A living process of the cluster has no wire version in common with this one.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
+    /// A pool cannot be run.
+    #[error("pool {pool}: {problem}")]
+    Pool {
+        /// Name of the pool.
+        pool: String,
+        /// The reason.
+        problem: String,
+    },
     /// A task that the process needs has ended; the process has drained.
     #[error("a task that this process needs has ended: {0}")]
     Task(&'static str),

@@ -8,26 +8,20 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::demo::demo_handlers;
 use pagewire_worker::handlers::Handlers;
-use pagewire_worker::slots::SlotOptions;
 use tokio::sync::watch;
 
 use super::engine::engine;
 use super::peer_server::PeerRequests;
+use super::pools::{self, NodePools, PoolServices};
 use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
-use super::worker::{WorkerOptions, WorkerRole};
 use super::{StartError, duties};
-use crate::calls::DEFAULT_POOL;
 use crate::command::Context;
 use crate::config::Config;
 use crate::pages::Hub;
 use crate::telemetry::{Latch, Metrics, Readiness};
-
-/// Slots of the worker inside a node on the embedded engine.
-const SLOTS_ALONE: u32 = 256;
 
 /// A running node without its listener.
 pub struct Node {
@@ -50,6 +44,7 @@ pub struct Node {
     /// Open until the node drains.
     pub(crate) accepting: Latch,
     pub(crate) tasks: Tasks,
+    pub(crate) pools: NodePools,
 }
 
 impl Node {
@@ -62,6 +57,8 @@ impl Node {
 
     pub(super) async fn start_on(engine: Engine, config: Config, timing: Timing) -> Result<Self, StartError> {
         let (config, tasks) = (Arc::new(config), Tasks::default());
+        // refused before the node joins its cluster
+        let parts = pools::parts(&config, &handlers(&config))?;
         let JoinedNode { services, view, keeper } = Services::join(engine, &config, timing, &tasks).await?;
         let (hub, handlers) = (Arc::new(Hub::default()), handlers(&config));
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
@@ -92,16 +89,17 @@ impl Node {
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
-        // a worker without handlers would take jobs and fail them
-        if config.nats.urls.is_empty() && !handlers.is_empty() {
-            start_worker(&services, &config, handlers, metrics.clone(), &tasks).await?;
-        }
+        let pools =
+            NodePools::start(&pool_services(&services, &config, &context, &tasks), parts, &ready).await?;
         let Services { registry, lease, .. } = services;
-        Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks })
+        Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks, pools })
     }
 
-    /// Ends the background tasks and gives the number back. Sockets must be closed before.
+    /// Drains the pools, writes the open jobs that are counted in memory only, ends the background tasks and gives the
+    /// number back. Sockets must be closed before.
     pub async fn stop(self) {
+        self.pools.drain().await;
+        self.context.jobs.quotas.write_all().await;
         self.tasks.shutdown().await;
     }
 }
@@ -117,26 +115,19 @@ fn handlers(config: &Config) -> Handlers {
     if config.welcome || config.demo { demo_handlers() } else { Handlers::default() }
 }
 
-/// Options of the worker inside a node on the embedded engine. No other worker can take its work, so it has many slots.
-fn alone(handlers: Handlers) -> WorkerOptions {
-    let (kind, slots) = (WorkerType::Both, SlotOptions::new(SLOTS_ALONE));
-    WorkerOptions { pool: DEFAULT_POOL.to_owned(), slots, kind, handlers }
-}
-
-/// Starts the worker inside a node on the embedded engine.
-async fn start_worker(
+fn pool_services(
     services: &Services,
-    config: &Config,
-    handlers: Handlers,
-    metrics: Arc<Metrics>,
+    config: &Arc<Config>,
+    context: &Context,
     tasks: &Tasks,
-) -> Result<(), StartError> {
-    let Services { jobs, rollouts, .. } = services;
-    let worker = WorkerRole::start(jobs, rollouts, config, alone(handlers), metrics, tasks).await?;
-    tasks.spawn("worker", TaskKind::Vital, async {
-        worker.run().await;
-        // an operator has drained the worker: the node goes on without it
-        std::future::pending().await
-    });
-    Ok(())
+) -> PoolServices {
+    PoolServices {
+        jobs: services.jobs.clone(),
+        rollouts: services.rollouts.clone(),
+        config: config.clone(),
+        node: services.lease.holder().map(|holder| holder.node),
+        local: context.executors.local().clone(),
+        metrics: context.metrics.clone(),
+        tasks: tasks.clone(),
+    }
 }

@@ -70,6 +70,7 @@ impl Node {
         let stop = async {
             stop.await;
             self.accepting.set(false);
+            self.pools.begin_drain();
             tracing::info!(
                 pages = self.hub.len(),
                 "draining: clients are advised to reconnect to another node"

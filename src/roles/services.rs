@@ -22,7 +22,7 @@ use pagewire_worker::handlers::Handlers;
 use super::StartError;
 use super::tasks::{TaskKind, Tasks};
 use crate::auth::Authenticator;
-use crate::calls::{Executors, PageRules};
+use crate::calls::{ExecutorOptions, Executors, LocalWorkers, PageRules};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
 use crate::pages::{Budget, Hub, Options, PageStore, PageTokens, Pages, Pusher, StateWatchers};
@@ -136,9 +136,15 @@ impl Services {
     }
 
     fn executors(&self, config: &Config, handlers: Handlers, metrics: &Arc<Metrics>) -> Executors {
+        let options = ExecutorOptions {
+            alone: config.nats.urls.is_empty() && config.pool.is_empty(),
+            prefer: config.executors.prefer,
+            modes: config.executors.mode.clone(),
+            local: LocalWorkers::default(),
+        };
         Executors::new(
             handlers,
-            config.nats.urls.is_empty(),
+            options,
             self.jobs.clone(),
             self.workers.clone(),
             self.rollouts.clone(),

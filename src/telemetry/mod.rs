@@ -24,7 +24,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use readiness::{Latch, Readiness};
 pub use trace::{child_of, current_trace};
-pub use work::executor_name;
+pub use work::{ExecutorPlace, WorkMetrics, executor_name};
 
 /// Environment variable with the log filter, e.g. `info,pagewire::edge=debug`.
 const FILTER: &str = "PAGEWIRE_LOG";

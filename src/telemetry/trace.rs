@@ -7,7 +7,12 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Returns the context of the current span, for a message that is about to be sent. `None` outside of any span.
 pub fn current_trace() -> Option<TraceParent> {
-    let context = Span::current().context();
+    trace_of(&Span::current())
+}
+
+/// Returns the context of a span. `None` for a span that is disabled or without telemetry.
+pub(super) fn trace_of(span: &Span) -> Option<TraceParent> {
+    let context = span.context();
     let span = context.span();
     let span = span.span_context();
     if !span.is_valid() {

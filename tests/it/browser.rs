@@ -239,7 +239,7 @@ async fn the_end_of_a_job_waits_for_a_page_that_is_away() {
     proxy.cut();
     browser.shows("state", "waiting").await;
     let api = node.api();
-    let succeeded = r#"pagewire_jobs_total{kind="sleep",exec="remote_free",outcome="succeeded"}"#;
+    let succeeded = r#"pagewire_jobs_total{kind="sleep",exec="local_free",outcome="succeeded"}"#;
     eventually("the job is over", SOON, async || (api.metric(succeeded).await == 1.0).then_some(())).await;
     assert_eq!(browser.text("job-state").await, "running", "as far as the page knows");
     // submitted while there is no socket

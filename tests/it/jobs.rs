@@ -85,7 +85,6 @@ async fn a_job_that_is_not_allowed_is_refused_before_it_is_accepted() {
     for (bad, code) in [
         (json!({"type": "job", "kind": ""}), "malformed"),
         (json!({"type": "job", "kind": "echo", "exec_mode": "inline"}), "malformed"),
-        (json!({"type": "job", "kind": "echo", "exec_mode": "assigned"}), "malformed"),
         (json!({"type": "job", "kind": "echo", "run_at": "tomorrow"}), "malformed"),
         (json!({"type": "job", "kind": "echo", "retries": -1}), "malformed"),
         (json!({"type": "job", "kind": "echo", "pool": "*"}), "malformed"),
@@ -129,7 +128,7 @@ async fn a_page_that_was_away_is_told_the_end_once() {
     let away = page.lose_socket();
     let api = node.api();
     eventually("the job has ended", SOON, async || {
-        let count = r#"pagewire_jobs_total{kind="sleep",exec="remote_free",outcome="succeeded"} 1"#;
+        let count = r#"pagewire_jobs_total{kind="sleep",exec="local_free",outcome="succeeded"} 1"#;
         api.get("/metrics").await.1.contains(count).then_some(())
     })
     .await;

@@ -353,6 +353,8 @@ async fn executors_show_the_workers_of_the_cluster() {
     let remote = |workers: u64| {
         vec![
             (json!("inline"), Value::Null),
+            (json!("local_free"), json!(0)),
+            (json!("local_assigned"), json!(0)),
             (json!("remote_free"), json!(workers)),
             (json!("remote_assigned"), json!(workers)),
         ]

@@ -5,22 +5,35 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagewire_cluster::engine::Message;
 use pagewire_cluster::job::Affinity;
+use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::call::{IncomingCall, reply};
+use super::call::{IncomingCall, ReplyPath};
 use super::slots::Slot;
 use super::work::{Work, WorkerParts};
 
 /// A call that has arrived.
-struct AskedCall {
+pub(crate) struct AskedCall {
     call: WorkerCall,
     affinity: Affinity,
-    question: Message,
+    trace: Option<TraceParent>,
+    reply: ReplyPath,
     received: Instant,
+}
+
+impl AskedCall {
+    /// A call that arrives now.
+    pub(crate) fn new(
+        call: WorkerCall,
+        affinity: Affinity,
+        trace: Option<TraceParent>,
+        reply: ReplyPath,
+    ) -> Self {
+        Self { call, affinity, trace, reply, received: Instant::now() }
+    }
 }
 
 /// Admits calls to the slots of a worker.
@@ -36,23 +49,32 @@ impl CallAdmission {
     }
 
     /// Admits a call that was sent to this worker alone and passes it to the receiver that runs handlers.
-    pub(crate) fn enqueue(self: &Arc<Self>, call: WorkerCall, affinity: Affinity, question: Message) {
-        if let Some(admitted) = self.admit(call, affinity, question) {
-            // the channel has room for as many items as there are slots, and the receiver is dropped only with the
-            // worker
-            let _ = self.parts.work.try_send(Work::Call(Box::new(admitted)));
+    pub(crate) fn enqueue(self: &Arc<Self>, asked: AskedCall) {
+        if let Some(admitted) = self.admit(asked) {
+            self.pass_on(admitted);
         }
+    }
+
+    /// Passes a call to the receiver that runs handlers, with a slot that it has.
+    pub(crate) fn enqueue_with_slot(&self, asked: AskedCall, slot: Slot) {
+        if let Some(admitted) = self.admit_with_slot(asked, slot) {
+            self.pass_on(admitted);
+        }
+    }
+
+    fn pass_on(&self, admitted: IncomingCall) {
+        // the channel has room for as many items as there are slots, and the receiver is dropped only with the worker
+        let _ = self.parts.work.try_send(Work::Call(Box::new(admitted)));
+    }
+
+    /// Returns how many calls wait for a slot.
+    pub(crate) fn waiting(&self) -> usize {
+        (self.parts.slots.count() as usize).saturating_sub(self.waiting.available_permits())
     }
 
     /// Admits a call if there is a slot. Otherwise the call waits in the background, and is passed to the receiver that
     /// runs handlers when it gets one.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        call: WorkerCall,
-        affinity: Affinity,
-        question: Message,
-    ) -> Option<IncomingCall> {
-        let asked = AskedCall { call, affinity, question, received: Instant::now() };
+    pub(crate) fn admit(self: &Arc<Self>, asked: AskedCall) -> Option<IncomingCall> {
         match self.parts.slots.try_call() {
             Some(slot) => self.admit_with_slot(asked, slot),
             None => {
@@ -76,18 +98,18 @@ impl CallAdmission {
                     let _ = parts.work.send(Work::Call(Box::new(admitted))).await;
                 }
             }
-            None => reply(&parts.jobs.engine, asked.question, &CallAnswer::Busy).await,
+            None => asked.reply.send(CallAnswer::Busy).await,
         }
     }
 
     /// Admits a call that has a slot. Returns `None` when no caller waits for it any more.
     fn admit_with_slot(&self, asked: AskedCall, slot: Slot) -> Option<IncomingCall> {
-        let AskedCall { call, affinity, question, received } = asked;
-        let WorkerParts { jobs, running, unanswered, slots, .. } = &*self.parts;
-        let (engine, running, slots) = (jobs.engine.clone(), running.clone(), slots.clone());
+        let AskedCall { call, affinity, trace, reply, received } = asked;
+        let WorkerParts { running, unanswered, slots, .. } = &*self.parts;
+        let (running, slots) = (running.clone(), slots.clone());
         let (slot, _unanswered) = (Mutex::new(Some(slot)), unanswered.token());
         let admitted =
-            IncomingCall { call, affinity, question, received, engine, running, slot, slots, _unanswered };
+            IncomingCall { call, affinity, trace, reply, received, running, slot, slots, _unanswered };
         (admitted.remaining() != Some(Duration::ZERO)).then_some(admitted)
     }
 }

@@ -1,6 +1,7 @@
 //! One attempt of a job, held by the task that runs its handler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::QueueMessage;
@@ -24,6 +25,10 @@ pub enum Outcome {
     Value(Box<RawValue>),
     /// The handler returned an error.
     Failed(HandlerError),
+    /// The handler returned an error; the job is tried again after this time.
+    RetryAfter(HandlerError, Duration),
+    /// The handler puts the job off for this time. This does not count as an attempt.
+    Snoozed(Duration),
     /// The handler stopped because the job is cancelled.
     Stopped,
     /// The executor that ran the handler died. The job starts again; this does not count as a failure of the handler.
@@ -53,6 +58,30 @@ impl AttemptEnd {
     }
 }
 
+/// What has led a worker to a job.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// The Queue: this work item, or an offer of another worker, which has the work item.
+    Queue(Option<QueueMessage>),
+    /// The open row of an assigned job.
+    Row {
+        /// Revision of the row.
+        rev: u64,
+        /// Notifies the queue of the user that the next job may begin.
+        ended: oneshot::Sender<AttemptEnd>,
+    },
+}
+
+impl Origin {
+    /// Returns the work item of the job; `None` for an assigned job.
+    fn item(&self) -> Option<&QueueMessage> {
+        match self {
+            Self::Queue(item) => item.as_ref(),
+            Self::Row { .. } => None,
+        }
+    }
+}
+
 /// Reports the progress of a handler. Cheap to clone; never waits.
 #[derive(Debug, Clone)]
 pub struct Reporter(Option<watch::Sender<Option<Progress>>>);
@@ -77,13 +106,11 @@ pub struct Attempt {
     jobs: Jobs,
     stored: StoredJob,
     claim: Claim,
-    /// Work item that delivered the job; `None` for an assigned job.
-    hint: Option<QueueMessage>,
+    /// `None` after the end.
+    origin: Option<Origin>,
     reporter: Reporter,
     cancelled: watch::Receiver<bool>,
     upkeep: tokio::task::JoinHandle<()>,
-    /// Notifies the queue of the user that the next job may begin.
-    ended: Option<oneshot::Sender<AttemptEnd>>,
     running: RunningGuard,
     _slot: Slot,
 }
@@ -93,8 +120,7 @@ impl Attempt {
         jobs: &Jobs,
         stored: StoredJob,
         claim: Claim,
-        hint: Option<QueueMessage>,
-        ended: Option<oneshot::Sender<AttemptEnd>>,
+        origin: Origin,
         running: RunningGuard,
         slot: Slot,
     ) -> Self {
@@ -103,7 +129,7 @@ impl Attempt {
             jobs: jobs.clone(),
             stored: stored.clone(),
             claim,
-            hint: hint.clone(),
+            hint: origin.item().cloned(),
             cancel: running.cancel.clone(),
         };
         jobs.notifier.publish(&stored.record);
@@ -111,11 +137,10 @@ impl Attempt {
             jobs: jobs.clone(),
             stored,
             claim,
-            hint,
+            origin: Some(origin),
             reporter: Reporter(Some(progress)),
             cancelled: running.cancel.subscribe(),
             upkeep: tokio::spawn(upkeep.run(reports)),
-            ended,
             running,
             _slot: slot,
         }
@@ -158,16 +183,21 @@ impl Attempt {
             }
             Err(_) => None,
         };
-        if let Some(ended) = self.ended.take() {
-            // the next job need not wait until the pages are notified
-            let _ = ended.send(AttemptEnd::of(changed.as_ref()));
-        }
+        let (item, row) = match self.origin.take() {
+            Some(Origin::Row { rev, ended }) => {
+                // the next job need not wait until the pages are notified
+                let _ = ended.send(AttemptEnd::of(changed.as_ref()));
+                (None, Some(rev))
+            }
+            Some(Origin::Queue(item)) => (item, None),
+            None => (None, None),
+        };
         let record = changed.as_ref().map(|changed| changed.stored.record.clone());
         if let Some(changed) = changed {
-            self.jobs.run_effect(changed).await;
+            self.jobs.effects.run(changed, row).await;
         }
-        if let Some(hint) = &self.hint
-            && let Err(error) = self.jobs.engine.ack(hint).await
+        if let Some(item) = &item
+            && let Err(error) = self.jobs.engine.ack(item).await
         {
             tracing::debug!(%error, "hint not settled, it comes again and dies at the record");
         }
@@ -191,6 +221,8 @@ fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
         }
         Outcome::Value(value) => RecordEvent::Succeed(claim, value),
         Outcome::Failed(failure) => RecordEvent::Fail(claim, failure),
+        Outcome::RetryAfter(failure, after) => RecordEvent::RetryAfter(claim, failure, after),
+        Outcome::Snoozed(after) => RecordEvent::Snooze(claim, after),
         Outcome::Stopped => RecordEvent::StopAcknowledged(claim),
         Outcome::Lost => RecordEvent::ExecutorLost(claim),
         Outcome::Returned => RecordEvent::Release(claim),

@@ -1,6 +1,6 @@
 //! A call that a worker has received.
 //!
-//! Owns: how long its caller waits, and the reply. Never: slots (`admission`), or what the call does.
+//! Owns: how long its caller waits, and the path of the reply. Never: slots (`admission`), or what the call does.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,23 +8,54 @@ use std::time::Duration;
 use bytes::Bytes;
 use pagewire_cluster::engine::{Engine, Message};
 use pagewire_cluster::job::Affinity;
+use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{self, CallAnswer, WorkerCall};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::running::RunningWork;
 use super::slots::{Slot, Slots};
 
-/// A call and its reply subject.
+/// Where the reply to a call goes.
+pub(crate) enum ReplyPath {
+    /// To the sender of a message.
+    Message { engine: Engine, question: Message },
+    /// To a caller in this process, with what is cancelled when it does not wait any more.
+    Direct { sender: oneshot::Sender<CallAnswer>, abandoned: CancellationToken },
+}
+
+impl ReplyPath {
+    /// Sends the reply.
+    pub(crate) async fn send(self, answer: CallAnswer) {
+        match self {
+            Self::Message { engine, question } => reply(&engine, question, &answer).await,
+            // an error means that the caller has gone
+            Self::Direct { sender, .. } => drop(sender.send(answer)),
+        }
+    }
+
+    /// Resolves when a caller in this process does not wait any more.
+    async fn abandoned(&self) {
+        match self {
+            Self::Message { .. } => std::future::pending().await,
+            Self::Direct { abandoned, .. } => abandoned.cancelled().await,
+        }
+    }
+}
+
+/// A call and the path of its reply.
 pub struct IncomingCall {
     /// The call.
     pub call: WorkerCall,
     /// Whether any worker of the group may have got it, or only the one that is assigned to the user.
     pub affinity: Affinity,
-    pub(crate) question: Message,
+    /// The trace of the caller.
+    pub(crate) trace: Option<TraceParent>,
+    pub(crate) reply: ReplyPath,
     /// When it arrived.
     pub(crate) received: Instant,
-    pub(crate) engine: Engine,
     pub(crate) running: Arc<RunningWork>,
     /// `None` while the call waits for its turn.
     pub(crate) slot: Mutex<Option<Slot>>,
@@ -46,8 +77,14 @@ impl IncomingCall {
         };
         tokio::select! {
             () = cancelled => {}
+            () = self.reply.abandoned() => {}
             () = tokio::time::sleep(self.remaining().unwrap_or(Duration::MAX)) => {}
         }
+    }
+
+    /// Returns the trace context of the caller.
+    pub(crate) fn trace(&self) -> Option<&TraceParent> {
+        self.trace.as_ref()
     }
 
     /// Returns how long the caller still waits for the reply; `None` when the call has no limit.
@@ -68,14 +105,13 @@ impl IncomingCall {
 
     /// Sends the reply. The slot is released first, because the caller may send the next call at once.
     pub async fn answer(self, answer: CallAnswer) {
-        let Self { question, engine, slot, _unanswered, .. } = self;
+        let Self { reply, slot, _unanswered, .. } = self;
         drop(slot);
-        reply(&engine, question, &answer).await;
+        reply.send(answer).await;
     }
 }
 
-/// Sends the reply to a call.
-pub(crate) async fn reply(engine: &Engine, question: Message, answer: &CallAnswer) {
+async fn reply(engine: &Engine, question: Message, answer: &CallAnswer) {
     let bytes = match answer {
         CallAnswer::Value(value) => value.get().len() + 16,
         _ => 128,

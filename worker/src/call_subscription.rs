@@ -20,16 +20,20 @@ pub(crate) struct CallSubscription {
 }
 
 impl CallSubscription {
-    /// Subscribes to the calls of these methods.
+    /// Subscribes to the calls of these methods, among the workers that are inside nodes or among the others.
     pub(crate) async fn open(
         jobs: &Jobs,
         group: &WorkerGroup,
         methods: impl Iterator<Item = &str>,
+        is_inside_node: bool,
         draining: watch::Receiver<bool>,
     ) -> Result<Self, Unavailable> {
         let mut subscriptions = Vec::new();
         for method in methods {
-            let subject = jobs.subjects.calls(&group.pool, &group.lane, method);
+            let subject = match is_inside_node {
+                true => jobs.subjects.node_calls(&group.pool, &group.lane, method),
+                false => jobs.subjects.calls(&group.pool, &group.lane, method),
+            };
             subscriptions.push(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
         }
         Ok(Self { calls: select_all(subscriptions.into_iter().map(messages)), draining })

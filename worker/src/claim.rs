@@ -12,9 +12,8 @@ use pagewire_cluster::job::{
     TransitionFailure,
 };
 use pagewire_cluster::worker::WorkerId;
-use tokio::sync::oneshot;
 
-use super::attempt::{Attempt, AttemptEnd};
+use super::attempt::{Attempt, Origin};
 use super::running::RunningGuard;
 use super::slots::Slot;
 use super::work::{Work, WorkerParts};
@@ -51,7 +50,7 @@ impl Claims {
         }));
         let goes_on = |sent| sent && lease.worker() == Some(worker);
         let Transition { stored, .. } = jobs.records.change_until_known(change, stored, goes_on).await?;
-        self.start(stored, worker, hint, None, running, slot).await;
+        self.start(stored, worker, Origin::Queue(hint), running, slot).await;
         Ok(())
     }
 
@@ -60,14 +59,13 @@ impl Claims {
         &self,
         stored: StoredJob,
         worker: WorkerId,
-        hint: Option<QueueMessage>,
-        ended: Option<oneshot::Sender<AttemptEnd>>,
+        origin: Origin,
         mut running: RunningGuard,
         slot: Slot,
     ) {
         let claim = Claim { worker, attempt: stored.record.attempts };
         running.begun();
-        let attempt = Attempt::begin(&self.parts.jobs, stored, claim, hint, ended, running, slot);
+        let attempt = Attempt::begin(&self.parts.jobs, stored, claim, origin, running, slot);
         let _ = self.parts.work.send(Work::Job(Box::new(attempt))).await;
     }
 

@@ -1,23 +1,23 @@
 //! The control messages of a worker: cancellations, drain, wake-ups, liveness and the calls for its own users.
 //!
 //! Owns: the subscriptions to the subjects of this worker and of its group. Never: what a message causes (`claim`,
-//! `affinity`, `queue`, `admission`).
+//! `affinity`, `queue`, `entry`).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Affinity, Jobs};
+use pagewire_cluster::job::Jobs;
 use pagewire_cluster::subject::worker_leaf;
-use pagewire_cluster::wire::{CallAnswer, Cancel, ClaimsQuery, JobOffer, Wake, WorkerCall};
+use pagewire_cluster::wire::{Cancel, ClaimsQuery, JobOffer, Wake};
 use pagewire_cluster::worker::WorkerGroup;
 use serde::de::DeserializeOwned;
 
-use super::admission::CallAdmission;
 use super::affinity::AssignedJobs;
-use super::call::{reply, reply_bytes};
+use super::call::reply_bytes;
 use super::claim::Claims;
+use super::entry::WorkerEntry;
 use super::queue::FreeJobs;
 use super::work::WorkerParts;
 
@@ -44,7 +44,7 @@ impl ControlSubscriptions {
 pub(crate) struct WorkerControl {
     pub(crate) parts: Arc<WorkerParts>,
     pub(crate) claims: Arc<Claims>,
-    pub(crate) admission: Arc<CallAdmission>,
+    pub(crate) entry: WorkerEntry,
     pub(crate) assigned: Arc<AssignedJobs>,
     pub(crate) free: Arc<FreeJobs>,
 }
@@ -107,7 +107,11 @@ impl WorkerControl {
                     tokio::spawn(async move { free.take_offered(job).await });
                 }
             }
-            Some(worker_leaf::CALL) => self.assigned_call(message),
+            Some(worker_leaf::CALL) => {
+                if let Some(call) = read(&message) {
+                    self.entry.accept_message(call, message);
+                }
+            }
             _ => tracing::debug!(subject = message.subject, "a message of another release ignored"),
         }
     }
@@ -121,23 +125,5 @@ impl WorkerControl {
     fn stop(&self, message: &Message) -> Option<Key> {
         let Cancel { id } = read(message)?;
         (!self.parts.running.cancel(id)).then_some(id)
-    }
-
-    /// Handles a call for the assigned worker of a user: only that worker serves it.
-    fn assigned_call(self: &Arc<Self>, question: Message) {
-        let Some(call) = read::<WorkerCall>(&question) else { return };
-        let Some(user) = call.user.clone() else { return };
-        if self.assigned.has(&user, &call.method) {
-            return self.admission.enqueue(call, Affinity::Assigned, question);
-        }
-        let this = self.clone();
-        tokio::spawn(async move {
-            let engine = &this.parts.jobs.engine;
-            match this.assigned.admit_call(&user, &call.method).await {
-                Ok(affinity) => this.admission.enqueue(call, affinity, question),
-                Err(Some(worker)) => reply(engine, question, &CallAnswer::Elsewhere { worker }).await,
-                Err(None) => reply(engine, question, &CallAnswer::Busy).await,
-            }
-        });
     }
 }

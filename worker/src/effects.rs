@@ -14,14 +14,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::id::{Entity, Scope};
+use pagewire_cluster::id::{Entity, Scope, WorkOwner};
 use pagewire_cluster::job::Jobs;
+use pagewire_cluster::lock::Locks;
 use pagewire_cluster::state::{DraftWrite, Edit, Fence, Operation, ReadValue, StateError, StateStore};
 use pagewire_cluster::wire::{ExecutorMessage, HandlerError, PushCounts};
 use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::outgoing::WorkSubmitter;
 use super::push::ExecutorPusher;
 use super::user_turns::UserTurns;
 
@@ -30,13 +32,16 @@ pub struct Supervisor {
     group: WorkerGroup,
     lease: WorkerLease,
     turns: Arc<UserTurns>,
+    jobs: Jobs,
+    locks: Locks,
     states: StateStore,
+    outgoing: Arc<dyn WorkSubmitter>,
     pusher: ExecutorPusher,
     /// The last term with which the tree of a user was stamped here.
     stamped: Mutex<HashMap<Arc<str>, u64>>,
 }
 
-/// The user for whom assigned work runs, and the term of this worker.
+/// The owner of assigned work, as its key, and the term of this worker.
 #[derive(Debug, Clone)]
 struct Owned {
     user: Arc<str>,
@@ -72,11 +77,15 @@ impl Supervisor {
         group: &WorkerGroup,
         lease: &WorkerLease,
         turns: Arc<UserTurns>,
+        outgoing: Arc<dyn WorkSubmitter>,
     ) -> Arc<Self> {
         Arc::new(Self {
             group: group.clone(),
             lease: lease.clone(),
             turns,
+            jobs: jobs.clone(),
+            locks: Locks::new(&jobs.engine, jobs.timing),
+            outgoing,
             states: StateStore::new(&jobs.engine),
             pusher: ExecutorPusher::new(jobs),
             stamped: Mutex::default(),
@@ -100,8 +109,8 @@ impl Supervisor {
             None => None,
             Some(owner) => {
                 let term = self.turns.term_of(owner).ok_or_else(|| stale("another worker owns the user"))?;
-                if let Some(user) = user.filter(|_| self.turns.is_contested(owner)) {
-                    self.stamp(user, term).await?;
+                if let Some(tree) = tree_of(owner, user).filter(|_| self.turns.is_contested(owner)) {
+                    self.stamp(owner, tree, term).await?;
                 }
                 Some(Owned { user: owner.into(), term })
             }
@@ -110,18 +119,26 @@ impl Supervisor {
         Ok(Standing(Arc::new(StandingWork { supervisor: self.clone(), worker, owned, ended })))
     }
 
-    async fn stamp(&self, user: &str, term: u64) -> Result<(), HandlerError> {
+    async fn stamp(&self, user: &str, tree: Entity, term: u64) -> Result<(), HandlerError> {
         let stamped = || self.stamped.lock().unwrap_or_else(PoisonError::into_inner);
         if stamped().get(user) == Some(&term) {
             return Ok(());
         }
-        let tree = Entity::User(user.into());
         self.states.stamp(&tree, Fence::new(&self.group.pool, user, term)).await.map_err(refused)?;
         let mut stamped = stamped();
         // the users that have left since would only take memory
         stamped.retain(|user, _| self.turns.has(user));
         stamped.insert(user.into(), term);
         Ok(())
+    }
+}
+
+/// Returns the tree of the owner of assigned work: of the user, or of the connection of work without a user.
+fn tree_of(owner: &str, user: Option<&str>) -> Option<Entity> {
+    match (user, WorkOwner::of_key(owner)) {
+        (Some(user), _) => Some(Entity::User(user.into())),
+        (None, WorkOwner::Connection(connection)) => Some(Entity::Connection(connection)),
+        (None, WorkOwner::User(_)) => None,
     }
 }
 
@@ -178,6 +195,28 @@ impl Effects {
         self.0.as_deref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
     }
 
+    /// Returns the supervisor of the work if the work stands.
+    fn standing(&self) -> Result<&Supervisor, HandlerError> {
+        let work = self.work()?;
+        work.check()?;
+        Ok(&work.supervisor)
+    }
+
+    /// Returns the jobs of the cluster if the work stands.
+    pub(crate) fn jobs(&self) -> Result<&Jobs, HandlerError> {
+        Ok(&self.standing()?.jobs)
+    }
+
+    /// Returns the locks of the cluster if the work stands.
+    pub(crate) fn locks(&self) -> Result<&Locks, HandlerError> {
+        Ok(&self.standing()?.locks)
+    }
+
+    /// Returns what submits jobs and makes calls for the work if the work stands.
+    pub(crate) fn outgoing(&self) -> Result<&dyn WorkSubmitter, HandlerError> {
+        Ok(&*self.standing()?.outgoing)
+    }
+
     /// Sends a message to the pages of a scope, wherever they are, and returns how many there are.
     ///
     /// # Errors
@@ -197,10 +236,24 @@ impl Effects {
     /// `stale` when this work does not stand any more, otherwise as for a write of the server API.
     pub async fn set(&self, tree: &Entity, path: &str, value: Value) -> Result<u64, HandlerError> {
         let edit = Edit { path: path.parse().map_err(refused)?, value: Some(value) };
+        self.patch(tree, vec![edit], None).await
+    }
+
+    /// Changes a state tree, all or nothing, and returns the revision of the tree.
+    ///
+    /// # Errors
+    ///
+    /// `stale` when this work does not stand any more, `conflict` if the tree has another revision than `if_revision`,
+    /// otherwise as for a write of the server API.
+    pub async fn patch(
+        &self,
+        tree: &Entity,
+        edits: Vec<Edit>,
+        if_revision: Option<u64>,
+    ) -> Result<u64, HandlerError> {
         let work = self.work()?;
         let fence = work.check()?;
-        let write =
-            DraftWrite { operation: Operation::Edit(vec![edit]), if_revision: None, from: None, fence };
+        let write = DraftWrite { operation: Operation::Edit(edits), if_revision, from: None, fence };
         work.supervisor.states.write(tree, write).await.map_err(refused)
     }
 

@@ -12,12 +12,15 @@ use futures_util::future::BoxFuture;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::Affinity;
+use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::attempt::Reporter;
 use super::effects::Effects;
+use super::outgoing::WorkIdentity;
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.
 const OTHER: &str = "other";
@@ -30,9 +33,9 @@ pub type HandlerResult = Result<Box<RawValue>, HandlerError>;
 pub enum RunFailure {
     /// The handler returned an error.
     Failed(HandlerError),
-    /// The handler returned an error and asks for the next attempt not before this time.
+    /// The handler returned an error, and a job is tried again after this time instead of the usual one.
     RetryAfter(HandlerError, Duration),
-    /// The handler puts the job off for this time; this does not count as an attempt.
+    /// The handler puts its job off for this time; the attempt does not count. A call cannot be put off.
     Snoozed(Duration),
     /// The handler has stopped, because it was asked to.
     Stopped,
@@ -148,6 +151,18 @@ impl HandlerInput {
             stop: StopSignal::default(),
         }
     }
+
+    /// Returns for whom the work runs, from now on.
+    pub fn identity(&self) -> WorkIdentity {
+        WorkIdentity {
+            user: self.user.clone(),
+            page: self.page,
+            session: self.session,
+            connection: self.connection,
+            until: self.within.and_then(|within| Instant::now().checked_add(within)),
+            trace: self.trace.as_deref().and_then(TraceParent::parse),
+        }
+    }
 }
 
 /// Which calls of a handler run one after the other at the worker that gets them. Calls of a user come to one worker if
@@ -170,6 +185,29 @@ pub struct HandlerOptions {
     pub serial: Serial,
     /// Whether the handler stops on request ([`HandlerInput::stop`]). Any other handler is stopped by dropping its future.
     pub stops: bool,
+    /// Where its work runs if neither the caller nor the configuration says it.
+    pub mode: Option<HandlerMode>,
+    /// How often a failed job is retried if its submitter does not say it.
+    pub retries: Option<u32>,
+}
+
+/// Where the work of a handler runs if neither the caller nor the configuration says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandlerMode {
+    /// At any executor.
+    Any,
+    /// At the executor that the user is assigned to.
+    Assigned,
+}
+
+impl HandlerMode {
+    /// Returns its name, as in `exec_mode`.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Assigned => "assigned",
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -296,6 +334,11 @@ impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
     }
+}
+
+/// Returns the error of a call whose handler puts it off as if it were a job.
+pub fn call_snoozed() -> HandlerError {
+    HandlerError::new(ErrorCode::Failed, "a call cannot be put off")
 }
 
 /// Returns the error of a handler. A job is retried after it, because the same work may succeed later.

@@ -20,9 +20,9 @@
 //! A kind that kills its executors is refused ([`quarantine`]).
 //!
 //! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
-//! any more.
+//! any more; [`requests`] are the same for handlers outside of this process, and [`outgoing`] is what they ask of others.
 //!
-//! A call is followed through `call_subscription`, `control` and `admission` to [`call`], and through `call_lines` if it
+//! A call is followed through `call_subscription`, `control`, [`entry`] and `admission` to [`call`], and through `call_lines` if it
 //! runs after others; `running`, [`slots`] and `work` are
 //! what these parts share.
 
@@ -37,11 +37,13 @@ mod claim;
 mod control;
 pub mod demo;
 pub mod effects;
+pub mod entry;
 mod foreign_users;
 pub mod handlers;
 mod open_jobs;
 mod open_queue;
 mod open_watch;
+pub mod outgoing;
 pub mod ownership;
 mod pull_schedule;
 mod push;

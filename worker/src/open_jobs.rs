@@ -60,7 +60,7 @@ impl OpenJobs {
     /// Adds a row. Returns its user when the job is due; `None` when it waits, or for a row of an unknown shape.
     pub(crate) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
         let id = id_of(&entry.key)?;
-        let OpenJobRow { user, due, kind, job } = serde_json::from_slice(&entry.meta)
+        let OpenJobRow { user, due, kind, job, .. } = serde_json::from_slice(&entry.meta)
             .inspect_err(|error| tracing::warn!(key = entry.key, %error, "open row of an unknown shape"))
             .ok()?;
         if let Some(tracked) = self.jobs.get_mut(&id).filter(|tracked| tracked.row.rev == entry.rev) {
@@ -133,8 +133,15 @@ impl OpenJobs {
         }
     }
 
+    /// Lets the job of a row wait until a time, unless its key was written again meanwhile.
+    pub(crate) fn put_off(&mut self, row: &OpenRow, until: u64) {
+        if self.jobs.get(&row.id).is_some_and(|tracked| tracked.row.rev == row.rev) {
+            self.wait(row.id, until);
+        }
+    }
+
     /// Lets a job wait until a time.
-    pub(crate) fn wait(&mut self, id: Key, until: u64) {
+    fn wait(&mut self, id: Key, until: u64) {
         let Some(tracked) = self.jobs.get_mut(&id) else { return };
         let before = tracked.waits_until.replace(until);
         let (user, rev) = (tracked.user.clone(), tracked.row.rev);
@@ -240,7 +247,13 @@ mod tests {
             key: format!("open.p.l.00.{user}.{}", Key::from_bits(id)),
             rev,
             op: OperationId::default(),
-            meta: wire::encode(&OpenJobRow { user: user.into(), due, kind: "echo".into(), job: None }),
+            meta: wire::encode(&OpenJobRow {
+                user: user.into(),
+                due,
+                kind: "echo".into(),
+                retried: 0,
+                job: None,
+            }),
             value: bytes::Bytes::new(),
         }
     }
@@ -258,8 +271,10 @@ mod tests {
 
     #[test]
     fn a_row_keeps_its_shape_and_one_without_a_record_is_read() {
-        let row = OpenJobRow { user: "ann".into(), due: 5, kind: "echo".into(), job: None };
+        let row = OpenJobRow { user: "ann".into(), due: 5, kind: "echo".into(), retried: 0, job: None };
         assert_eq!(wire::encode(&row), r#"{"user":"ann","due":5,"kind":"echo"}"#);
+        let again = OpenJobRow { retried: 2, ..row };
+        assert_eq!(wire::encode(&again), r#"{"user":"ann","due":5,"kind":"echo","retried":2}"#);
         let mut open = OpenJobs::default();
         assert!(open.put(&entry(1, "ann", 1, 5), 5).is_some());
         assert!(open.take_record(Key::from_bits(1)).is_none());
@@ -290,6 +305,19 @@ mod tests {
         assert_eq!(open.first("ann").map(|row| row.id), Some(Key::from_bits(2)));
         open.delete(&entry(2, "ann", 2, 0).key);
         assert_eq!(open.first("ann").map(|row| row.rev), Some(9));
+    }
+
+    #[test]
+    fn a_job_is_not_put_off_by_a_row_that_was_written_again() {
+        let mut open = OpenJobs::default();
+        open.put(&entry(1, "ann", 1, 0), 5);
+        let known = open.first("ann").unwrap();
+        open.put(&entry(1, "ann", 2, 0), 5);
+        open.put_off(&known, 9);
+        let again = open.first("ann").unwrap();
+        assert_eq!(again.rev, 2);
+        open.put_off(&again, 9);
+        assert_eq!((open.first("ann"), open.next_due()), (None, Some(9)));
     }
 
     #[test]

@@ -5,11 +5,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pagewire_cluster::id::Key;
 use pagewire_cluster::job::JobRecords;
 use tokio::sync::Notify;
 
-use super::open_jobs::OpenJobs;
+use super::open_jobs::{OpenJobs, OpenRow};
 
 /// The open jobs of a worker.
 #[derive(Debug, Default)]
@@ -25,9 +24,9 @@ impl OpenQueue {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a job wait until a time.
-    pub(crate) fn wait(&self, job: Key, until: u64) {
-        self.lock().wait(job, until);
+    /// Lets the job of a row wait until a time.
+    pub(crate) fn wait(&self, row: &OpenRow, until: u64) {
+        self.lock().put_off(row, until);
         self.put_off.notify_one();
     }
 

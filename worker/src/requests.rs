@@ -1,28 +1,99 @@
-//! Requests of handlers that run in another process.
+//! Requests of handlers, as they are named in `docs/child.md`.
 //!
-//! Owns: what a request asks for. Never: the wire.
+//! Owns: which requests exist, their members and their results. Never: the socket on which they arrive, or whether the
+//! work that asks still stands (`effects`).
+
+mod lock;
+mod members;
+mod nested;
+mod push;
+mod state;
+mod stored_job;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::wire::HandlerError;
-use serde_json::value::RawValue;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::handlers::HandlerInput;
+use self::lock::{AcquireLock, ReleaseLock, RenewLock};
+use self::members::Members;
+use self::nested::{MakeCall, SubmitJob};
+use self::push::SendPush;
+use self::state::{PatchTree, ReadTree};
+use self::stored_job::{CancelJob, ReadJob};
+use super::effects::Effects;
+use super::handlers::HandlerResult;
+use super::outgoing::WorkIdentity;
 
-/// The work in whose name requests are made.
-pub struct RequestContext;
+/// A request of a handler.
+enum Request {
+    ReadTree(ReadTree),
+    PatchTree(PatchTree),
+    SendPush(SendPush),
+    SubmitJob(SubmitJob),
+    ReadJob(ReadJob),
+    CancelJob(CancelJob),
+    MakeCall(MakeCall),
+    AcquireLock(AcquireLock),
+    RenewLock(RenewLock),
+    ReleaseLock(ReleaseLock),
+}
 
-impl RequestContext {
-    /// Creates the context of a piece of work.
-    pub fn new(_: &HandlerInput) -> Self {
-        Self
+impl Request {
+    fn parse(method: &str, params: &RawValue) -> Result<Self, HandlerError> {
+        let parse: fn(&mut Members) -> Result<Self, HandlerError> = match method {
+            "state.get" => |members| ReadTree::parse(members).map(Self::ReadTree),
+            "state.patch" => |members| PatchTree::parse(members).map(Self::PatchTree),
+            "push.send" => |members| SendPush::parse(members).map(Self::SendPush),
+            "job.submit" => |members| SubmitJob::parse(members).map(Self::SubmitJob),
+            "job.get" => |members| ReadJob::parse(members).map(Self::ReadJob),
+            "job.cancel" => |members| CancelJob::parse(members).map(Self::CancelJob),
+            "call" => |members| MakeCall::parse(members).map(Self::MakeCall),
+            "lock.acquire" => |members| AcquireLock::parse(members).map(Self::AcquireLock),
+            "lock.renew" => |members| RenewLock::parse(members).map(Self::RenewLock),
+            "lock.release" => |members| ReleaseLock::parse(members).map(Self::ReleaseLock),
+            _ => {
+                let message = format!("there is no request {method:?}");
+                return Err(HandlerError::new(ErrorCode::Unsupported, message));
+            }
+        };
+        parse(&mut Members::parse(params)?)
+    }
+
+    async fn run(self, effects: &Effects, work: &WorkIdentity) -> HandlerResult {
+        match self {
+            Self::ReadTree(request) => request.run(effects, work).await,
+            Self::PatchTree(request) => request.run(effects, work).await,
+            Self::SendPush(request) => request.run(effects).await,
+            Self::SubmitJob(request) => request.run(effects, work).await,
+            Self::ReadJob(request) => request.run(effects).await,
+            Self::CancelJob(request) => request.run(effects).await,
+            Self::MakeCall(request) => request.run(effects, work).await,
+            Self::AcquireLock(request) => request.run(effects, work).await,
+            Self::RenewLock(request) => request.run(effects).await,
+            Self::ReleaseLock(request) => request.run(effects).await,
+        }
     }
 }
 
-/// Answers a request.
+/// Answers a request of a handler, in the name of the work that `effects` and `work` belong to.
 ///
 /// # Errors
 ///
-/// `unsupported`: this release knows no request.
-pub async fn answer(_: &RequestContext, method: &str, _: &RawValue) -> Result<Box<RawValue>, HandlerError> {
-    Err(HandlerError::new(ErrorCode::Unsupported, format!("this release knows no request {method}")))
+/// - `unsupported` for an unknown method, and for work that has no effects,
+/// - `malformed` if a member is missing or wrong; the message names it,
+/// - `stale` if the work does not stand any more,
+/// - the errors of the request itself.
+pub async fn answer(
+    effects: &Effects,
+    work: &WorkIdentity,
+    method: &str,
+    params: &RawValue,
+) -> Result<Box<RawValue>, HandlerError> {
+    Request::parse(method, params)?.run(effects, work).await
+}
+
+/// Returns the result of a request.
+fn reply(value: &impl Serialize) -> HandlerResult {
+    to_raw_value(value).map_err(|error| HandlerError::new(ErrorCode::Internal, error.to_string()))
 }

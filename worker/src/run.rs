@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::job::{Affinity, JobState};
-use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
+use pagewire_cluster::job::{Affinity, JobState, Record};
+use pagewire_cluster::trace::TraceParent;
+use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
+use tracing::{Instrument, Span};
 
 use super::attempt::{Attempt, Outcome};
 use super::call::IncomingCall;
 use super::call_lines::{CallLines, LineKey};
 use super::effects::Supervisor;
 use super::handlers::{
-    HandlerInput, Handlers, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit,
+    HandlerInput, Handlers, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit, call_snoozed,
 };
 use super::quarantine::PoolQuarantine;
 use super::stream::WorkStream;
@@ -25,6 +27,12 @@ use super::work::Work;
 
 /// Receives what a worker has done, for its metrics. Every name of a handler is one that is registered, or `other`.
 pub trait WorkObserver: Send + Sync + 'static {
+    /// Creates the span of an attempt of a job, as a child of the span in which the job was submitted. Returns it with
+    /// its trace context.
+    fn attempt_span(&self, record: &Record) -> (Span, Option<TraceParent>) {
+        (Span::none(), record.trace.clone())
+    }
+
     /// An attempt of a job has ended; `state` is the state of the job after it.
     fn attempt_ended(&self, kind: &str, affinity: Affinity, state: JobState, waited: Duration, ran: Duration);
 
@@ -70,9 +78,14 @@ struct Runner {
 
 impl Runner {
     async fn run(self, attempt: Attempt, leaving: watch::Receiver<bool>) {
+        let (span, trace) = self.observer.attempt_span(attempt.record());
+        self.run_to_end(attempt, trace, leaving).instrument(span).await;
+    }
+
+    async fn run_to_end(self, attempt: Attempt, trace: Option<TraceParent>, leaving: watch::Receiver<bool>) {
         let started = Instant::now();
         let kind = attempt.record().kind.clone();
-        let outcome = self.run_until_stopped(&attempt, leaving).await;
+        let outcome = self.run_until_stopped(&attempt, trace, leaving).await;
         let Some(record) = attempt.end(outcome).await else { return };
         let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
         let kind = self.handlers.label(&kind);
@@ -80,9 +93,14 @@ impl Runner {
     }
 
     /// Runs the handler of an attempt until it ends, is cancelled, or has to leave the worker.
-    async fn run_until_stopped(&self, attempt: &Attempt, mut leaving: watch::Receiver<bool>) -> Outcome {
+    async fn run_until_stopped(
+        &self,
+        attempt: &Attempt,
+        trace: Option<TraceParent>,
+        mut leaving: watch::Receiver<bool>,
+    ) -> Outcome {
         let (stop, signal) = StopSignal::new();
-        let mut running = std::pin::pin!(self.run_attempt(attempt, signal));
+        let mut running = std::pin::pin!(self.run_attempt(attempt, trace, signal));
         let reason = tokio::select! {
             outcome = &mut running => return outcome,
             () = attempt.cancelled() => StopReason::Cancelled,
@@ -103,19 +121,23 @@ impl Runner {
         }
     }
 
-    async fn run_attempt(&self, attempt: &Attempt, stop: StopSignal) -> Outcome {
+    async fn run_attempt(&self, attempt: &Attempt, trace: Option<TraceParent>, stop: StopSignal) -> Outcome {
         let record = attempt.record();
         let (owner, user) = (record.owner(), record.user.as_deref());
         // without the right to have effects, the job begins again where that right is
         let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
             return Outcome::Returned;
         };
+        let asker = record.askers.first();
         let left = (record.retries + 1).saturating_sub(record.failures());
         let input = HandlerInput {
             unit: WorkUnit::Job { id: record.id, attempt: record.attempts, left },
             affinity: record.affinity,
             user: record.user.clone(),
-            page: record.askers.first().map(|asker| asker.page),
+            page: asker.map(|asker| asker.page),
+            session: asker.and_then(|asker| asker.session),
+            connection: asker.and_then(|asker| asker.connection),
+            trace: trace.map(|trace| trace.as_str().to_owned()),
             reporter: attempt.reporter(),
             alone: self.quarantine.is_suspect(&record.kind),
             effects: standing.effects(),
@@ -124,8 +146,10 @@ impl Runner {
         };
         match self.run_handler(&record.kind, input).await {
             Ok(value) => Outcome::Value(value),
-            Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => Outcome::Failed(error),
-            Err(RunFailure::Snoozed(_) | RunFailure::Returned) => Outcome::Returned,
+            Err(RunFailure::Failed(error)) => Outcome::Failed(error),
+            Err(RunFailure::RetryAfter(error, after)) => Outcome::RetryAfter(error, after),
+            Err(RunFailure::Snoozed(after)) => Outcome::Snoozed(after),
+            Err(RunFailure::Returned) => Outcome::Returned,
             Err(RunFailure::Stopped) => Outcome::Stopped,
             Err(RunFailure::Lost { .. }) => Outcome::Lost,
         }
@@ -173,16 +197,21 @@ impl Runner {
     }
 
     async fn run_call(&self, call: &IncomingCall) -> CallAnswer {
-        let WorkerCall { method, params, user, page, .. } = &call.call;
+        let WorkerCall { method, params, user, page, session, connection, .. } = &call.call;
         let user = user.as_deref();
-        let owner = user.filter(|_| call.affinity == Affinity::Assigned);
+        let owner = call.call.owner().filter(|_| call.affinity == Affinity::Assigned);
         // the call has not run, so its caller may ask another worker
-        let Ok(standing) = self.supervisor.begin(owner, user).await else { return CallAnswer::Busy };
+        let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
+            return CallAnswer::Busy;
+        };
         let input = HandlerInput {
             affinity: call.affinity,
             user: user.map(str::to_owned),
             page: *page,
+            session: *session,
+            connection: *connection,
             within: call.remaining(),
+            trace: call.trace().map(|trace| trace.as_str().to_owned()),
             alone: self.quarantine.is_suspect(method),
             effects: standing.effects(),
             ..HandlerInput::call(params.clone())
@@ -191,10 +220,7 @@ impl Runner {
             Ok(value) => CallAnswer::Value(value),
             Err(_) if !self.handlers.has(method) => CallAnswer::NoHandler,
             Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => CallAnswer::Error(error),
-            Err(RunFailure::Snoozed(_)) => {
-                let message = "a call cannot be put off; only a job can";
-                CallAnswer::Error(HandlerError::new(ErrorCode::Failed, message))
-            }
+            Err(RunFailure::Snoozed(_)) => CallAnswer::Error(call_snoozed()),
             Err(RunFailure::Stopped | RunFailure::Returned | RunFailure::Lost { .. }) => CallAnswer::Lost,
         }
     }

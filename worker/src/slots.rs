@@ -66,6 +66,11 @@ impl Slots {
         self.count
     }
 
+    /// Returns how many slots are in use.
+    pub(crate) fn used(&self) -> u32 {
+        self.count.saturating_sub(u32::try_from(self.all.available_permits()).unwrap_or(u32::MAX))
+    }
+
     /// Takes a slot for a call if one is free.
     pub(crate) fn try_call(&self) -> Option<Slot> {
         let slot = self.all.clone().try_acquire_owned().ok()?;

@@ -14,14 +14,17 @@ use pagewire_cluster::worker::{WorkerGroup, WorkerLease};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use super::admission::CallAdmission;
+use super::admission::{AskedCall, CallAdmission};
 use super::affinity::AssignedJobs;
 use super::assignment::Assignment;
+use super::call::ReplyPath;
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
 use super::effects::Supervisor;
+use super::entry::WorkerEntry;
 use super::open_queue::OpenQueue;
+use super::outgoing::WorkSubmitter;
 use super::ownership::OwnershipEvents;
 use super::quarantine::PoolQuarantine;
 use super::queue::FreeJobs;
@@ -45,17 +48,19 @@ pub struct WorkerSetup {
     pub methods: BTreeSet<String>,
     /// Whether the worker is given calls and jobs for any worker.
     pub free_work: bool,
+    /// Whether the worker is inside a node, which calls it without the engine.
+    pub is_inside_node: bool,
     /// Lease of the worker.
     pub lease: WorkerLease,
+    /// Submits the jobs and makes the calls of its handlers.
+    pub outgoing: Arc<dyn WorkSubmitter>,
 }
 
 /// The work of one worker, in the order of arrival.
 pub struct WorkStream {
     work: mpsc::Receiver<Work>,
     calls: CallSubscription,
-    parts: Arc<WorkerParts>,
-    admission: Arc<CallAdmission>,
-    assigned: Arc<AssignedJobs>,
+    entry: WorkerEntry,
     ownership: OwnershipEvents,
     supervisor: Arc<Supervisor>,
     quarantine: Arc<PoolQuarantine>,
@@ -71,12 +76,14 @@ impl WorkStream {
         setup: WorkerSetup,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
-        let WorkerSetup { id, group, release, slots, methods, free_work, lease } = setup;
+        let WorkerSetup { id, group, release, slots, methods, free_work, is_inside_node, lease, outgoing } =
+            setup;
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
         let called = methods.iter().filter(|_| free_work).map(String::as_str);
-        let calls = CallSubscription::open(jobs, &group, called, draining.subscribe()).await?;
+        let calls =
+            CallSubscription::open(jobs, &group, called, is_inside_node, draining.subscribe()).await?;
         let parts = Arc::new(WorkerParts {
             jobs: jobs.clone(),
             group,
@@ -93,15 +100,16 @@ impl WorkStream {
         let (workers, rollouts, group) = (jobs.workers.clone(), rollouts.clone(), parts.group.clone());
         let assignment = Assignment { workers, rollouts, group, id };
         let turns = Arc::new(UserTurns::new(jobs, &assignment, &parts.lease));
-        let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone());
+        let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone(), outgoing);
         let (open, ownership) = (Arc::new(OpenQueue::default()), turns.events().clone());
         let runner = TurnRunner { parts: parts.clone(), claims: claims.clone(), turns, open };
         let assigned = Arc::new(AssignedJobs::new(assignment.clone(), runner));
         let free = Arc::new(FreeJobs { parts: parts.clone(), claims: claims.clone(), assignment });
+        let entry = WorkerEntry { id, parts: parts.clone(), admission, assigned: assigned.clone() };
         let control = WorkerControl {
             parts: parts.clone(),
             claims,
-            admission: admission.clone(),
+            entry: entry.clone(),
             assigned: assigned.clone(),
             free: free.clone(),
         };
@@ -115,12 +123,17 @@ impl WorkStream {
         if free_work {
             tasks.push(tokio::spawn(free.pull()));
         }
-        Ok(Self { work, calls, parts, admission, assigned, ownership, supervisor, quarantine, tasks })
+        Ok(Self { work, calls, entry, ownership, supervisor, quarantine, tasks })
     }
 
     /// Returns the events of the users that this worker owns.
     pub fn ownership(&self) -> &OwnershipEvents {
         &self.ownership
+    }
+
+    /// Returns what reaches this worker from inside its process.
+    pub fn entry(&self) -> WorkerEntry {
+        self.entry.clone()
     }
 
     /// Returns the next unit of work.
@@ -133,8 +146,11 @@ impl WorkStream {
             tokio::select! {
                 biased;
                 question = self.calls.next() => {
-                    let admitted = read(&question).and_then(|call| self.admission.admit(call, Affinity::Free, question));
-                    if let Some(admitted) = admitted {
+                    let Some(call) = read(&question) else { continue };
+                    let (engine, trace) = (self.entry.parts.jobs.engine.clone(), question.headers.trace.clone());
+                    let reply = ReplyPath::Message { engine, question };
+                    let asked = AskedCall::new(call, Affinity::Free, trace, reply);
+                    if let Some(admitted) = self.entry.admission.admit(asked) {
                         return Some(Work::Call(Box::new(admitted)));
                     }
                 }
@@ -155,7 +171,7 @@ impl WorkStream {
 
     /// Resolves when no work runs here any more. Work that still arrives must be received meanwhile.
     pub fn idle(&self) -> impl Future<Output = ()> + use<> {
-        let parts = self.parts.clone();
+        let parts = self.entry.parts.clone();
         async move {
             parts.slots.idle().await;
             parts.unanswered.close();
@@ -165,7 +181,7 @@ impl WorkStream {
 
     /// Releases the users of this worker. No work may run here any more.
     pub async fn close(self) {
-        self.assigned.release().await;
+        self.entry.assigned.release().await;
     }
 }
 

@@ -4,10 +4,15 @@ mod breaks;
 mod calls;
 mod claims;
 mod effects;
+mod ends;
 mod fairness;
+mod identity;
 mod limits;
 mod methods;
+mod outgoing;
 mod quarantine;
+mod requests;
+mod reruns;
 mod serial;
 mod simulation;
 mod turns;
@@ -56,11 +61,15 @@ fn submission(kind: &str) -> Submission {
         affinity: Affinity::Free,
         user: None,
         page: None,
+        session: None,
+        connection: None,
         frame: None,
         run_at: None,
+        run_in: None,
         retries: 0,
         idempotency: None,
         quota: None,
+        trace: None,
     }
 }
 

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
-use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Claimant, Jobs, StoredJob, TransitionError};
 use pagewire_cluster::worker::WorkerId;
 use tokio::sync::oneshot;
 
-use super::attempt::AttemptEnd;
+use super::attempt::{AttemptEnd, Origin};
 use super::claim::Claims;
 use super::open_jobs::OpenRow;
 use super::open_queue::OpenQueue;
@@ -67,10 +66,11 @@ impl TurnRunner {
         match self.turns.claim(user, self.claimant(me), &read).await {
             Ok(TurnOutcome::Claimed(claimed)) => {
                 let (ended, end) = oneshot::channel();
-                self.claims.start(*claimed, me, None, Some(ended), running, slot).await;
+                let origin = Origin::Row { rev: row.rev, ended };
+                self.claims.start(*claimed, me, origin, running, slot).await;
                 // an error means that the attempt was dropped, which is an end as well
                 if let Ok(end) = end.await {
-                    self.ended(user, row.id, &end);
+                    self.ended(user, &row, &end);
                 }
                 NextStep::Again
             }
@@ -80,7 +80,7 @@ impl TurnRunner {
             Ok(TurnOutcome::Unavailable) => NextStep::Retry,
             // a job that waits for its next try stands aside
             Err(TransitionError::NotDue(ms)) => {
-                self.open.wait(row.id, self.parts.now_ms() + ms);
+                self.open.wait(&row, self.parts.now_ms() + ms);
                 NextStep::Again
             }
             Err(TransitionError::Running(_)) => {
@@ -101,14 +101,14 @@ impl TurnRunner {
     }
 
     /// Applies the end of an attempt before the watch does.
-    fn ended(&self, user: &str, job: Key, end: &AttemptEnd) {
-        self.turns.settled(user, job);
+    fn ended(&self, user: &str, row: &OpenRow, end: &AttemptEnd) {
+        self.turns.settled(user, row.id);
         match end {
             // its row is being deleted, and is looked at again if that fails
             AttemptEnd::Over => {
-                self.open.wait(job, self.parts.now_ms() + self.jobs().timing.redelivery.as_millis() as u64);
+                self.open.wait(row, self.parts.now_ms() + self.jobs().timing.redelivery.as_millis() as u64);
             }
-            AttemptEnd::Again { due } if *due > self.parts.now_ms() => self.open.wait(job, *due),
+            AttemptEnd::Again { due } if *due > self.parts.now_ms() => self.open.wait(row, *due),
             AttemptEnd::Again { .. } | AttemptEnd::Lost => {}
         }
     }
@@ -125,7 +125,8 @@ impl TurnRunner {
         }
     }
 
-    /// Deletes the row of a job that has ended.
+    /// Deletes the row of a job that has ended. The row was known before the record was read, so that it is not the row
+    /// of a later run.
     async fn forget(&self, row: &OpenRow) -> NextStep {
         match self.jobs().records.store.delete(&row.key, Precondition::Rev(row.rev)).await {
             Ok(()) | Err(WriteError::Conflict { .. }) => {

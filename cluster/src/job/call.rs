@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
@@ -43,22 +44,42 @@ pub enum CallError {
     TooLarge,
 }
 
-/// Cancels the handler of a call when the caller is dropped before the reply.
-struct CancelOnDrop<'a> {
-    jobs: &'a Jobs,
-    /// Worker group that may run the call.
-    team: &'a WorkerGroup,
-    id: Key,
-    answered: bool,
+/// The workers of a group that share its free calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallMembers {
+    /// Processes that are workers only.
+    Processes,
+    /// Workers inside nodes.
+    InsideNodes,
 }
 
-impl Drop for CancelOnDrop<'_> {
+/// Calls a worker of this process without the engine.
+pub type DirectRoute =
+    Box<dyn FnOnce(WorkerCall, Option<TraceParent>) -> BoxFuture<'static, CallAnswer> + Send>;
+
+/// Finds the route to a worker of this process; `None` for a worker of another process.
+pub type DirectRoutes<'a> = &'a (dyn Fn(Key) -> Option<DirectRoute> + Send + Sync);
+
+/// A call that is made: at one worker after the other, until one of them has run it. Dropping it stops the handler.
+pub struct OutgoingCall<'a> {
+    jobs: &'a Jobs,
+    team: &'a WorkerGroup,
+    call: WorkerCall,
+    until: Instant,
+    trace: Option<TraceParent>,
+    /// Whether a worker of another process may run the call now.
+    is_open: bool,
+    /// Whether the worker that was called last is one of this process.
+    is_direct: bool,
+}
+
+impl Drop for OutgoingCall<'_> {
     fn drop(&mut self) {
-        if self.answered {
+        if !self.is_open {
             return;
         }
         let subject = self.jobs.subjects.workers(&self.team.pool, &self.team.lane);
-        let message = Message::new(subject, wire::encode(&Cancel { id: self.id }));
+        let message = Message::new(subject, wire::encode(&Cancel { id: self.call.id }));
         let engine = self.jobs.engine.clone();
         tokio::spawn(async move {
             // a worker that does not receive the message runs the handler to its end in vain
@@ -70,8 +91,12 @@ impl Drop for CancelOnDrop<'_> {
 }
 
 impl Jobs {
-    /// Calls a method: of any free worker of a group, or of the assigned worker of the user `own`. Dropping the future
-    /// stops the handler. Sets how long the call may take.
+    /// Calls a method over the engine: of any free worker of a group, or of the assigned worker of the user `own`. Dropping
+    /// the future stops the handler. Sets how long the call may take.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] without a value.
     pub async fn call(
         &self,
         team: &WorkerGroup,
@@ -80,43 +105,82 @@ impl Jobs {
         within: Duration,
         trace: Option<TraceParent>,
     ) -> Result<Box<RawValue>, CallError> {
-        let id = call.id;
-        let mut asking = OutgoingCall { jobs: self, team, call, until: Instant::now() + within, trace };
-        let mut abandon = CancelOnDrop { jobs: self, team, id, answered: false };
-        let outcome = match own {
-            None => asking.any().await,
-            Some(user) => asking.own(user).await,
-        };
-        abandon.answered = !matches!(outcome, Err(CallError::Deadline | CallError::Down));
-        outcome
+        let mut calling = OutgoingCall::new(self, team, call, within, trace);
+        if let Some(user) = own {
+            return calling.own(user, &|_| None).await;
+        }
+        calling.any_member().await
     }
 }
 
-struct OutgoingCall<'a> {
-    jobs: &'a Jobs,
-    team: &'a WorkerGroup,
-    call: WorkerCall,
-    until: Instant,
-    trace: Option<TraceParent>,
+impl<'a> OutgoingCall<'a> {
+    /// Prepares a call of the workers of a group, and begins its time.
+    pub fn new(
+        jobs: &'a Jobs,
+        team: &'a WorkerGroup,
+        call: WorkerCall,
+        within: Duration,
+        trace: Option<TraceParent>,
+    ) -> Self {
+        let until = Instant::now() + within;
+        Self { jobs, team, call, until, trace, is_open: false, is_direct: false }
+    }
 }
 
 impl OutgoingCall<'_> {
+    /// Returns whether the worker that was called last is one of this process.
+    pub const fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
+    /// Calls a worker of this process: it gets the call with the time that is left.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] without a value.
+    pub async fn direct(&mut self, route: DirectRoute) -> Result<Box<RawValue>, CallError> {
+        value_of(self.ask_here(route).await?)
+    }
+
+    /// Calls a process of the group, or else a worker inside a node.
+    async fn any_member(&mut self) -> Result<Box<RawValue>, CallError> {
+        let outcome = self.any(CallMembers::Processes).await;
+        let is_inside =
+            |call: &Self| call.jobs.workers.roster().has_free(call.team, &call.call.method, true, &[]);
+        match outcome {
+            Err(CallError::NoWorker | CallError::Busy) if is_inside(self) => {
+                self.any(CallMembers::InsideNodes).await
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Calls any member of the group, chosen by the engine; a busy member replies so at once.
-    async fn any(&mut self) -> Result<Box<RawValue>, CallError> {
-        let subject = self.jobs.subjects.calls(&self.team.pool, &self.team.lane, &self.call.method);
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] without a value.
+    pub async fn any(&mut self, members: CallMembers) -> Result<Box<RawValue>, CallError> {
+        let (subjects, team, method) = (&self.jobs.subjects, self.team, &self.call.method);
+        let subject = match members {
+            CallMembers::Processes => subjects.calls(&team.pool, &team.lane, method),
+            CallMembers::InsideNodes => subjects.node_calls(&team.pool, &team.lane, method),
+        };
         for _ in 0..MAX_WORKERS_ASKED {
             match self.ask(subject.clone()).await? {
-                CallAnswer::Value(value) => return Ok(value),
-                CallAnswer::Error(failure) => return Err(CallError::Failed(failure)),
-                CallAnswer::NoHandler => return Err(CallError::NoHandler),
-                CallAnswer::Lost => return Err(CallError::Lost),
                 CallAnswer::Busy | CallAnswer::Elsewhere { .. } => {}
+                answer => return value_of(answer),
             }
         }
         Err(CallError::Busy)
     }
 
-    async fn own(&mut self, user: &str) -> Result<Box<RawValue>, CallError> {
+    /// Calls the worker that a user is assigned to. A worker of this process is called by `direct`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] without a value.
+    pub async fn own(&mut self, user: &str, direct: DirectRoutes<'_>) -> Result<Box<RawValue>, CallError> {
         let turn = TurnRow::key(&self.team.pool, user);
         let visited = self.visited(user);
         let serves = |worker: &Key| self.jobs.workers.roster().has(*worker, &self.call.method);
@@ -126,17 +190,13 @@ impl OutgoingCall<'_> {
         };
         for _ in 0..MAX_LOOKUPS {
             let Some(asked) = worker else { return Err(CallError::NoWorker) };
-            let subject = self.jobs.subjects.worker(asked, worker_leaf::CALL);
-            let outcome = match self.ask(subject).await {
-                Ok(CallAnswer::Value(value)) => Ok(value),
-                Ok(CallAnswer::Error(failure)) => Err(CallError::Failed(failure)),
-                Ok(CallAnswer::NoHandler) => Err(CallError::NoHandler),
-                Ok(CallAnswer::Lost) => Err(CallError::Lost),
+            let outcome = match self.ask_worker(asked, direct).await {
                 Ok(CallAnswer::Busy) => return Err(CallError::Busy),
                 Ok(CallAnswer::Elsewhere { worker: other }) => {
                     worker = Some(other);
                     continue;
                 }
+                Ok(answer) => value_of(answer),
                 Err(CallError::NoWorker) => {
                     worker = self.after(asked, user).await;
                     continue;
@@ -176,22 +236,58 @@ impl OutgoingCall<'_> {
         self.jobs.own_worker(self.team, user, &self.call.method).await.filter(|next| *next != silent)
     }
 
-    async fn ask(&mut self, subject: String) -> Result<CallAnswer, CallError> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(CallError::Deadline);
+    async fn ask_worker(&mut self, worker: Key, direct: DirectRoutes<'_>) -> Result<CallAnswer, CallError> {
+        match direct(worker) {
+            Some(route) => self.ask_here(route).await,
+            None => self.ask(self.jobs.subjects.worker(worker, worker_leaf::CALL)).await,
         }
+    }
+
+    async fn ask_here(&mut self, route: DirectRoute) -> Result<CallAnswer, CallError> {
+        // the time at the worker ends after the caller's, so that the end of the worker is not mistaken for it
+        let left = self.left()?.as_millis() as u64 + 2;
+        self.is_direct = true;
+        let answering = route(WorkerCall { left_ms: Some(left), ..self.call.clone() }, self.trace.clone());
+        timeout_at(self.until, answering).await.map_err(|_| CallError::Deadline)
+    }
+
+    fn left(&self) -> Result<Duration, CallError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(CallError::Deadline) } else { Ok(left) }
+    }
+
+    async fn ask(&mut self, subject: String) -> Result<CallAnswer, CallError> {
+        let left = self.left()?;
+        self.is_direct = false;
         self.call.left_ms = Some(left.as_millis() as u64);
         let payload = wire::encode_long(&self.call, self.call.params.get().len() + 256);
         let headers = Headers { trace: self.trace.clone() };
         let message = Message { headers, ..Message::new(subject, payload) };
-        match self.jobs.engine.request(message, left).await {
+        self.is_open = true;
+        let answer = self.jobs.engine.request(message, left).await;
+        // without an answer in time the worker is told to stop when this is dropped
+        self.is_open = matches!(answer, Err(RequestError::Deadline | RequestError::Down));
+        match answer {
             // a reply of another release cannot be parsed: whether the call ran is unknown
-            Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| CallError::Deadline),
+            Ok(answer) => serde_json::from_slice(&answer.payload).map_err(|_| {
+                self.is_open = true;
+                CallError::Deadline
+            }),
             Err(RequestError::NoResponder) => Err(CallError::NoWorker),
             Err(RequestError::Deadline) => Err(CallError::Deadline),
             Err(RequestError::Down) => Err(CallError::Down),
             Err(RequestError::TooLarge) => Err(CallError::TooLarge),
         }
+    }
+}
+
+/// Returns the outcome of a call that a worker has run, or cannot run at all.
+fn value_of(answer: CallAnswer) -> Result<Box<RawValue>, CallError> {
+    match answer {
+        CallAnswer::Value(value) => Ok(value),
+        CallAnswer::Error(failure) => Err(CallError::Failed(failure)),
+        CallAnswer::NoHandler => Err(CallError::NoHandler),
+        CallAnswer::Lost => Err(CallError::Lost),
+        CallAnswer::Busy | CallAnswer::Elsewhere { .. } => Err(CallError::Busy),
     }
 }

@@ -1,30 +1,26 @@
 //! Offers jobs to their workers.
 //!
-//! Owns: the writes of the work item of a free job and of the open row of an assigned one, and how long they are
-//! repeated. Never: the state of a job; a worker that takes a work item or a row claims the record.
+//! Owns: the write of the work item of a free job, and how long an offer is repeated. Never: the open rows of assigned
+//! jobs (`open_rows`), or the state of a job; a worker that takes a work item or a row claims the record.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::open_row::OpenJobRow;
-use super::record::{Affinity, JobState, Record};
+use super::open_rows::OpenRows;
+use super::record::Affinity;
 use super::records::JobRecords;
 use super::stored::StoredJob;
 use super::work_route::item_route;
-use crate::engine::{Engine, Enqueue, Precondition, Put, Unavailable, WriteError};
-use crate::subject::{SubjectToken, job_key};
-use crate::wire;
-use crate::worker::partition;
-
-/// Maximum size of the metadata of an open row with its record, in bytes: a larger record is read by its worker.
-const MAX_ROW: usize = 2 * 1024;
+use crate::engine::{Engine, Enqueue, Unavailable};
 
 /// Offers jobs to their workers.
 pub struct JobDispatcher {
     pub(super) engine: Engine,
     pub(super) records: Arc<JobRecords>,
+    /// The open rows of assigned jobs.
+    pub rows: OpenRows,
 }
 
 impl JobDispatcher {
@@ -56,14 +52,14 @@ impl JobDispatcher {
     pub(super) async fn offer_again(self: &Arc<Self>, stored: &StoredJob) -> Result<bool, Unavailable> {
         match stored.record.affinity {
             Affinity::Free => Ok(self.push(stored, Duration::ZERO).await),
-            Affinity::Assigned => self.write_open_row(stored).await,
+            Affinity::Assigned => self.rows.put(stored).await,
         }
     }
 
     async fn try_offer(&self, stored: &StoredJob, delay: Duration) -> bool {
         match stored.record.affinity {
             Affinity::Free => self.push(stored, delay).await,
-            Affinity::Assigned => self.put_open_row(stored).await,
+            Affinity::Assigned => self.rows.put(stored).await.is_ok(),
         }
     }
 
@@ -78,40 +74,4 @@ impl JobDispatcher {
         };
         self.engine.push(push).await.is_ok()
     }
-
-    /// Writes the open row of an assigned job, which brings the job to the worker that owns the user. An existing row
-    /// keeps its position: only the first write decides the order.
-    pub async fn put_open_row(&self, stored: &StoredJob) -> bool {
-        self.write_open_row(stored).await.is_ok()
-    }
-
-    /// Returns whether the row is new.
-    async fn write_open_row(&self, stored: &StoredJob) -> Result<bool, Unavailable> {
-        let record = &stored.record;
-        let Some(user) = record.owner() else { return Ok(false) };
-        let key = open_key(record, &user);
-        let bare = OpenJobRow { user, due: record.due, kind: record.kind.clone(), job: None };
-        let small = record.state == JobState::Queued && record.data.get().len() <= MAX_ROW;
-        let whole = small.then(|| wire::encode(&OpenJobRow { job: Some(stored.clone()), ..bare.clone() }));
-        let meta = whole.filter(|meta| meta.len() <= MAX_ROW).unwrap_or_else(|| wire::encode(&bare));
-        let put = Put { meta, ..Put::new(key, "", Precondition::Absent) };
-        match self.records.store.put(put).await {
-            Ok(_) => Ok(true),
-            Err(WriteError::Conflict { .. }) => Ok(false),
-            Err(_) => Err(Unavailable),
-        }
-    }
-
-    /// Deletes the open row of an assigned job that has ended.
-    pub(super) async fn delete_open_row(&self, record: &Record) {
-        let Some(user) = record.owner() else { return };
-        if let Err(error) = self.records.store.delete(&open_key(record, &user), Precondition::Any).await {
-            // the worker that serves the user finds the row again
-            tracing::debug!(job = %record.id, %error, "the open row of a job that is over stays for now");
-        }
-    }
-}
-
-fn open_key(record: &Record, user: &str) -> String {
-    job_key::open_job(&record.pool, partition(user), &SubjectToken::new(user), record.id)
 }

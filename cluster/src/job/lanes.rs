@@ -6,10 +6,10 @@ use super::record::Record;
 use crate::rollout::{LaneMove, Rollouts, RoutingKey, WaitingWork};
 use crate::worker::{WorkerGroup, Workers};
 
-/// Returns the workers of the lane that a user is in.
-pub fn group_of_user(pool: &str, user: &str, rollouts: &Rollouts, workers: &Workers) -> WorkerGroup {
+/// Returns the workers of the lane that the owner of assigned work is in.
+pub fn group_of_user(pool: &str, owner: &str, rollouts: &Rollouts, workers: &Workers) -> WorkerGroup {
     let serves = |lane: &str| workers.roster().serves(&WorkerGroup::new(pool, lane));
-    WorkerGroup::new(pool, rollouts.explain(pool, RoutingKey::User(user), serves).lane)
+    WorkerGroup::new(pool, rollouts.explain(pool, RoutingKey::of_owner(owner), serves).lane)
 }
 
 /// Returns the lane to which a free job moves; `None` if it stays, or does not wait.

@@ -18,20 +18,24 @@
 //! the previous one is dead, or when the previous one has released the user: it ends its job and then releases a user who
 //! is assigned to another worker by now. A claim is two single writes: the turn row, then the record at the revision that
 //! was read before, once. A worker that finds a turn row with another attempt settles that attempt by a write before it
-//! names its own, so that at most one job of a user runs.
+//! names its own, so that at most one job of a user runs. A retry by an operator gives a job a new row, which the process
+//! that has ended the job before does not delete.
 
 mod call;
 mod change;
 mod dispatch;
+mod effects;
 mod expire;
 mod lanes;
 mod notify;
 mod obstacle;
 mod open_row;
+mod open_rows;
 mod owner_cache;
 mod parts;
 mod quarantine;
 mod quota;
+mod quota_count;
 mod quota_writer;
 mod reconciler;
 mod record;
@@ -48,13 +52,15 @@ mod waiting;
 mod wake;
 mod work_route;
 
-pub use call::CallError;
+pub use call::{CallError, CallMembers, DirectRoute, DirectRoutes, OutgoingCall};
 pub use change::Change;
 pub use dispatch::JobDispatcher;
+pub use effects::ChangeEffects;
 pub use lanes::{group_of_user, lane_move};
 pub use notify::{JobNotifier, JobWatch};
 pub use obstacle::{Obstacle, WaitingWorkView, obstacle};
 pub use open_row::OpenJobRow;
+pub use open_rows::OpenRows;
 pub use owner_cache::OwnerCache;
 pub use parts::Jobs;
 pub use quarantine::{ExecutorDeath, KindEvent, MAX_DEATHS, MAX_LOG, Quarantine, Quarantines, SuspectedKind};

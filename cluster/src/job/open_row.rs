@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::record::is_zero;
 use super::stored::StoredJob;
 
 /// The metadata of the row `open.<pool>.<partition>.<user>.<id>` of an open assigned job.
@@ -16,6 +17,9 @@ pub struct OpenJobRow {
     /// Kind of the job: the handler that its worker needs. Empty in a row of an older release.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// The run of the job that the row belongs to: how often an operator had run the job again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retried: u32,
     /// A small record as it was when the row was written, so that a claim needs no read before it. The claim fails when
     /// the record has changed since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

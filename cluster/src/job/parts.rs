@@ -1,32 +1,31 @@
 //! The parts that handle the jobs of a cluster, over one store of records.
 //!
-//! Owns: which part gets which, the cancellation and the retry of a job, and the effect of a changed record. Never: how
-//! a part works.
+//! Owns: which part gets which, and the cancellation and the retry of a job. Never: how a part works.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::change::Change;
 use super::dispatch::JobDispatcher;
+use super::effects::ChangeEffects;
 use super::notify::JobNotifier;
+use super::open_rows::OpenRows;
 use super::owner_cache::OwnerCache;
 use super::quota::Quotas;
 use super::record::Record;
 use super::records::JobRecords;
 use super::retention::Retention;
 use super::stored::{Transition, TransitionFailure};
-use super::transition::{Effect, RecordEvent};
+use super::transition::RecordEvent;
 use super::waiting::WaitingJobs;
-use crate::engine::{Engine, Message, Unavailable};
+use crate::engine::{Engine, Unavailable};
 use crate::id::Key;
 use crate::peer::PeerClient;
 use crate::rollout::LaneMove;
-use crate::subject::{Subjects, worker_leaf};
+use crate::subject::Subjects;
 use crate::timing::Timing;
-use crate::wire::{self, Cancel};
 use crate::worker::Workers;
 
 /// The jobs of a cluster. Each part may be used directly. Cheap to clone.
@@ -40,6 +39,8 @@ pub struct Jobs {
     pub dispatcher: Arc<JobDispatcher>,
     /// Notifies pages and watchers.
     pub notifier: Arc<JobNotifier>,
+    /// Runs what follows from a changed record.
+    pub effects: Arc<ChangeEffects>,
     /// The living workers, as this process sees them.
     pub workers: Workers,
     /// The workers of users, as they replied last.
@@ -71,19 +72,21 @@ impl Jobs {
         workers: &Workers,
     ) -> Self {
         let records = JobRecords::new(engine, timing, retention);
-        let dispatcher = Arc::new(JobDispatcher { engine: engine.clone(), records: records.clone() });
-        let notifier = JobNotifier {
+        let rows = OpenRows::new(&records.store);
+        let dispatcher = Arc::new(JobDispatcher { engine: engine.clone(), records: records.clone(), rows });
+        let notifier = Arc::new(JobNotifier {
             engine: engine.clone(),
             records: records.clone(),
             dispatcher: dispatcher.clone(),
             subjects: subjects.clone(),
             post: PeerClient::new(engine, subjects, timing.deliver),
-        };
+        });
         Self {
             quotas: Arc::new(Quotas::new(records.clone())),
             records,
+            effects: Arc::new(ChangeEffects::new(&dispatcher, &notifier)),
             dispatcher,
-            notifier: Arc::new(notifier),
+            notifier,
             workers: workers.clone(),
             owners: OwnerCache::default(),
             engine: engine.clone(),
@@ -118,30 +121,8 @@ impl Jobs {
         Ok(record)
     }
 
-    /// Runs the effect of a change. None of the steps has to succeed: the reconciler finds a job that was not enqueued,
-    /// and the work item or the open row stays until the page has been notified.
+    /// Runs the effect of a change, like [`ChangeEffects::run`], for a process that does not know the job's open row.
     pub async fn run_effect(&self, changed: Transition) {
-        let Transition { stored, after } = changed;
-        let record = &stored.record;
-        match after {
-            Effect::Nothing => self.notifier.publish(record),
-            Effect::Enqueue { delay_ms } => {
-                self.notifier.publish(record);
-                self.dispatcher.enqueue(&stored, Duration::from_millis(delay_ms)).await;
-            }
-            Effect::CancelWorker(worker) => {
-                let subject = self.subjects.worker(worker.id, worker_leaf::CANCEL);
-                let message = Message::new(subject, wire::encode(&Cancel { id: record.id }));
-                // a worker that does not receive it reads the record at its next extension of the work item
-                if let Err(error) = self.engine.publish(message).await {
-                    tracing::debug!(job = %record.id, %error, "worker not told that its job is cancelled");
-                }
-            }
-            Effect::NotifyEnd => {
-                self.notifier.publish(record);
-                self.notifier.notify_pages(&stored).await;
-                self.dispatcher.delete_open_row(record).await;
-            }
-        }
+        self.effects.run(changed, None).await;
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! One process runs it. It watches the summaries of all records, because a read of what has changed costs the server a
 //! count of all records, and keeps an entry for each job that has not ended. Jobs of dead workers come first. A job that
-//! waits costs nothing in a round: its row is checked once after it was submitted, and its work item only when the Queue
+//! waits costs nothing in a round: its row is checked once after it was submitted or run again, and its work item only when the Queue
 //! has fewer items than jobs wait, or when it has waited for very long.
 
 use std::collections::HashSet;

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::id::{Address, Key};
+use crate::id::{Address, Key, WorkOwner};
 use crate::rollout::RoutingKey;
+use crate::trace::TraceParent;
 use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
 use crate::worker::{WorkKind, WorkerGroup, WorkerId};
 
@@ -97,6 +98,12 @@ pub struct Waiter {
     pub page: Address,
     /// Request id of the page, byte for byte as it sent it.
     pub frame: Box<RawValue>,
+    /// Session of the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Key>,
+    /// Connection of the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Key>,
 }
 
 impl Waiter {
@@ -124,6 +131,9 @@ pub struct Record {
     pub losses: u32,
     /// How often the job may run again after a failure.
     pub retries: u32,
+    /// How often an operator has run the job again; `attempts` and `losses` count from the last time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retried: u32,
     /// Progress as persisted last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -164,6 +174,9 @@ pub struct Record {
     /// Pages that wait for the job: the one that submitted it, and those that used the same idempotency key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub askers: Vec<Waiter>,
+    /// Trace context in which the job was submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
     /// When the job was submitted, in milliseconds since the Unix epoch, as all times here.
     pub created: u64,
     /// Earliest time to run.
@@ -177,7 +190,7 @@ pub struct Record {
 }
 
 // serde passes a reference
-fn is_zero(count: &u32) -> bool {
+pub(super) fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
@@ -192,12 +205,16 @@ impl Record {
         WorkerGroup::new(self.pool.as_str(), self.lane.as_str())
     }
 
-    /// Returns the user for an assigned job, or `None` for a free job. Only the assigned worker of this user runs the
-    /// job. An assigned job without a user has its own id as the user.
+    /// Returns the owner key of an assigned job, or `None` for a free job: of its user, or of the connection of its
+    /// submitter. Only the worker that is assigned to this owner runs the job. An assigned job without both has its own id
+    /// as the owner.
     pub fn owner(&self) -> Option<String> {
         match self.affinity {
             Affinity::Free => None,
-            Affinity::Assigned => Some(self.user.clone().unwrap_or_else(|| format!("job {}", self.id))),
+            Affinity::Assigned => {
+                let owner = WorkOwner::of(self.user.as_deref(), self.routing);
+                Some(owner.map_or_else(|| format!("job {}", self.id), |owner| owner.key().into_owned()))
+            }
         }
     }
 

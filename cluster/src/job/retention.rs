@@ -53,7 +53,7 @@ mod tests {
         )
         .unwrap();
         let page = Address { key: Key::from_bits(1), node: NodeNumber::new(1).unwrap() };
-        let asker = Waiter { page, frame: RawValue::NULL.to_owned() };
+        let asker = Waiter { page, frame: RawValue::NULL.to_owned(), session: None, connection: None };
         let keyed = Record { keyed: true, ..record.clone() };
         let asked = Record { askers: vec![asker.clone()], ..record.clone() };
         let failed = Record { state: JobState::Failed, askers: vec![asker], ..record.clone() };

@@ -16,6 +16,7 @@ use super::transition::RecordEvent;
 use crate::engine::{Consistency, Precondition, Put, Unavailable};
 use crate::id::{Address, Key};
 use crate::subject::job_key;
+use crate::trace::TraceParent;
 use crate::wire;
 use crate::worker::WorkerGroup;
 
@@ -38,16 +39,24 @@ pub struct Submission {
     pub user: Option<String>,
     /// Page that waits for the job.
     pub page: Option<Address>,
+    /// Session of that page.
+    pub session: Option<Key>,
+    /// Connection of that page.
+    pub connection: Option<Key>,
     /// Request id of the page; without one, the page knows the job by the id of the job.
     pub frame: Option<Box<RawValue>>,
     /// Earliest time to run, in milliseconds since the Unix epoch.
     pub run_at: Option<u64>,
+    /// The same, from its submission on. With an idempotency key this duration counts, and not the time that it leads to.
+    pub run_in: Option<Duration>,
     /// How often the job may run again after a failure.
     pub retries: u32,
     /// Idempotency key: two submissions with the same key are one job.
     pub idempotency: Option<Idempotency>,
     /// Limits that apply to the submission; `None` for no limit.
     pub quota: Option<Quota>,
+    /// Trace context of the submitter.
+    pub trace: Option<TraceParent>,
 }
 
 /// Names a submission, so that it creates one job however often it is sent.
@@ -237,8 +246,10 @@ impl Jobs {
 
 fn record(id: Key, submission: Submission, created: u64) -> Record {
     let frame = submission.frame.unwrap_or_else(|| named(id));
-    let asker = submission.page.map(|page| Waiter { page, frame });
-    let due = submission.run_at.unwrap_or(created).max(created);
+    let (session, connection) = (submission.session, submission.connection);
+    let asker = submission.page.map(|page| Waiter { page, frame, session, connection });
+    let run_in = submission.run_in.map(|after| created.saturating_add(after.as_millis() as u64));
+    let due = submission.run_at.or(run_in).unwrap_or(created).max(created);
     Record {
         id,
         kind: submission.kind,
@@ -247,6 +258,7 @@ fn record(id: Key, submission: Submission, created: u64) -> Record {
         attempts: 0,
         losses: 0,
         retries: submission.retries,
+        retried: 0,
         progress: None,
         result: None,
         error: None,
@@ -261,6 +273,7 @@ fn record(id: Key, submission: Submission, created: u64) -> Record {
         routing: submission.routing,
         user: submission.user,
         askers: asker.into_iter().collect(),
+        trace: submission.trace,
         created,
         due,
         started: None,
@@ -285,7 +298,12 @@ fn content(submission: &Submission) -> String {
     let user = submission.user.as_deref().unwrap_or_default();
     let run_at = submission.run_at.map(|at| at.to_string()).unwrap_or_default();
     let retries = submission.retries.to_string();
-    digest(&[&submission.kind, submission.data.get(), user, &submission.team.pool, &run_at, &retries])
+    let run_in = submission.run_in.map(|after| after.as_millis().to_string());
+    let data = submission.data.get();
+    let mut parts = vec![submission.kind.as_str(), data, user, &submission.team.pool, &run_at, &retries];
+    // an earlier release knows no such part: keys from before an update stay valid
+    parts.extend(run_in.as_deref());
+    digest(&parts)
 }
 
 /// Hashes each part with its length, so that different lists of parts have different digests.

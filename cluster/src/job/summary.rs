@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Affinity, JobState, Record};
+use super::record::{Affinity, JobState, Record, is_zero};
 use crate::engine::{Precondition, Put};
 use crate::subject::job_key;
 use crate::wire;
@@ -29,13 +29,17 @@ pub struct RecordSummary {
     /// Worker that runs the job, or ran it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+    /// How often an operator has run the job again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retried: u32,
 }
 
 impl RecordSummary {
     /// Returns the summary of a record.
     pub fn of(record: &Record) -> Self {
-        let Record { state, attempts, affinity, due, worker, .. } = *record;
-        Self { state, attempts, affinity, pool: record.pool.clone(), lane: record.lane.clone(), due, worker }
+        let Record { state, attempts, affinity, due, worker, retried, .. } = *record;
+        let (pool, lane) = (record.pool.clone(), record.lane.clone());
+        Self { state, attempts, affinity, pool, lane, due, worker, retried }
     }
 
     /// Returns the worker group that may run the job.
@@ -83,8 +87,11 @@ mod tests {
             lane: "l".into(),
             due: 5,
             worker,
+            retried: 0,
         };
         assert_eq!(summary.encode(), text);
-        assert_eq!(RecordSummary::decode(text.as_bytes()), Some(summary));
+        assert_eq!(RecordSummary::decode(text.as_bytes()), Some(summary.clone()));
+        let again = RecordSummary { retried: 2, ..summary };
+        assert_eq!(again.encode(), text.replace("}}", r#"},"retried":2}"#));
     }
 }

@@ -18,11 +18,14 @@ pub(super) struct TrackedJob {
     /// Worker that runs the job.
     pub(super) worker: Option<WorkerId>,
     group: Arc<WorkerGroup>,
+    /// How often an operator has run the job again.
+    retried: u32,
     /// Whether the job waits in the Queue.
     free: bool,
     /// When the job could have begun.
     due: u64,
-    /// When the work item of the job counts as missing; for an assigned job, when its row is written again, once.
+    /// When the work item of the job counts as missing; for an assigned job, when its row is written again, once
+    /// in each run.
     overdue: Option<u64>,
     /// When the job is offered again even if the Queue has as many work items as jobs wait.
     offer_at: u64,
@@ -81,8 +84,8 @@ impl TrackedJobs {
         let (free, due) = (job.affinity == Affinity::Free, job.due);
         let overdue = match (free, self.jobs.get(&id)) {
             (true, _) => Some(due.max(now) + patience.work_item),
-            // the row stays until the job has ended; the end before an operator's retry may delete the row afterwards
-            (false, Some(known)) if known.rev == rev || job.attempts > 0 => known.overdue,
+            // the row of a run stays until the run has ended; each run has a row of its own
+            (false, Some(known)) if known.retried == job.retried => known.overdue,
             (false, _) => Some(now + patience.open_row),
         };
         let offer_at = match self.jobs.get(&id) {
@@ -90,8 +93,9 @@ impl TrackedJobs {
             _ => due.max(now) + patience.offer,
         };
         let group = self.group(job.team());
-        let (ask_at, lane_checked) = (now + patience.ask, 0);
-        let job = TrackedJob { rev, worker, group, free, due, overdue, offer_at, ask_at, lane_checked };
+        let (retried, ask_at, lane_checked) = (job.retried, now + patience.ask, 0);
+        let job =
+            TrackedJob { rev, worker, group, retried, free, due, overdue, offer_at, ask_at, lane_checked };
         self.jobs.insert(id, job);
         false
     }
@@ -257,7 +261,8 @@ mod tests {
 
     fn summary(affinity: Affinity, state: JobState, due: u64) -> RecordSummary {
         let worker = Some(WorkerId { id: id(1), epoch: 1 });
-        RecordSummary { state, attempts: 0, affinity, pool: "p".into(), lane: "l".into(), due, worker }
+        let (pool, lane) = ("p".into(), "l".into());
+        RecordSummary { state, attempts: 0, affinity, pool, lane, due, worker, retried: 0 }
     }
 
     /// Adds or updates a job at time `now` with its number as the revision.
@@ -283,6 +288,12 @@ mod tests {
         assert_eq!(jobs.take_unchecked(99, 9), [id(1)]);
         jobs.recheck(id(1));
         assert_eq!(jobs.take_unchecked(99, 9), [id(1)], "it could not be repaired");
+        // the end in between was not seen, and the job has begun again
+        let again =
+            RecordSummary { attempts: 1, retried: 1, ..summary(Affinity::Assigned, JobState::Queued, 5) };
+        jobs.put(id(2), 9, &again, 20, PATIENCE);
+        assert_eq!(jobs.take_unchecked(29, 9), []);
+        assert_eq!(jobs.take_unchecked(30, 9), [id(2)], "a run that an operator begins has a row of its own");
         assert!(put(&mut jobs, 3, "assigned", "succeeded", 5, 20));
         put(&mut jobs, 3, "assigned", "queued", 5, 20);
         assert_eq!(jobs.take_unchecked(99, 9), [id(3)], "a retry after the end writes a new row");

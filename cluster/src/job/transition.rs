@@ -4,13 +4,15 @@
 //! [`Effect`]. Attempts are counted at the claim. A claim names worker, epoch and attempt, so that events of a worker
 //! that has lost the job for any reason are refused.
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
 
 use super::record::{JobState, MAX_ASKERS, Record, Waiter};
 use crate::code::ErrorCode;
 use crate::id::Key;
 use crate::rollout::LaneMove;
-use crate::timing::Timing;
+use crate::timing::{LONGEST_DELAY, Timing};
 use crate::wire::{HandlerError, Progress};
 use crate::worker::WorkerId;
 
@@ -55,6 +57,10 @@ pub enum RecordEvent {
     Succeed(Claim, Box<RawValue>),
     /// The handler returned an error. An error that is not retryable ends the job at once, even if it has retries left.
     Fail(Claim, HandlerError),
+    /// The same, and the job is tried again after this time instead of the usual one.
+    RetryAfter(Claim, HandlerError, Duration),
+    /// The handler puts the job off for this time: the claim does not count as an attempt.
+    Snooze(Claim, Duration),
     /// The worker stopped the job on request.
     StopAcknowledged(Claim),
     /// The worker returns the job without running it: the claim does not count as an attempt.
@@ -106,19 +112,41 @@ pub enum Effect {
 }
 
 impl RecordEvent {
+    /// Returns the claim that the event is an event of.
+    const fn claim(&self) -> Option<Claim> {
+        match self {
+            Self::Progress(by, _)
+            | Self::Succeed(by, _)
+            | Self::Fail(by, _)
+            | Self::RetryAfter(by, ..)
+            | Self::Snooze(by, _)
+            | Self::StopAcknowledged(by)
+            | Self::Release(by)
+            | Self::ExecutorLost(by) => Some(*by),
+            _ => None,
+        }
+    }
+
     /// Returns whether a record shows that this event has happened, even if other writes followed. Only valid for an
     /// event that was sent before without a reply.
     pub fn is_visible_in(&self, record: &Record) -> bool {
         let ended_by = |by: &Claim| {
             record.state.is_terminal() && record.worker == Some(by.worker) && record.attempts == by.attempt
         };
+        // only the holder of a claim takes back its attempt, or leaves its error in a job that waits
+        let snoozed_by = |by: &Claim| {
+            let cancelled = record.state == JobState::Cancelled && record.worker == Some(by.worker);
+            record.attempts + 1 == by.attempt && (record.state.is_waiting() || cancelled)
+        };
+        let waits_after = |by: &Claim, error: &HandlerError| {
+            record.state.is_waiting() && record.attempts == by.attempt && record.error.as_ref() == Some(error)
+        };
         match self {
             Self::Claim(by) => record.state == JobState::Running && record.worker == Some(by.worker),
             Self::MoveToLane { lane, revision } => record.lane == *lane && record.lane_rev >= *revision,
-            Self::Succeed(by, _)
-            | Self::Fail(by, _)
-            | Self::StopAcknowledged(by)
-            | Self::ExecutorLost(by) => ended_by(by),
+            Self::Succeed(by, _) | Self::StopAcknowledged(by) | Self::ExecutorLost(by) => ended_by(by),
+            Self::Fail(by, error) | Self::RetryAfter(by, error, _) => ended_by(by) || waits_after(by, error),
+            Self::Snooze(by, _) => snoozed_by(by),
             Self::Cancel => record.state == JobState::Cancelled,
             Self::Retry(_) => !record.state.is_terminal(),
             Self::AddWaiter(asker) => record.askers.iter().any(|known| known.is(asker)),
@@ -148,41 +176,30 @@ pub fn apply(
     timing: &Timing,
 ) -> Result<(Record, Effect), TransitionError> {
     let mut next = record.clone();
+    if let Some(by) = event.claim() {
+        check_claim(&next, by)?;
+    }
     let after = match event {
         RecordEvent::Claim(by) => claim(&mut next, by, now)?,
         RecordEvent::MoveToLane { lane, revision } => move_to_lane(&mut next, lane, revision, now)?,
-        RecordEvent::Progress(by, progress) => {
-            check_claim(&next, by)?;
+        RecordEvent::Progress(_, progress) => {
             next.progress = Some(progress);
             Effect::Nothing
         }
-        RecordEvent::Succeed(by, value) => {
-            check_claim(&next, by)?;
+        RecordEvent::Succeed(_, value) => {
             next.result = Some(value);
             next.error = None;
             end(&mut next, JobState::Succeeded, now)
         }
-        RecordEvent::Fail(by, failure) => {
-            check_claim(&next, by)?;
-            fail(&mut next, failure, now, timing)
+        RecordEvent::Fail(_, failure) => {
+            let delay_ms = delay_ms(next.id, next.failures(), timing);
+            fail(&mut next, failure, delay_ms, now)
         }
-        RecordEvent::StopAcknowledged(by) => {
-            check_claim(&next, by)?;
-            end(&mut next, JobState::Cancelled, now)
-        }
-        RecordEvent::Release(by) => {
-            check_claim(&next, by)?;
-            next.attempts -= 1;
-            if next.cancelling {
-                end(&mut next, JobState::Cancelled, now)
-            } else {
-                requeue(&mut next, now, now)
-            }
-        }
-        RecordEvent::ExecutorLost(by) => {
-            check_claim(&next, by)?;
-            lose(&mut next, now)
-        }
+        RecordEvent::RetryAfter(_, failure, after) => fail(&mut next, failure, put_off_ms(after), now),
+        RecordEvent::Snooze(_, after) => take_back(&mut next, now + put_off_ms(after), now),
+        RecordEvent::StopAcknowledged(_) => end(&mut next, JobState::Cancelled, now),
+        RecordEvent::Release(_) => take_back(&mut next, now, now),
+        RecordEvent::ExecutorLost(_) => lose(&mut next, now),
         RecordEvent::WorkerLost(worker) => match next.state {
             JobState::Running if next.worker == Some(worker) => lose(&mut next, now),
             _ => return Err(TransitionError::Stale),
@@ -242,7 +259,7 @@ fn move_to_lane(
     Ok(Effect::Enqueue { delay_ms: record.due.saturating_sub(now) })
 }
 
-fn fail(record: &mut Record, failure: HandlerError, now: u64, timing: &Timing) -> Effect {
+fn fail(record: &mut Record, failure: HandlerError, delay_ms: u64, now: u64) -> Effect {
     let retryable = failure.retryable;
     record.error = Some(failure);
     if record.cancelling {
@@ -252,8 +269,16 @@ fn fail(record: &mut Record, failure: HandlerError, now: u64, timing: &Timing) -
     } else if record.failures() > record.retries {
         end(record, JobState::Dead, now)
     } else {
-        let due = now + delay_ms(record.id, record.failures(), timing);
-        requeue(record, due, now)
+        requeue(record, now + delay_ms, now)
+    }
+}
+
+/// Requeues a job whose claim does not count as an attempt.
+fn take_back(record: &mut Record, due: u64, now: u64) -> Effect {
+    record.attempts -= 1;
+    match record.cancelling {
+        true => end(record, JobState::Cancelled, now),
+        false => requeue(record, due, now),
     }
 }
 
@@ -303,6 +328,7 @@ fn retry(record: &mut Record, to: Option<LaneMove>, now: u64) -> Result<Effect, 
     if let Some(LaneMove { lane, revision }) = to {
         (record.lane, record.lane_rev) = (lane, revision);
     }
+    record.retried = record.retried.saturating_add(1);
     record.attempts = 0;
     record.losses = 0;
     record.error = None;
@@ -324,6 +350,11 @@ fn end(record: &mut Record, state: JobState, now: u64) -> Effect {
     record.ended = Some(now);
     record.cancelling = false;
     Effect::NotifyEnd
+}
+
+/// Returns the delay that a handler asks for, in milliseconds and at most a year.
+fn put_off_ms(after: Duration) -> u64 {
+    after.min(LONGEST_DELAY).as_millis() as u64
 }
 
 /// Returns the delay before the next attempt, in milliseconds: doubled with every attempt up to a limit, less up to a

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::spec::RolloutSpec;
 use super::weight::BUCKETS;
-use crate::id::Key;
+use crate::id::{Key, WorkOwner};
 
 /// The entity that stays in one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,14 @@ impl<'a> RoutingKey<'a> {
         match (user, connection) {
             (Some(user), _) => Self::User(user),
             (None, connection) => Self::Connection(connection.unwrap_or_else(Key::random)),
+        }
+    }
+
+    /// Returns the unit of the owner of assigned work.
+    pub fn of_owner(owner: &'a str) -> Self {
+        match WorkOwner::of_key(owner) {
+            WorkOwner::User(user) => Self::User(user),
+            WorkOwner::Connection(connection) => Self::Connection(connection),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Messages between nodes and workers about calls and jobs.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::code::ErrorCode;
-use crate::id::{Address, Key};
+use crate::id::{Address, Key, WorkOwner};
 
 /// Deserializes a raw value that is present, `null` included: serde itself maps `null` to `None`.
 pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
@@ -102,10 +104,23 @@ pub struct WorkerCall {
     /// Page that made the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<Address>,
+    /// Session of that page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Key>,
+    /// Connection of that page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Key>,
     /// How long the caller waits for the reply, in milliseconds from its sending: a point in time would compare the
     /// clocks of two machines. Not a header, because a message without headers is cheaper to send and to parse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
+}
+
+impl WorkerCall {
+    /// Returns the owner key of the call if it is assigned.
+    pub fn owner(&self) -> Option<Cow<'_, str>> {
+        WorkOwner::of(self.user.as_deref(), self.connection).map(WorkOwner::key)
+    }
 }
 
 /// The reply to a [`WorkerCall`].
@@ -181,9 +196,13 @@ mod tests {
         let id = Key::from_bits(1);
         let older = format!(r#"{{"id":"{id}","method":"echo","params":1,"deadline_ms":1}}"#);
         let call: WorkerCall = serde_json::from_str(&older).unwrap();
-        assert_eq!(call.left_ms, None);
-        let sent = encode(&WorkerCall { left_ms: Some(30), ..call });
+        assert_eq!((call.left_ms, call.session, call.connection), (None, None, None));
+        let sent = encode(&WorkerCall { left_ms: Some(30), ..call.clone() });
         assert_eq!(sent, format!(r#"{{"id":"{id}","method":"echo","params":1,"left_ms":30}}"#));
+        let [session, connection] = [2, 3].map(Key::from_bits);
+        let of_a_page = WorkerCall { session: Some(session), connection: Some(connection), ..call };
+        let members = format!(r#""session":"{session}","connection":"{connection}""#);
+        assert_eq!(encode(&of_a_page), format!(r#"{{"id":"{id}","method":"echo","params":1,{members}}}"#));
     }
 
     #[test]

@@ -67,6 +67,15 @@ impl WorkerDirectory {
         self.candidates(team, WorkKind::Free, Some(method)).any(|id| Some(id) != worker)
     }
 
+    /// Returns whether a group has a worker that can run a method for any caller: in a process of its own, or inside a node
+    /// and none of `own`.
+    pub fn has_free(&self, team: &WorkerGroup, method: &str, inside_nodes: bool, own: &[Key]) -> bool {
+        self.candidates(team, WorkKind::Free, Some(method)).any(|id| {
+            let is_inside = self.row(id).is_some_and(|row| row.node.is_some());
+            is_inside == inside_nodes && !own.contains(&id)
+        })
+    }
+
     /// Returns a worker of a group that can run a free job. The jobs are spread over the candidates.
     pub fn choose_for_job(&self, team: &WorkerGroup, method: &str, job: Key) -> Option<Key> {
         let [spread, ..] = job.bits().to_be_bytes();
@@ -139,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::id::NodeNumber;
     use crate::worker::{Discovery, ListedWorker, WorkerRow, WorkerType};
 
     fn row(methods: &[&str]) -> WorkerRow {
@@ -222,6 +232,11 @@ mod tests {
         assert_eq!(roster.find_gap(&team(), free, Some("b")), None);
         assert_eq!(roster.find_gap(&team(), free, None), None);
         assert!(roster.pool_serves("p", "b") && !roster.pool_serves("p", "a"));
+        assert!(roster.has_free(&team(), "b", false, &[]) && !roster.has_free(&team(), "b", true, &[]));
+        let inside = WorkerRow { node: NodeNumber::new(1), ..row(&["b"]) };
+        roster.put(Key::from_bits(1), 1, inside);
+        assert!(roster.has_free(&team(), "b", true, &[]) && !roster.has_free(&team(), "b", false, &[]));
+        assert!(!roster.has_free(&team(), "b", true, &[Key::from_bits(1)]), "only the node's own one");
         roster.put(Key::from_bits(1), 1, WorkerRow { draining: true, ..row(&["a"]) });
         assert_eq!(gap(&roster, free), Some(NoCandidate::Worker));
     }

@@ -107,6 +107,23 @@ impl WorkerDirectory {
         self.teams.keys().any(|team| team.pool == pool && self.serves(team))
     }
 
+    /// Returns where the work of a handler runs if its caller does not say it, as the newest worker of a group says.
+    pub fn mode_of(&self, team: &WorkerGroup, method: &str) -> Option<&str> {
+        self.newest(team, method)?.modes.get(method).map(String::as_str)
+    }
+
+    /// Returns how often a failed job of a handler is retried if its submitter does not say it, as the newest worker of a
+    /// group says.
+    pub fn retries_of(&self, team: &WorkerGroup, method: &str) -> Option<u32> {
+        self.newest(team, method)?.retries.get(method).copied()
+    }
+
+    /// Returns the row of the worker of a group that has a method and started last.
+    fn newest(&self, team: &WorkerGroup, method: &str) -> Option<&WorkerRow> {
+        let rows = self.members(team).map(|(_, member)| &member.row).filter(|row| row.has(method));
+        rows.max_by_key(|row| (!row.draining, row.started))
+    }
+
     /// Iterates over the pools that have a worker. A pool comes once per lane with a worker.
     pub fn pools(&self) -> impl Iterator<Item = &str> {
         self.teams.keys().map(|team| team.pool.as_str())
@@ -162,6 +179,24 @@ mod tests {
         assert!(!roster.serves(&team));
         roster.remove(id);
         assert!(!roster.is_current(WorkerId { id, epoch: 1 }) && roster.list().is_empty());
+    }
+
+    #[test]
+    fn the_newest_worker_says_where_a_handler_runs_by_default() {
+        let (mut roster, team) = (WorkerDirectory::default(), WorkerGroup::new("p", "l"));
+        assert_eq!(roster.mode_of(&team, "a"), None);
+        let methods = vec!["a".to_owned(), "b".to_owned()];
+        let with_mode = |mode: &str, started| WorkerRow {
+            modes: [("a".to_owned(), mode.to_owned())].into(),
+            retries: [("a".to_owned(), 3)].into(),
+            methods: methods.clone(),
+            started,
+            ..row(false)
+        };
+        roster.put(Key::from_bits(1), 1, with_mode("any", 9));
+        roster.put(Key::from_bits(2), 1, with_mode("assigned", 10));
+        assert_eq!((roster.mode_of(&team, "a"), roster.mode_of(&team, "b")), (Some("assigned"), None));
+        assert_eq!((roster.retries_of(&team, "a"), roster.retries_of(&team, "b")), (Some(3), None));
     }
 
     #[test]

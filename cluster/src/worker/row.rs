@@ -1,10 +1,12 @@
 //! The lease row of a worker.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::availability::WorkerType;
-use crate::id::Key;
+use crate::id::{Key, NodeNumber};
 use crate::lease::Proto;
 use crate::wire;
 
@@ -37,6 +39,16 @@ pub struct WorkerRow {
     /// Handlers of the worker: it gets no other calls and jobs.
     #[serde(default)]
     pub methods: Vec<String>,
+    /// Where the work of a handler runs if its caller does not say it: `any` or `assigned`, for handlers that have a mode of
+    /// their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modes: BTreeMap<String, String>,
+    /// How often a failed job of a handler is retried if its submitter does not say it, for handlers that say it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retries: BTreeMap<String, u32>,
+    /// The node that the worker is inside; absent for a process of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeNumber>,
     /// Name of the worker, which need not be unique.
     #[serde(default)]
     pub name: String,

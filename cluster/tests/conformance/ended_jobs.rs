@@ -35,13 +35,17 @@ fn submission(kind: &str) -> Submission {
         affinity: Affinity::Free,
         user: None,
         page: None,
+        session: None,
+        connection: None,
         frame: None,
         run_at: None,
+        run_in: None,
         retries: 0,
         idempotency: None,
         quota: None,
         lane_rev: 0,
         routing: None,
+        trace: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod cluster;
 mod commit;
 mod ended_jobs;
 mod kv;
+mod locks;
 mod queue;
 mod server;
 mod watch;
@@ -92,6 +93,9 @@ macro_rules! suite {
                 }
                 ended_jobs {
                     ended_jobs_are_kept_by_their_state
+                }
+                locks {
+                    a_lock_passes_from_holder_to_holder_with_growing_tokens
                 }
             }
         }

@@ -49,6 +49,10 @@ pub(in crate::api) struct JobResponse {
     /// The page that submitted the job first.
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<String>,
+    /// W3C `traceparent` of the request that submitted the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    trace: Option<String>,
     /// `any` or `assigned`.
     exec_mode: &'static str,
     /// The worker has been requested to stop.
@@ -126,6 +130,7 @@ impl From<Record> for JobResponse {
             release: record.release,
             user: record.user,
             page: record.askers.first().map(|asker| asker.page.to_string()),
+            trace: record.trace.map(|trace| trace.as_str().to_owned()),
             exec_mode,
             cancelling: record.cancelling,
             created_at: rfc3339(created),

@@ -4,6 +4,7 @@
 //! the tests define. Everything ends with the test; a failed test prints the logs.
 
 mod api;
+pub(crate) mod children;
 mod cli;
 mod events;
 mod nats;

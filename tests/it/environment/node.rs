@@ -19,9 +19,16 @@ pub(crate) struct Setup {
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
     terminal: bool,
+    file: String,
 }
 
 impl Setup {
+    /// Adds lines to the file `pagewire.toml` of the node.
+    pub(crate) fn file(mut self, lines: &str) -> Self {
+        self.file += lines;
+        self
+    }
+
     /// Starts the node without arguments; the address is read from the environment.
     pub(crate) fn bare(self) -> Self {
         let address = self.address;
@@ -96,6 +103,9 @@ fn run(setup: &Setup, folder: &TempDir) -> Process {
         command.env_remove(name);
     }
     command.envs(&setup.environment).current_dir(folder.path());
+    if !setup.file.is_empty() {
+        std::fs::write(folder.path().join("pagewire.toml"), &setup.file).expect("a file");
+    }
     let name = format!("the node at port {}", setup.address.port());
     let log = folder.path().join("node.log");
     if setup.terminal {
@@ -121,7 +131,7 @@ impl Node {
     pub(crate) fn setup() -> Setup {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let environment = BTreeMap::from([("PAGEWIRE_TIMING".to_owned(), "short".to_owned())]);
-        Setup { address, environment, arguments: serve(address), terminal: false }
+        Setup { address, environment, arguments: serve(address), terminal: false, file: String::new() }
     }
 
     /// Returns the address for clients.

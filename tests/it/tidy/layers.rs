@@ -23,7 +23,7 @@ const SERVICE: [(&str, &[&str]); 13] = [
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.
-const CLUSTER: [(&str, &[&str]); 19] = [
+const CLUSTER: [(&str, &[&str]); 20] = [
     ("lib", &[]),
     (
         "job",
@@ -38,6 +38,7 @@ const CLUSTER: [(&str, &[&str]); 19] = [
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace", "clock"]),
     ("state", &["engine", "wire", "subject", "id", "code", "timing", "clock", "table"]),
     ("rollout", &["peer", "engine", "wire", "subject", "id", "timing", "clock"]),
+    ("lock", &["engine", "wire", "subject", "id", "code", "timing"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
     ("engine", &["subject", "id", "timing", "trace", "clock", "table", "simulation"]),
     ("wire", &["id", "code"]),

@@ -235,6 +235,18 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("worker/src/demo.rs", "the interval of a handler's progress reports"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),
+    ("src/cli/dev.rs", "a pause between two looks of a tool of developers"),
+    ("src/cli/dev/nats.rs", "how long a tool of developers waits for its server"),
+    (
+        "src/cli/dev/process.rs",
+        "how long a tool of developers waits for its processes: longer than Timing::drain",
+    ),
+    ("src/cli/dev/watch.rs", "changes of files within this time are one change"),
+    ("worker/src/runtime/child/guard.rs", "a pause between two looks at /proc"),
+    ("worker/src/runtime/child/handshake.rs", "a pause after an error of the system"),
+    ("worker/src/runtime/child/members.rs", "when an idle user may get another child of the same process"),
+    ("worker/src/runtime/child/restarts.rs", "the back-off of a process that only its own parent waits for"),
+    ("worker/src/runtime/child/scaling.rs", "the wait that adds a child of the same process"),
 ];
 
 #[test]

@@ -159,6 +159,6 @@ async fn a_user_behind_any_number_of_others_is_found_without_a_wake_up() {
         .put(jobs.records.put(&record, pagewire_cluster::engine::Precondition::Absent))
         .await
         .unwrap();
-    jobs.dispatcher.put_open_row(&pagewire_cluster::job::StoredJob { record, rev }).await;
+    jobs.dispatcher.rows.put(&pagewire_cluster::job::StoredJob { record, rev }).await.unwrap();
     assert_eq!(end(&jobs, forgotten).await.state, JobState::Succeeded);
 }

@@ -17,6 +17,8 @@ fn request(method: &str, user: Option<&str>) -> WorkerCall {
         params: RawValue::NULL.to_owned(),
         user: user.map(str::to_owned),
         page: None,
+        session: None,
+        connection: None,
         left_ms: None,
     }
 }

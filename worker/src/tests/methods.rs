@@ -21,6 +21,8 @@ async fn call(jobs: &Jobs, method: &str, own: Option<&str>) -> Result<Key, CallE
         params: RawValue::NULL.to_owned(),
         user: own.map(str::to_owned),
         page: None,
+        session: None,
+        connection: None,
         left_ms: None,
     };
     let value = jobs.call(&team(), own, call, PATIENCE, None).await?;

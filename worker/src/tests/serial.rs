@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::outgoing::Outgoing;
 use super::worker::{jobs, process};
 use super::{PATIENCE, TIMING, memory, team};
 use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
@@ -76,7 +77,9 @@ pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: H
         slots: SlotOptions::new(2),
         methods: methods.into_iter().collect(),
         free_work: true,
+        is_inside_node: false,
         lease,
+        outgoing: Arc::new(Outgoing(jobs.clone())),
     };
     let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();
     let mut tasks = JoinSet::new();
@@ -102,6 +105,8 @@ pub(super) async fn call(
         params: RawValue::from_string(number.to_string()).unwrap(),
         user: Some(user.into()),
         page: None,
+        session: None,
+        connection: None,
         left_ms: None,
     };
     jobs.call(&team(), Some(user), call, within, None).await.map(|value| value.get().to_owned())

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::outgoing::Outgoing;
 use super::{PATIENCE, TIMING, team};
 use crate::attempt::Outcome;
 use crate::effects::Supervisor;
@@ -94,7 +95,9 @@ impl Worker {
                 slots: SlotOptions::new(5),
                 methods: methods.clone(),
                 free_work: true,
+                is_inside_node: false,
                 lease: lease.clone(),
+                outgoing: Arc::new(Outgoing(jobs.clone())),
             };
             let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;
             if let Ok(intake) = opened {
@@ -118,6 +121,8 @@ impl Worker {
             params: RawValue::NULL.to_owned(),
             user: Some(user.into()),
             page: None,
+            session: None,
+            connection: None,
             left_ms: None,
         };
         let me = format!("\"{}\"", self.id);

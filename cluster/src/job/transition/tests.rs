@@ -15,6 +15,7 @@ fn record(retries: u32) -> Record {
         attempts: 0,
         losses: 0,
         retries,
+        retried: 0,
         progress: None,
         result: None,
         error: None,
@@ -29,6 +30,7 @@ fn record(retries: u32) -> Record {
         routing: None,
         user: None,
         askers: Vec::new(),
+        trace: None,
         created: 0,
         due: 0,
         started: None,
@@ -55,6 +57,10 @@ fn any_event() -> impl Strategy<Value = RecordEvent> {
         4 => (1u128..4).prop_map(claimed_by),
         2 => claim.clone().prop_map(|by| RecordEvent::Succeed(by, RawValue::NULL.to_owned())),
         4 => (claim.clone(), any::<bool>()).prop_map(|(by, again)| RecordEvent::Fail(by, failure(again))),
+        2 => (claim.clone(), any::<bool>(), 0u64..90_000).prop_map(|(by, again, ms)| {
+            RecordEvent::RetryAfter(by, failure(again), Duration::from_millis(ms))
+        }),
+        2 => (claim.clone(), 0u64..90_000).prop_map(|(by, ms)| RecordEvent::Snooze(by, Duration::from_millis(ms))),
         1 => claim.clone().prop_map(RecordEvent::StopAcknowledged),
         1 => claim.clone().prop_map(RecordEvent::Release),
         2 => claim.clone().prop_map(RecordEvent::ExecutorLost),
@@ -92,9 +98,18 @@ proptest! {
                     prop_assert_eq!(next.attempts, before.attempts + 1);
                 }
                 RecordEvent::Progress(by, _) | RecordEvent::Succeed(by, _) | RecordEvent::Fail(by, _) | RecordEvent::StopAcknowledged(by)
-                | RecordEvent::Release(by) | RecordEvent::ExecutorLost(by) => {
+                | RecordEvent::Release(by) | RecordEvent::ExecutorLost(by) | RecordEvent::Snooze(by, _)
+                | RecordEvent::RetryAfter(by, ..) => {
                     prop_assert_eq!(Some(*by), claim, "a claim that was lost has no say");
-                    if matches!(event, RecordEvent::Release(_)) { claims -= 1; }
+                    if matches!(event, RecordEvent::Release(_) | RecordEvent::Snooze(..)) { claims -= 1; }
+                    if let RecordEvent::Snooze(_, after) | RecordEvent::RetryAfter(_, _, after) = &event
+                        && !next.state.is_terminal()
+                    {
+                        prop_assert_eq!(next.due, now + after.as_millis() as u64, "not before that");
+                    }
+                    if !matches!(event, RecordEvent::Progress(..) | RecordEvent::Release(_) | RecordEvent::ExecutorLost(_)) {
+                        prop_assert!(event.is_visible_in(&next), "recognised in its own result: {:?}", event);
+                    }
                 }
                 RecordEvent::WorkerLost(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
                 RecordEvent::Cancel | RecordEvent::AddWaiter(_) => prop_assert!(!before.state.is_terminal()),
@@ -120,6 +135,8 @@ proptest! {
             let waits = matches!(next.state, JobState::Queued | JobState::Scheduled);
             prop_assert_eq!(waits, matches!(after, Effect::Enqueue { .. }), "what waits is offered");
             prop_assert_eq!(next.attempts, claims);
+            let again = u32::from(matches!(event, RecordEvent::Retry(_)));
+            prop_assert_eq!(next.retried, before.retried + again, "only an operator begins a new run");
             prop_assert!(next.losses <= retries.max(MAX_LOSSES) + 1, "losses are bounded");
             prop_assert!(next.failures() <= retries + 1, "failures are bounded, and no loss is one");
             record = next;
@@ -210,16 +227,47 @@ fn a_loss_does_not_count_as_a_failure_of_the_handler() {
     // the first failure was retried, as `retries: 1` asks
     assert_eq!((record.state, record.attempts, record.losses), (JobState::Dead, 5, 3));
     let (again, _) = apply(&record, RecordEvent::Retry(None), record.due, &TIMING).unwrap();
-    assert_eq!((again.attempts, again.losses), (0, 0));
+    assert_eq!((again.attempts, again.losses, again.retried), (0, 0, 1));
 }
 
 #[test]
-fn a_record_of_an_earlier_release_has_no_losses() {
-    let record = Record { losses: 2, ..record(0) };
+fn a_snooze_is_no_attempt_and_a_failure_with_a_delay_is_one() {
+    let (running, claim) = run_once(&record(1), 0);
+    let minute = Duration::from_secs(60);
+    let (snoozed, after) = apply(&running, RecordEvent::Snooze(claim, minute), 5, &TIMING).unwrap();
+    assert_eq!((snoozed.state, snoozed.attempts, snoozed.due), (JobState::Scheduled, 0, 60_005));
+    assert_eq!((snoozed.error, after), (None, Effect::Enqueue { delay_ms: 60_000 }));
+    let later = RecordEvent::RetryAfter(claim, failure(true), minute);
+    let (failed, _) = apply(&running, later, 5, &TIMING).unwrap();
+    assert_eq!((failed.state, failed.attempts, failed.due), (JobState::Scheduled, 1, 60_005));
+    let (running, claim) = run_once(&failed, failed.due);
+    let again = RecordEvent::RetryAfter(claim, failure(true), minute);
+    assert_eq!(apply(&running, again, failed.due, &TIMING).unwrap().0.state, JobState::Dead, "the last try");
+    let fatal = RecordEvent::RetryAfter(claim, failure(false), minute);
+    assert_eq!(apply(&running, fatal, failed.due, &TIMING).unwrap().0.state, JobState::Failed);
+}
+
+#[test]
+fn a_handler_puts_its_job_off_for_at_most_a_year() {
+    let (running, claim) = run_once(&record(1), 0);
+    for event in [
+        RecordEvent::Snooze(claim, Duration::MAX),
+        RecordEvent::RetryAfter(claim, failure(true), Duration::MAX),
+    ] {
+        let (next, _) = apply(&running, event, 0, &TIMING).unwrap();
+        assert_eq!(Duration::from_millis(next.due), LONGEST_DELAY);
+    }
+}
+
+#[test]
+fn a_record_of_an_earlier_release_has_no_losses_and_was_not_run_again() {
+    let record = Record { losses: 2, retried: 3, ..record(0) };
     let mut stored: serde_json::Value = serde_json::from_slice(&record.encode()).unwrap();
-    assert_eq!(stored["losses"], 2);
-    stored.as_object_mut().unwrap().remove("losses");
-    assert_eq!(Record::decode(stored.to_string().as_bytes()).unwrap().losses, 0);
+    assert_eq!((&stored["losses"], &stored["retried"]), (&2.into(), &3.into()));
+    let fields = stored.as_object_mut().unwrap();
+    fields.retain(|name, _| name != "losses" && name != "retried");
+    let earlier = Record::decode(stored.to_string().as_bytes()).unwrap();
+    assert_eq!((earlier.losses, earlier.retried), (0, 0));
 }
 
 #[test]
@@ -231,6 +279,7 @@ fn a_job_that_is_running_while_it_is_cancelled_may_still_succeed_but_not_fail() 
     assert_eq!(end(RecordEvent::Succeed(claim, RawValue::NULL.to_owned())), JobState::Succeeded);
     assert_eq!(end(RecordEvent::Fail(claim, failure(true))), JobState::Cancelled);
     assert_eq!(end(RecordEvent::StopAcknowledged(claim)), JobState::Cancelled);
+    assert_eq!(end(RecordEvent::Snooze(claim, Duration::from_secs(1))), JobState::Cancelled);
     assert_eq!(end(RecordEvent::WorkerLost(worker(1))), JobState::Cancelled);
 }
 
@@ -253,6 +302,19 @@ fn an_event_is_recognised_in_the_record_that_it_led_to_and_in_no_other_workers()
     let end = |id| RecordEvent::Succeed(by(id), RawValue::NULL.to_owned());
     let over = now(end(1), &running);
     assert!(end(1).is_visible_in(&over) && !end(2).is_visible_in(&over) && !end(1).is_visible_in(&running));
+    let snooze = |id| RecordEvent::Snooze(by(id), Duration::from_secs(9));
+    let failed = |id| RecordEvent::RetryAfter(by(id), failure(true), Duration::from_secs(9));
+    assert!(!snooze(1).is_visible_in(&running) && !snooze(1).is_visible_in(&over));
+    assert!(!failed(1).is_visible_in(&running), "nothing has happened yet");
+    let (running, _) = run_once(&record(1), 0);
+    let moved = |record: Record| now(RecordEvent::MoveToLane { lane: "m".into(), revision: 2 }, &record);
+    assert!(snooze(1).is_visible_in(&moved(now(snooze(1), &running))), "although another write followed");
+    assert!(failed(1).is_visible_in(&moved(now(failed(1), &running))));
+    let lost = now(RecordEvent::WorkerLost(worker(1)), &running);
+    assert!(
+        !snooze(1).is_visible_in(&lost) && !failed(1).is_visible_in(&lost),
+        "another process has taken it"
+    );
     let cancelled = now(RecordEvent::Cancel, &record(0));
     assert!(RecordEvent::Cancel.is_visible_in(&cancelled) && !RecordEvent::Cancel.is_visible_in(&over));
     assert!(

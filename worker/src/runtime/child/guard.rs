@@ -3,7 +3,7 @@
 //! Owns: the process of the program and everything that it starts. Never: the wire.
 //!
 //! The guard reads its standard input, which is a pipe of the supervisor: `T` sends SIGTERM to the process group of the
-//! program, `K` sends SIGKILL, and the end of the pipe means that the supervisor is gone. The guard adopts descendants
+//! program, `H` sends SIGHUP, `K` sends SIGKILL, and the end of the pipe means that the supervisor is gone. The guard adopts descendants
 //! whose parent has ended, so that none of them outlives it, in whichever process group they are. If the guard itself is
 //! killed, the kernel kills the program (`PR_SET_PDEATHSIG`).
 
@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 /// First argument of a process that is a guard.
 pub const SUBCOMMAND: &str = "child-guard";
 /// The binary of this process, even if another one has its path by now.
-pub(super) const OWN_BINARY: &str = "/proc/self/exe";
+pub const OWN_BINARY: &str = "/proc/self/exe";
 /// First argument of the second stage, which becomes the program.
 const EXEC: &str = "--exec";
 /// Exit code when the program cannot be started, as in a shell.
@@ -32,9 +32,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 400;
 
 /// Byte for SIGTERM.
-pub(super) const TERMINATE: u8 = b'T';
+pub const TERMINATE: u8 = b'T';
+/// Byte for SIGHUP.
+pub const HANG_UP: u8 = b'H';
 /// Byte for SIGKILL.
-pub(super) const KILL: u8 = b'K';
+pub const KILL: u8 = b'K';
 
 /// Runs the guard of a program and returns its exit code. `command` is the program and its arguments.
 pub fn run(command: &[OsString]) -> ExitCode {
@@ -85,6 +87,7 @@ fn follow_supervisor(program: Pid) {
     loop {
         let signal = match input.read(&mut byte) {
             Ok(1) if byte[0] == TERMINATE => Signal::TERM,
+            Ok(1) if byte[0] == HANG_UP => Signal::HUP,
             Ok(1) if byte[0] == KILL => Signal::KILL,
             Ok(1) => continue,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

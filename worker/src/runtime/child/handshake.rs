@@ -28,6 +28,9 @@ const MAX_NAME: usize = 200;
 /// Bytes that are read from a socket at a time.
 const READ_BUFFER: usize = 64 * 1024;
 
+/// Pause after a connection that was not accepted, because the process has too many files open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// The reading half of the socket of a child.
 pub(super) type ChildReader = BufReader<OwnedReadHalf>;
 
@@ -133,14 +136,14 @@ pub(super) fn explained(reason: &str, log: &LogTail) -> String {
     }
 }
 
-/// Accepts connections until one sends the token. Never fails, so that a stranger cannot end the start.
+/// Accepts connections until one sends the token. Never fails, so that another program cannot end the start.
 async fn accept(socket: &ChildSocket, number: u64) -> (Ready, ChildReader, OwnedWriteHalf) {
     loop {
         let stream = match socket.listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(child = number, %error, "a connection of a child is not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

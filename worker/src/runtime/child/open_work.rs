@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::pool::Credit;
 use crate::attempt::Reporter;
+use crate::effects::Effects;
 use crate::handlers::{HandlerInput, RunResult, WorkUnit};
-use crate::requests::RequestContext;
+use crate::outgoing::WorkIdentity;
 
 /// The work that runs.
 #[derive(Default)]
@@ -22,12 +23,18 @@ pub(super) struct OpenWork {
     is_closed: bool,
 }
 
+/// In whose name the requests of a piece of work are made.
+pub(super) struct Requester {
+    pub(super) effects: Effects,
+    pub(super) identity: WorkIdentity,
+}
+
 /// A piece of work that runs in the child, until the child has ended it.
 pub(super) struct RunningPiece {
     pub(super) method: String,
     pub(super) is_job: bool,
     pub(super) reporter: Reporter,
-    pub(super) context: Arc<RequestContext>,
+    pub(super) requester: Arc<Requester>,
     /// Receiver of the end; it may be gone.
     end: oneshot::Sender<RunResult>,
     /// When the child was asked to stop it.
@@ -40,14 +47,16 @@ impl RunningPiece {
     pub(super) fn new(
         method: &str,
         input: &HandlerInput,
+        until: Instant,
         credit: Credit,
     ) -> (Self, oneshot::Receiver<RunResult>) {
         let (end, ended) = oneshot::channel();
+        let identity = WorkIdentity { until: Some(until), ..input.identity() };
         let piece = Self {
             method: method.to_owned(),
             is_job: input.unit != WorkUnit::Call,
             reporter: input.reporter.clone(),
-            context: Arc::new(RequestContext::new(input)),
+            requester: Arc::new(Requester { effects: input.effects.clone(), identity }),
             end,
             stopping: None,
             _credit: credit,

@@ -27,7 +27,8 @@ use super::session::Session;
 use super::status::ChildPoolStatus;
 use super::wire::Method;
 use crate::handlers::{
-    HandlerInput, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, Serial, WorkUnit,
+    HandlerInput, HandlerMode, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, Serial,
+    WorkUnit,
 };
 
 /// A pool of child processes. Cheap to clone.
@@ -42,6 +43,8 @@ pub(super) struct PoolShared {
     /// Changes when all children have to be replaced.
     pub(super) generation: watch::Sender<u64>,
     pub(super) stopping: CancellationToken,
+    /// Cancelled when the first child is ready or has failed.
+    settled: CancellationToken,
     pub(super) tasks: TaskTracker,
     state: Mutex<PoolState>,
     /// A child, a slot or a reservation has become free.
@@ -106,6 +109,7 @@ impl ChildPool {
             timing,
             generation: watch::Sender::new(0),
             stopping: CancellationToken::new(),
+            settled: CancellationToken::new(),
             tasks: TaskTracker::new(),
             state: Mutex::default(),
             changed: Notify::new(),
@@ -125,6 +129,11 @@ impl ChildPool {
     /// child is ready.
     pub fn handlers(&self) -> watch::Receiver<Option<Handlers>> {
         self.0.handlers.subscribe()
+    }
+
+    /// Resolves when the first child is ready, or has failed.
+    pub async fn settled(&self) {
+        self.0.settled.cancelled().await;
     }
 
     /// Replaces all children, each by a new one that is ready before the old one drains.
@@ -186,6 +195,7 @@ impl PoolShared {
         if let Some(methods) = changed {
             self.handlers.send_replace(Some(self.handlers_of(&methods)));
         }
+        self.settled.cancel();
         self.changed.notify_waiters();
     }
 
@@ -222,6 +232,7 @@ impl PoolShared {
         state.failures.record(Instant::now());
         state.restarts += 1;
         state.last_error = Some(reason.to_owned());
+        self.settled.cancel();
     }
 
     fn handlers_of(self: &Arc<Self>, methods: &BTreeMap<String, Method>) -> Handlers {
@@ -270,9 +281,12 @@ impl PoolShared {
 
     /// Waits for a child that can run the work, and takes a slot of it.
     async fn take(self: &Arc<Self>, method: &str, input: &HandlerInput) -> (Arc<Session>, Credit) {
+        // a browser without a user is assigned like a user
+        let connection = input.connection.filter(|_| input.user.is_none()).map(|key| format!("\0{key}"));
+        let user = input.user.as_deref().or(connection.as_deref());
         let wanted = Wanted {
-            user: input.user.as_deref(),
-            assigned: input.affinity == Affinity::Assigned && input.user.is_some(),
+            user,
+            assigned: input.affinity == Affinity::Assigned && user.is_some(),
             alone: input.alone,
         };
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
@@ -316,5 +330,10 @@ fn options_of(method: &Method) -> HandlerOptions {
         Some("page") => Serial::Page,
         _ => Serial::None,
     };
-    HandlerOptions { serial, stops: true }
+    let mode = match method.mode.as_deref() {
+        Some("assigned") => Some(HandlerMode::Assigned),
+        Some("any") => Some(HandlerMode::Any),
+        _ => None,
+    };
+    HandlerOptions { serial, stops: true, mode, retries: method.retries }
 }

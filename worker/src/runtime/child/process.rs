@@ -46,8 +46,8 @@ impl LogTail {
 pub(super) struct Process {
     guard: Child,
     signals: Option<ChildStdin>,
-    /// Resolves when both outputs of the program have ended.
-    output: tokio::task::JoinHandle<()>,
+    /// Resolves when both outputs of the program have ended; `None` after that.
+    output: Option<tokio::task::JoinHandle<()>>,
     pub(super) log: LogTail,
     /// Process group of the program, once it has named its process.
     group: Option<Pid>,
@@ -78,9 +78,9 @@ impl Process {
         let (signals, log) = (guard.stdin.take(), LogTail::default());
         let (out, err) = (guard.stdout.take(), guard.stderr.take());
         let (pool, tail) = (options.pool.clone(), log.clone());
-        let output = tokio::spawn(async move {
+        let output = Some(tokio::spawn(async move {
             tokio::join!(copy_lines(out, &tail, &pool, number), copy_lines(err, &tail, &pool, number));
-        });
+        }));
         Ok(Self { guard, signals, output, log, group: None })
     }
 
@@ -133,9 +133,10 @@ impl Process {
             // the guard cannot end what the program has started; an error means that nothing is left
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
-        if !self.output.is_finished() {
-            // nothing is left that could write, so this ends at once
-            let _ = (&mut self.output).await;
+        // nothing is left that could write, so this ends at once
+        if let Some(output) = &mut self.output {
+            let _ = output.await;
+            self.output = None;
         }
         status
     }

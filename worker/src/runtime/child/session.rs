@@ -11,10 +11,11 @@ use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::frame_writer::FrameWriter;
 use super::handshake::{ChildReader, read_frame};
-use super::open_work::{OpenWork, RunningPiece};
+use super::open_work::{OpenWork, Requester, RunningPiece};
 use super::pool::Credit;
 use super::process::LogTail;
 use super::wire::{
@@ -108,7 +109,7 @@ impl Session {
         let Ok(order) = order(id, method, &input, within) else {
             return failed(ErrorCode::TooLarge, "the work does not fit into a message to the child");
         };
-        let (piece, ended) = RunningPiece::new(method, &input, credit);
+        let (piece, ended) = RunningPiece::new(method, &input, Instant::now() + within, credit);
         if !self.change(|work| work.begin(id, piece)) {
             return Err(self.lost(false));
         }
@@ -309,8 +310,8 @@ impl Session {
     /// Answers a request of a handler, without waiting for it here.
     fn answer(self: &Arc<Self>, request: ChildRequest) {
         let ChildRequest { id, work, method, params } = request;
-        let context = self.lock().get(work).map(|piece| piece.context.clone());
-        let Some(context) = context else {
+        let requester = self.lock().get(work).map(|piece| piece.requester.clone());
+        let Some(requester) = requester else {
             let message = "the work of this request has ended";
             return self.reply(id, Err(HandlerError::new(ErrorCode::Stale, message)));
         };
@@ -321,7 +322,8 @@ impl Session {
         }
         let session = self.clone();
         tokio::spawn(async move {
-            let answer = requests::answer(&context, &method, &params).await;
+            let Requester { effects, identity } = &*requester;
+            let answer = requests::answer(effects, identity, &method, &params).await;
             session.requests.fetch_sub(1, Ordering::Relaxed);
             session.reply(id, answer);
         });

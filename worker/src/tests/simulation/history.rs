@@ -75,9 +75,9 @@ impl History {
     /// Checks the end of a job against what its handler does.
     pub(super) fn check_end(&self, record: &Record) -> Result<(), String> {
         let of_handler = match Does::of(&record.kind) {
-            Does::Value | Does::Wait | Does::Drop | Does::Return => JobState::Succeeded,
-            Does::Fail if record.retries > 0 => JobState::Dead,
-            Does::Fail | Does::Fatal => JobState::Failed,
+            Does::Value | Does::Wait | Does::Drop | Does::Return | Does::Snooze => JobState::Succeeded,
+            Does::Fail | Does::FailLater if record.retries > 0 => JobState::Dead,
+            Does::Fail | Does::FailLater | Does::Fatal => JobState::Failed,
         };
         let is_allowed = match record.state {
             JobState::Cancelled => self.cancelled.contains(&record.id),

@@ -33,6 +33,8 @@ pub(super) enum Does {
     Value,
     /// Returns an error that is retried.
     Fail,
+    /// Returns an error that is retried after the time that the handler says.
+    FailLater,
     /// Returns an error that is not retried.
     Fatal,
     /// Reports progress and waits until it is cancelled, or 15 s.
@@ -41,11 +43,21 @@ pub(super) enum Does {
     Drop,
     /// Returns the job to its queue, once.
     Return,
+    /// Puts the job off, once.
+    Snooze,
 }
 
 impl Does {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Value, Self::Fail, Self::Fatal, Self::Wait, Self::Drop, Self::Return];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Value,
+        Self::Fail,
+        Self::FailLater,
+        Self::Fatal,
+        Self::Wait,
+        Self::Drop,
+        Self::Return,
+        Self::Snooze,
+    ];
 
     /// Returns the kind of the jobs.
     pub(super) fn kind(self) -> String {
@@ -83,11 +95,13 @@ impl JobPlan {
         let affinity = if dice.hits(550) { Affinity::Assigned } else { Affinity::Free };
         let does = match dice.below(20) {
             0..11 => Does::Value,
-            11..14 => Does::Fail,
+            11..13 => Does::Fail,
+            13 => Does::FailLater,
             14 => Does::Fatal,
             15..17 => Does::Wait,
             17 => Does::Drop,
-            _ => Does::Return,
+            18 => Does::Return,
+            _ => Does::Snooze,
         };
         let ahead_ms = match dice.below(10) {
             0..7 => None,
@@ -130,6 +144,13 @@ pub(super) enum Event {
         user: u64,
         earlier_ms: u64,
         suspend_ms: u64,
+    },
+    /// A worker is suspended between the end of an assigned job and the deletion of its open row, while an operator runs
+    /// the job again. The node may be killed right after it has written the record of that.
+    LateEnd {
+        user: u64,
+        suspend_ms: u64,
+        crash: bool,
     },
     Drain(u64),
     /// The link of a worker breaks for so many milliseconds.
@@ -220,6 +241,10 @@ impl Schedule {
             if dice.hits(600) {
                 events.push((up + dice.below(TURMOIL_MS / 2), Event::Weight(0)));
             }
+        }
+        if dice.hits(60) {
+            let (user, suspend_ms, crash) = (dice.below(USERS), 100 + dice.below(30_000), dice.hits(300));
+            events.push((at(&mut dice) / 2, Event::LateEnd { user, suspend_ms, crash }));
         }
         events.sort_by_key(|(time, _)| *time);
         Self { events, faults, workers, clocks, canary_ends, dice }

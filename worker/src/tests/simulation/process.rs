@@ -3,6 +3,7 @@
 //! Owns: how such a process starts, runs handlers and ends. Never: when (`world`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Bucket, Engine, Faulty};
@@ -16,6 +17,7 @@ use pagewire_cluster::worker::{WorkerGroup, WorkerRow, Workers, claim_worker};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::super::outgoing::Outgoing;
 use super::TIMING;
 use super::observed::Observed;
 use super::plan::Does;
@@ -113,7 +115,9 @@ impl WorkerLife {
                     slots: SlotOptions::new(3),
                     methods: methods.clone(),
                     free_work: true,
+                    is_inside_node: false,
                     lease: lease.clone(),
+                    outgoing: Arc::new(Outgoing(jobs.clone())),
                 };
                 match WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await {
                     Ok(stream) => break stream,
@@ -149,6 +153,9 @@ impl WorkerLife {
     }
 }
 
+/// How long a handler puts off its job, or the next try.
+const PUT_OFF: Duration = Duration::from_secs(3);
+
 async fn handle(attempt: Attempt, process: u64, engine: Faulty, observed: Observed) {
     engine.process().running().await;
     let record = attempt.record().clone();
@@ -166,6 +173,8 @@ async fn handle(attempt: Attempt, process: u64, engine: Faulty, observed: Observ
         () = attempt.cancelled() => Outcome::Stopped,
         () = tokio::time::sleep(Duration::from_millis(runs_ms)) => match does {
             Does::Fail => Outcome::Failed(failure(true)),
+            Does::FailLater => Outcome::RetryAfter(failure(true), PUT_OFF),
+            Does::Snooze if observed.lock().returned.insert(record.id) => Outcome::Snoozed(PUT_OFF),
             Does::Fatal => Outcome::Failed(failure(false)),
             Does::Return if observed.lock().returned.insert(record.id) => Outcome::Returned,
             _ => Outcome::Value(record.data.clone()),

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use futures_util::future::select_ok;
 use pagewire_cluster::engine::Faulty;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::{Affinity, JobState, Record};
 use pagewire_cluster::subject::job_key;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::super::turn_key;
-use super::world::World;
+use super::plan::{Does, JobPlan};
+use super::world::{MOST_AMBUSH, World};
 
 impl World {
     pub(super) fn suspend(&mut self, which: u64, length: Duration) {
@@ -69,6 +72,53 @@ impl World {
             sleep(length).await;
             engines[first].1.process().resume();
         });
+    }
+
+    /// Suspends the worker that ends a job of a user right after it has written the end, and runs the job again.
+    pub(super) async fn late_end(&mut self, user: u64, length: Duration, crash: bool) {
+        let plan = JobPlan::now(Affinity::Assigned, user);
+        let (does, runs_ms) = (Does::Fatal, 500);
+        self.submit(JobPlan { does, runs_ms, ..plan.clone() });
+        let begun = timeout(MOST_AMBUSH, self.running(&plan.user, does)).await;
+        let Ok(job) = begun else { return };
+        let key = job_key::job(job);
+        let written: Vec<_> =
+            self.workers.iter().map(|worker| worker.engine.process().suspend_after(&key)).collect();
+        let ended = timeout(MOST_AMBUSH, first_written(written)).await;
+        let first = ended.ok().and_then(Result::ok);
+        for (at, worker) in self.workers.iter().enumerate() {
+            match first == Some(at) {
+                true => self.observed.disturb(worker.number, length),
+                false => worker.engine.process().set_faults(self.faults),
+            }
+        }
+        let Some(first) = first else { return };
+        let engine = self.workers[first].engine.clone();
+        tokio::spawn(async move {
+            sleep(length).await;
+            engine.process().resume();
+        });
+        match crash {
+            true => self.replace_node_after_write(&key, |world| world.operate_on(job, false)).await,
+            false => self.operate_on(job, false),
+        }
+    }
+
+    /// Returns a job of a user that runs, as soon as there is one whose handler does this.
+    async fn running(&self, user: &str, does: Does) -> Key {
+        let fits = |record: &&Record| {
+            record.state == JobState::Running
+                && record.affinity == Affinity::Assigned
+                && record.user.as_deref() == Some(user)
+                && record.kind == does.kind()
+        };
+        loop {
+            let running = self.observed.lock().history.records.values().find(fits).map(|record| record.id);
+            match running {
+                Some(job) => return job,
+                None => sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 }
 

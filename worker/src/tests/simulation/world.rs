@@ -23,7 +23,7 @@ use super::process::{SimNode, SimProcess};
 pub(super) const CANARY: &str = "canary";
 
 /// How long the end of a node waits for a write.
-const MOST_AMBUSH: Duration = Duration::from_secs(3);
+pub(super) const MOST_AMBUSH: Duration = Duration::from_secs(3);
 
 pub(super) struct World {
     pub(super) seed: u64,
@@ -146,18 +146,30 @@ impl World {
                 self.late_claim(&plan.user, Duration::from_millis(suspend_ms));
                 self.submit(plan);
             }
+            Event::LateEnd { user, suspend_ms, crash } => {
+                self.late_end(user, Duration::from_millis(suspend_ms), crash).await;
+            }
             Event::CrashNode { after_write } => {
-                if let Some(plan) = after_write {
-                    let written = self.node.engine.process().suspend_after(job_key::JOBS);
-                    self.submit(plan);
-                    let _ = timeout(MOST_AMBUSH, written).await;
-                }
-                self.node.engine.process().kill();
-                let (_, engine) = self.engine();
-                self.node = SimNode::start(engine).await;
+                let Some(plan) = after_write else { return self.replace_node().await };
+                self.replace_node_after_write(job_key::JOBS, |world| world.submit(plan)).await;
             }
             Event::Weight(percent) => self.set_weight(percent),
         }
+    }
+
+    /// Kills the node, and starts another one.
+    async fn replace_node(&mut self) {
+        self.node.engine.process().kill();
+        let (_, engine) = self.engine();
+        self.node = SimNode::start(engine).await;
+    }
+
+    /// Replaces the node right after it has written a key with this prefix.
+    pub(super) async fn replace_node_after_write(&mut self, prefix: &str, act: impl FnOnce(&mut Self)) {
+        let written = self.node.engine.process().suspend_after(prefix);
+        act(self);
+        let _ = timeout(MOST_AMBUSH, written).await;
+        self.replace_node().await;
     }
 
     pub(super) fn submit(&mut self, plan: JobPlan) {
@@ -174,12 +186,16 @@ impl World {
                 affinity: plan.affinity,
                 user: Some(plan.user),
                 page: plan.page.then_some(page),
+                session: None,
+                connection: None,
                 frame: None,
                 // by the clock of the cluster, as a caller with a correct clock would
                 run_at: plan.ahead_ms.map(|ahead| clock::unix_ms() + ahead),
+                run_in: None,
                 retries: plan.retries,
                 idempotency: None,
                 quota: None,
+                trace: None,
             };
             // a submission without a reply may have happened; its record is in the history then
             let _ = jobs.submit(submission, |_| {}).await;
@@ -188,7 +204,12 @@ impl World {
 
     /// An operator cancels a job or runs it again.
     fn operate(&mut self, which: u64, cancels: bool) {
-        let Some(job) = self.pick_job(which) else { return };
+        if let Some(job) = self.pick_job(which) {
+            self.operate_on(job, cancels);
+        }
+    }
+
+    pub(super) fn operate_on(&mut self, job: Key, cancels: bool) {
         let history = &mut self.observed.lock().history;
         let jobs = self.node.jobs.clone();
         match cancels {

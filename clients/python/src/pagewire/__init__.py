@@ -1,0 +1,39 @@
+"""Python handlers for Pagewire: an application registers functions, and pages and programs call them.
+
+Owns: the public names. Never: code that runs; the clients are imported when they are used first, so that a child starts
+fast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+from .app import App
+from .context import AsyncContext, Context
+from .errors import Cancelled, Conflict, Error, Fail, Retry
+
+if TYPE_CHECKING:
+    from .client import AsyncClient, Client
+
+__all__ = [
+    "App",
+    "AsyncClient",
+    "AsyncContext",
+    "Cancelled",
+    "Client",
+    "Conflict",
+    "Context",
+    "Error",
+    "Fail",
+    "Retry",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Client", "AsyncClient"):
+        from . import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,3 @@
+"""The version of the package, which the child reports in `ready`."""
+
+__version__ = "0.1.0"

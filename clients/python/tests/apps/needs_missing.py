@@ -1,0 +1,7 @@
+"""An application that imports a package that is not installed."""
+
+import a_package_that_is_not_installed
+
+from pagewire import App
+
+app = App()

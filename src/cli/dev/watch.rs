@@ -1,0 +1,71 @@
+//! The files of an application below the working directory.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+/// Changes within this time are one change: editors write a file in several steps.
+const SETTLE: Duration = Duration::from_millis(150);
+/// Folders whose files are no part of an application.
+const IGNORED: [&str; 5] = ["__pycache__", "node_modules", "target", "venv", "site-packages"];
+
+/// The changes of files, until this is dropped.
+pub(super) struct FileChanges {
+    paths: mpsc::UnboundedReceiver<PathBuf>,
+    _watcher: RecommendedWatcher,
+}
+
+/// Follows the files below the working directory.
+///
+/// # Errors
+/// When the system does not report changes, for example because too many files are watched.
+pub(super) fn changes() -> notify::Result<FileChanges> {
+    let (sender, paths) = mpsc::unbounded_channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        if !matches!(event.kind, EventKind::Access(_))
+            && let Some(path) = event.paths.into_iter().find(|path| is_source(path))
+        {
+            // an error means that nothing is loaded any more
+            let _ = sender.send(path);
+        }
+    })?;
+    watcher.watch(Path::new("."), RecursiveMode::Recursive)?;
+    Ok(FileChanges { paths, _watcher: watcher })
+}
+
+impl FileChanges {
+    /// Returns a file that has changed, when no other one has changed for a moment.
+    pub(super) async fn recv(&mut self) -> Option<PathBuf> {
+        let first = self.paths.recv().await?;
+        while let Ok(Some(_)) = tokio::time::timeout(SETTLE, self.paths.recv()).await {}
+        Some(first)
+    }
+}
+
+/// Returns whether a file may be part of an application: nothing hidden, no cache, nothing installed, nothing temporary.
+fn is_source(path: &Path) -> bool {
+    let hidden = |name: &str| name.starts_with('.') && name.len() > 1 && name != "..";
+    let mut names = path.iter().filter_map(|name| name.to_str());
+    let temporary = path.extension().is_some_and(|end| end == "pyc" || end == "swp" || end == "log");
+    !temporary && !names.any(|name| hidden(name) || IGNORED.contains(&name) || name.ends_with('~'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_followed_and_caches_are_not() {
+        for source in ["./app.py", "./board/views.py", "pagewire.toml", "templates/a.html"] {
+            assert!(is_source(Path::new(source)), "{source}");
+        }
+        for other in
+            ["./.git/index", "./__pycache__/app.pyc", "./.venv/lib/a.py", "./app.py~", "./.app.py.swp"]
+        {
+            assert!(!is_source(Path::new(other)), "{other}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The child processes of a process: those of its pools with a `command`.
+//!
+//! Owns: their start, their reload and their end. Never: what a child does (`pagewire_worker::runtime::child`), or the
+//! workers that give them work (`pools`).
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerType;
+use pagewire_worker::runtime::child::options::{
+    ChildKind, ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits,
+};
+use pagewire_worker::runtime::child::pool::ChildPool;
+use pagewire_worker::slots::SlotOptions;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::StartError;
+use super::pools::PoolPart;
+use crate::calls::LocalWorkers;
+use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
+use crate::telemetry::Latch;
+
+/// The pools of child processes. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct ChildPools(Vec<(String, ChildPool)>);
+
+impl ChildPools {
+    /// Starts the children of the pools with a `command`, and adds the workers of these pools to `parts`.
+    ///
+    /// # Errors
+    /// [`StartError::Pool`] when the system has no room for them.
+    pub(super) fn start(
+        config: &Config,
+        timing: Timing,
+        local: &LocalWorkers,
+        parts: &mut Vec<PoolPart>,
+    ) -> Result<Self, StartError> {
+        let mut this = Self::default();
+        for pool in config.pool.iter().filter(|pool| pool.runtime() == PoolRuntime::Child) {
+            let started = ChildPool::start(options(config, pool), timing);
+            let children = started
+                .map_err(|error| StartError::Pool { pool: pool.name.clone(), problem: error.to_string() })?;
+            parts.extend(kinds(pool).into_iter().map(|(kind, count)| PoolPart {
+                pool: pool.name.clone(),
+                kind: worker_type(kind),
+                slots: SlotOptions::new(
+                    u32::try_from(count.max).unwrap_or(u32::MAX).saturating_mul(pool.slots()),
+                ),
+                handlers: children.handlers(),
+            }));
+            local.add_children(pool.name.clone(), children.clone());
+            this.0.push((pool.name.clone(), children));
+        }
+        Ok(this)
+    }
+
+    /// Waits until each pool has a child that is ready or has failed, so that a process that is ready has its handlers.
+    pub(super) async fn settled(&self) {
+        join_all(self.0.iter().map(|(_, pool)| pool.settled())).await;
+    }
+
+    /// Replaces all children on SIGHUP. Never returns.
+    pub(super) async fn reload_on_hangup(self) {
+        let Ok(mut hangups) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+        while hangups.recv().await.is_some() {
+            self.reload();
+        }
+        std::future::pending().await
+    }
+
+    /// Replaces all children, each by a new one that is ready before the old one drains.
+    pub(crate) fn reload(&self) {
+        for (name, pool) in &self.0 {
+            tracing::info!(pool = name, "the children of the pool are replaced");
+            pool.reload();
+        }
+    }
+
+    /// Shows in the readiness whether children fail again and again. Never returns.
+    pub(super) async fn watch(self, latch: Latch, period: Duration) {
+        loop {
+            latch.set(!self.0.iter().any(|(_, pool)| pool.status().failing));
+            tokio::time::sleep(period).await;
+        }
+    }
+
+    /// Returns whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ends all children. They have no work any more, or it takes longer than a drain.
+    pub(super) async fn stop(&self) {
+        join_all(self.0.iter().map(|(_, pool)| pool.stop())).await;
+    }
+}
+
+/// Returns the kinds of children of a pool, with their number.
+fn kinds(pool: &PoolConfig) -> Vec<(ChildKind, ScaleLimits)> {
+    let counts = match pool.shared {
+        Some(count) => vec![(ChildKind::Both, count)],
+        None => vec![(ChildKind::Free, pool.free()), (ChildKind::Assigned, pool.assigned())],
+    };
+    let limits = |count: u32| match pool.scale {
+        None => ScaleLimits::fixed(count as usize),
+        Some(ScaleConfig { min, max, max_users }) => ScaleLimits {
+            min: min as usize,
+            max: max as usize,
+            max_users: max_users.map(|users| users as usize),
+        },
+    };
+    let some = counts.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(kind, count)| (kind, limits(count))).collect()
+}
+
+const fn worker_type(kind: ChildKind) -> WorkerType {
+    match kind {
+        ChildKind::Free => WorkerType::Free,
+        ChildKind::Assigned => WorkerType::Assigned,
+        ChildKind::Both => WorkerType::Both,
+    }
+}
+
+fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
+    ChildOptions {
+        pool: pool.name.clone(),
+        lane: config.node.lane.clone(),
+        release: config.node.release.clone(),
+        worker: config.node.name.clone(),
+        command: pool.command.clone(),
+        env: pool.env.clone(),
+        directory: (!pool.directory.as_os_str().is_empty()).then(|| pool.directory.clone()),
+        children: kinds(pool),
+        slots: pool.slots(),
+        start: Duration::from_millis(pool.start_ms()),
+        recycle: RecycleLimits {
+            max_work: pool.recycle.max_work,
+            max_rss: pool.recycle.max_rss,
+            max_age: pool.recycle.max_age_s.map(Duration::from_secs),
+        },
+        affinity: match pool.affinity() {
+            config::FreeAffinity::User => FreeAffinity::User,
+            config::FreeAffinity::RoundRobin => FreeAffinity::RoundRobin,
+            config::FreeAffinity::LeastLoaded => FreeAffinity::LeastLoaded,
+        },
+        methods: pool.methods.clone(),
+    }
+}

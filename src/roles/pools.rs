@@ -1,0 +1,379 @@
+//! The pools of a node: each is one or two workers inside the node.
+//!
+//! Owns: which workers a pool has, when one replaces another one, and their drain. Never: what a worker does (`worker`),
+//! or where handlers come from: a pool gets sets of handlers, the first of which may come late. A new set is served by a
+//! new worker, which starts before the one before it drains, so that the pool is never without a worker.
+
+use std::sync::Arc;
+
+use pagewire_cluster::id::NodeNumber;
+use pagewire_cluster::job::Jobs;
+use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::worker::WorkerType;
+use pagewire_worker::handlers::Handlers;
+use pagewire_worker::slots::SlotOptions;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::StartError;
+use super::child_pools::ChildPools;
+use super::tasks::{TaskKind, Tasks};
+use super::worker::{WorkerOptions, WorkerRole};
+use super::worker_process::OwnHandlers;
+use crate::calls::{DEFAULT_POOL, LocalWorker, LocalWorkers};
+use crate::config::{Config, PoolConfig, PoolRuntime};
+use crate::telemetry::{Metrics, Readiness};
+
+/// Slots of the worker inside a node on the embedded engine. No other worker can take its work, so it has many.
+const SLOTS_ALONE: u32 = 256;
+
+/// Sets of handlers, the current one last; `None` while there is none.
+pub(super) type HandlerSets = watch::Receiver<Option<Handlers>>;
+
+/// One worker of a pool at a time, with the sets of handlers that it serves one after the other.
+pub(super) struct PoolPart {
+    pub(super) pool: String,
+    pub(super) kind: WorkerType,
+    pub(super) slots: SlotOptions,
+    pub(super) handlers: HandlerSets,
+}
+
+/// What all workers of a node share.
+#[derive(Clone)]
+pub(super) struct PoolServices {
+    pub(super) jobs: Jobs,
+    pub(super) rollouts: Rollouts,
+    pub(super) config: Arc<Config>,
+    pub(super) node: Option<NodeNumber>,
+    pub(super) local: LocalWorkers,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) tasks: Tasks,
+}
+
+/// The pools of a running node.
+pub(crate) struct NodePools {
+    draining: watch::Sender<bool>,
+    children: ChildPools,
+    parts: TaskTracker,
+    /// Whether running work ends before the node stops.
+    waits: bool,
+}
+
+/// Returns the workers of a node: those of `[[pool]]`, or one for all handlers of a node on the embedded engine.
+///
+/// # Errors
+/// [`StartError::Pool`] for a pool that this process cannot run.
+pub(super) fn parts(config: &Config, handlers: &Handlers) -> Result<Vec<PoolPart>, StartError> {
+    if config.pool.is_empty() {
+        // a worker without handlers would take jobs and fail them
+        let serves = config.nats.urls.is_empty() && !handlers.is_empty();
+        let part = || in_process(DEFAULT_POOL, SLOTS_ALONE, handlers.clone());
+        return Ok(serves.then(part).into_iter().collect());
+    }
+    let own = config.pool.iter().filter(|pool| pool.runtime() == PoolRuntime::InProcess);
+    own.map(|pool| part(pool, handlers)).collect()
+}
+
+fn part(pool: &PoolConfig, handlers: &Handlers) -> Result<PoolPart, StartError> {
+    let refused = |problem: String| StartError::Pool { pool: pool.name.clone(), problem };
+    if handlers.is_empty() {
+        let problem = "this binary has no handlers: `demo = true` registers the demo handlers";
+        return Err(refused(problem.to_owned()));
+    }
+    let served = match pool.methods.as_slice() {
+        [] => handlers.clone(),
+        methods => handlers.only(methods).map_err(|unknown| {
+            let known: Vec<&str> = handlers.names().collect();
+            refused(format!("this binary has no handler {unknown}; it has {}", known.join(", ")))
+        })?,
+    };
+    Ok(in_process(&pool.name, pool.slots(), served))
+}
+
+fn in_process(pool: &str, slots: u32, handlers: Handlers) -> PoolPart {
+    // without its sender the set stays as it is
+    let (_, handlers) = watch::channel(Some(handlers));
+    PoolPart { pool: pool.to_owned(), kind: WorkerType::Both, slots: SlotOptions::new(slots), handlers }
+}
+
+/// Returns the worker of handlers of this binary.
+pub(super) fn own(own: &OwnHandlers) -> PoolPart {
+    let OwnHandlers { pool, slots, kind, handlers } = own.clone();
+    PoolPart { slots, kind, ..in_process(&pool, slots.count, handlers) }
+}
+
+impl NodePools {
+    /// Starts the workers of a node. Returns when those that have their handlers take work.
+    ///
+    /// # Errors
+    /// [`StartError`] when a worker cannot get its lease or its subscriptions.
+    pub(super) async fn start(
+        services: &PoolServices,
+        mut parts: Vec<PoolPart>,
+        readiness: &Readiness,
+    ) -> Result<Self, StartError> {
+        let PoolServices { config, jobs, tasks, .. } = services;
+        let children = ChildPools::start(config, jobs.timing, &services.local, &mut parts)?;
+        if !children.is_empty() {
+            tasks.spawn("reload", TaskKind::Vital, children.clone().reload_on_hangup());
+            let latch = readiness.latch("pools");
+            latch.set(true);
+            tasks.spawn("children", TaskKind::Vital, children.clone().watch(latch, jobs.timing.child_watch));
+            children.settled().await;
+        }
+        let this = Self {
+            draining: watch::Sender::new(false),
+            children,
+            parts: TaskTracker::new(),
+            waits: !services.config.pool.is_empty() || services.node.is_none(),
+        };
+        for part in parts {
+            let PoolPart { pool, kind, slots, mut handlers } = part;
+            let mut serving = ServingPart {
+                services: services.clone(),
+                pool,
+                kind,
+                slots,
+                current: None,
+                roles: TaskTracker::new(),
+            };
+            let first = handlers.borrow_and_update().clone();
+            serving.replace(first).await?;
+            if this.waits {
+                services.jobs.workers.register_pool(&serving.pool).await?;
+            }
+            let (draining, token) = (this.draining.subscribe(), this.parts.token());
+            services.tasks.spawn("pool", TaskKind::Vital, async move {
+                serving.run(handlers, draining).await;
+                drop(token);
+                // the node goes on without the pool until it stops
+                std::future::pending().await
+            });
+        }
+        Ok(this)
+    }
+
+    /// Resolves when all workers have drained on request.
+    pub(super) async fn ended(&self) {
+        self.parts.close();
+        self.parts.wait().await;
+    }
+
+    /// Orders the workers to accept no new work.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Drains the workers and waits until their running work has ended, at most as long as a drain takes.
+    pub(crate) async fn drain(&self) {
+        self.begin_drain();
+        if self.waits {
+            self.parts.close();
+            self.parts.wait().await;
+        }
+        self.children.stop().await;
+    }
+}
+
+/// The worker of a part that serves now, and those before it that still drain.
+struct ServingPart {
+    services: PoolServices,
+    pool: String,
+    kind: WorkerType,
+    slots: SlotOptions,
+    current: Option<CurrentWorker>,
+    roles: TaskTracker,
+}
+
+/// The worker that serves the current set of handlers.
+struct CurrentWorker {
+    /// Orders it to drain.
+    draining: watch::Sender<bool>,
+    /// Cancelled when it has drained.
+    ended: CancellationToken,
+}
+
+impl ServingPart {
+    /// Serves the sets of handlers until the process drains or the current worker was asked to, and then until all work has
+    /// ended.
+    async fn run(mut self, mut handlers: HandlerSets, mut draining: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                Ok(()) = handlers.changed() => {}
+                // an error means that the node is gone
+                _ = draining.wait_for(|draining| *draining) => break,
+                () = self.current_ended() => break,
+            }
+            let set = handlers.borrow_and_update().clone();
+            while let Err(error) = self.replace(set.clone()).await {
+                tracing::warn!(pool = self.pool, %error, "a worker of this node does not start; trying again");
+                let pause = self.services.jobs.timing.lease_renew;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = draining.wait_for(|draining| *draining) => break,
+                }
+            }
+        }
+        self.drain_current();
+        self.roles.close();
+        self.roles.wait().await;
+    }
+
+    /// Starts a worker for a set of handlers, and then lets the one before it drain.
+    async fn replace(&mut self, handlers: Option<Handlers>) -> Result<(), StartError> {
+        let next = match handlers {
+            Some(handlers) => Some(self.start(handlers).await?),
+            None => None,
+        };
+        self.drain_current();
+        self.current = next;
+        Ok(())
+    }
+
+    fn drain_current(&mut self) {
+        if let Some(current) = self.current.take() {
+            current.draining.send_replace(true);
+        }
+    }
+
+    /// Resolves when the current worker has drained, which an operator has requested.
+    async fn current_ended(&self) {
+        match &self.current {
+            Some(current) => current.ended.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn start(&self, handlers: Handlers) -> Result<CurrentWorker, StartError> {
+        let PoolServices { jobs, rollouts, config, node, local, metrics, tasks } = &self.services;
+        let options = WorkerOptions {
+            pool: self.pool.clone(),
+            slots: self.slots,
+            kind: self.kind,
+            handlers,
+            node: *node,
+            local: local.clone(),
+        };
+        let role = WorkerRole::start(jobs, rollouts, config, options, metrics.clone(), tasks).await?;
+        let (draining, entry) = (role.draining(), role.entry());
+        let id = entry.id();
+        local.add(LocalWorker { group: role.group().clone(), free_work: role.takes_free_work(), entry });
+        let (local, token, ended) = (local.clone(), self.roles.token(), CancellationToken::new());
+        let current = CurrentWorker { draining, ended: ended.clone() };
+        tasks.spawn("worker", TaskKind::Vital, async move {
+            role.run().await;
+            local.remove(id);
+            ended.cancel();
+            drop(token);
+            // the process goes on without it until it stops
+            std::future::pending().await
+        });
+        Ok(current)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use pagewire_cluster::engine::{Engine, Memory};
+    use pagewire_cluster::peer::PeerClient;
+    use pagewire_cluster::subject::Subjects;
+    use pagewire_cluster::timing::Timing;
+    use pagewire_cluster::worker::Workers;
+    use pagewire_worker::demo::demo_handlers;
+    use pagewire_worker::handlers::{HandlerInput, HandlerMode, HandlerOptions, HandlersBuilder};
+
+    use super::*;
+
+    fn config(file: &str) -> Config {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("some.toml");
+        std::fs::write(&path, file).unwrap();
+        let sources = crate::config::Sources { file: Some(path), ..crate::config::Sources::default() };
+        crate::config::load(&sources).unwrap()
+    }
+
+    #[test]
+    fn a_node_alone_serves_all_handlers_and_a_node_with_pools_only_these() {
+        let pools = |file: &str, handlers: &Handlers| {
+            let parts = parts(&config(file), handlers).map_err(|error| error.to_string())?;
+            let served =
+                |part: PoolPart| (part.pool, part.handlers.borrow().iter().flat_map(Handlers::names).count());
+            Ok::<_, String>(parts.into_iter().map(served).collect::<Vec<_>>())
+        };
+        let (demo, cluster) = (demo_handlers(), "nats.urls = [\"nats://a\"]\n");
+        let all = demo.names().count();
+        assert_eq!(pools("", &demo), Ok(vec![("default".to_owned(), all)]));
+        assert_eq!(pools("", &Handlers::default()), Ok(vec![]));
+        assert_eq!(pools(cluster, &demo), Ok(vec![]));
+        let two = format!("{cluster}[[pool]]\nname = \"a\"\n[[pool]]\nname = \"b\"\nmethods = [\"echo\"]");
+        assert_eq!(pools(&two, &demo), Ok(vec![("a".to_owned(), all), ("b".to_owned(), 1)]));
+        let unknown = "[[pool]]\nname = \"a\"\nmethods = [\"ecko\"]";
+        assert!(pools(unknown, &demo).unwrap_err().contains("no handler ecko"));
+        assert!(pools("[[pool]]\nname = \"a\"", &Handlers::default()).unwrap_err().contains("no handlers"));
+    }
+
+    fn services(config: Config, tasks: &Tasks) -> (PoolServices, Workers) {
+        let timing = Timing::TEST;
+        let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
+        let workers = Workers::new(&engine, &subjects, timing);
+        let peers = PeerClient::new(&engine, &subjects, timing.deliver);
+        let services = PoolServices {
+            jobs: Jobs::new(&engine, &subjects, timing, &workers),
+            rollouts: Rollouts::new(&engine, peers, timing.deliver),
+            config: Arc::new(config),
+            node: NodeNumber::new(3),
+            local: LocalWorkers::default(),
+            metrics: Arc::new(Metrics::new("stable", "dev")),
+            tasks: tasks.clone(),
+        };
+        (services, workers)
+    }
+
+    /// Waits until the living workers have these methods.
+    async fn methods_are(workers: &Workers, expected: &[&str]) {
+        let mut changes = workers.changes();
+        let all = |workers: &Workers| {
+            let roster = workers.roster();
+            let rows = roster.list().into_iter().filter(|(_, row)| !row.draining);
+            rows.flat_map(|(_, row)| row.methods.clone()).collect::<Vec<_>>()
+        };
+        let arrived = async {
+            while all(workers) != expected {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), arrived).await.expect("the workers change");
+    }
+
+    #[tokio::test]
+    async fn a_new_set_of_handlers_is_served_by_a_new_worker_and_the_old_one_leaves() {
+        let tasks = Tasks::default();
+        let (services, workers) = services(config("[[pool]]\nname = \"a\""), &tasks);
+        tasks.spawn("workers", TaskKind::Vital, workers.follow().await.unwrap());
+        let options =
+            HandlerOptions { mode: Some(HandlerMode::Any), retries: Some(2), ..HandlerOptions::default() };
+        let echo = |input: HandlerInput| async move { Ok(input.params) };
+        let set = |name: &str| Some(HandlersBuilder::default().handler_with(name, options, echo).build());
+        let (sets, handlers) = watch::channel(None);
+        let slots = SlotOptions::new(2);
+        let part = PoolPart { pool: "a".to_owned(), kind: WorkerType::Free, slots, handlers };
+        let pools = NodePools::start(&services, vec![part], &Readiness::default()).await.unwrap();
+        assert!(workers.roster().list().is_empty(), "a pool without handlers has no worker");
+        for name in ["one", "two"] {
+            sets.send_replace(set(name));
+            methods_are(&workers, &[name]).await;
+        }
+        let row = workers.roster().list().pop().unwrap().1.clone();
+        assert_eq!((row.node, row.slots), (NodeNumber::new(3), 2));
+        assert_eq!((row.modes["two"].as_str(), row.retries["two"]), ("any", 2), "other nodes know them");
+        sets.send_replace(None);
+        methods_are(&workers, &[]).await;
+        pools.drain().await;
+        assert_eq!(tasks.failed().now_or_never(), None);
+        tasks.shutdown().await;
+    }
+}

@@ -1,0 +1,146 @@
+//! Where calls enter a worker: from the engine, or from inside its process.
+//!
+//! Owns: which calls this worker accepts, and the way of a call without the engine. Never: slots (`admission`), or which
+//! worker a user is assigned to (`affinity`).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use pagewire_cluster::engine::Message;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::job::Affinity;
+use pagewire_cluster::trace::TraceParent;
+use pagewire_cluster::wire::{CallAnswer, WorkerCall};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::admission::{AskedCall, CallAdmission};
+use super::affinity::AssignedJobs;
+use super::call::ReplyPath;
+use super::slots::Slot;
+use super::work::WorkerParts;
+
+/// Reaches one worker from inside its process. Cheap to clone.
+#[derive(Clone)]
+pub struct WorkerEntry {
+    pub(crate) id: Key,
+    pub(crate) parts: Arc<WorkerParts>,
+    pub(crate) admission: Arc<CallAdmission>,
+    pub(crate) assigned: Arc<AssignedJobs>,
+}
+
+/// What a worker does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerLoad {
+    /// Pieces of work that it can run at the same time.
+    pub slots: u32,
+    /// Calls and jobs that run.
+    pub running: u32,
+    /// Calls that wait for a slot.
+    pub queued: u32,
+}
+
+/// A slot of a worker for a free call, until this is dropped.
+pub struct ReservedSlot {
+    entry: WorkerEntry,
+    slot: Slot,
+}
+
+impl WorkerEntry {
+    /// Returns the id of the worker.
+    pub const fn id(&self) -> Key {
+        self.id
+    }
+
+    /// Returns whether the worker holds its lease.
+    pub fn is_active(&self) -> bool {
+        self.parts.active().is_some()
+    }
+
+    /// Returns whether the worker accepts no new work.
+    pub fn is_draining(&self) -> bool {
+        self.parts.drains()
+    }
+
+    /// Returns what the worker does now.
+    pub fn load(&self) -> WorkerLoad {
+        let queued = u32::try_from(self.admission.waiting()).unwrap_or(u32::MAX);
+        WorkerLoad { slots: self.parts.slots.count(), running: self.parts.slots.used(), queued }
+    }
+
+    /// Returns whether the worker accepts calls of a method.
+    pub fn accepts(&self, method: &str) -> bool {
+        self.parts.active().is_some() && !self.parts.drains() && self.parts.methods.contains(method)
+    }
+
+    /// Takes a slot for a free call if one is free.
+    pub fn reserve(&self) -> Option<ReservedSlot> {
+        Some(ReservedSlot { entry: self.clone(), slot: self.parts.slots.try_call()? })
+    }
+
+    /// Runs a free call, which waits a short time for a slot. Dropping the future stops the handler.
+    pub fn call(&self, call: WorkerCall, trace: Option<TraceParent>) -> BoxFuture<'static, CallAnswer> {
+        let (reply, answer) = direct_reply();
+        self.admission.enqueue(AskedCall::new(call, Affinity::Free, trace, reply));
+        answer
+    }
+
+    /// Runs a call of a user who is assigned to this worker. Dropping the future stops the handler.
+    pub fn call_assigned(
+        &self,
+        call: WorkerCall,
+        trace: Option<TraceParent>,
+    ) -> BoxFuture<'static, CallAnswer> {
+        let (reply, answer) = direct_reply();
+        self.accept_assigned(call, trace, reply);
+        answer
+    }
+
+    /// Accepts a message with a call for the assigned worker of a user.
+    pub(crate) fn accept_message(&self, call: WorkerCall, question: Message) {
+        let engine = self.parts.jobs.engine.clone();
+        let trace = question.headers.trace.clone();
+        self.accept_assigned(call, trace, ReplyPath::Message { engine, question });
+    }
+
+    /// Accepts a call for the assigned worker of a user: only that worker serves it.
+    fn accept_assigned(&self, call: WorkerCall, trace: Option<TraceParent>, reply: ReplyPath) {
+        let Some(user) = call.owner().map(Cow::into_owned) else { return };
+        if self.assigned.has(&user, &call.method) {
+            return self.admission.enqueue(AskedCall::new(call, Affinity::Assigned, trace, reply));
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            match this.assigned.admit_call(&user, &call.method).await {
+                Ok(affinity) => this.admission.enqueue(AskedCall::new(call, affinity, trace, reply)),
+                Err(Some(worker)) => reply.send(CallAnswer::Elsewhere { worker }).await,
+                Err(None) => reply.send(CallAnswer::Busy).await,
+            }
+        });
+    }
+}
+
+impl ReservedSlot {
+    /// Runs a free call in this slot. Dropping the future stops the handler.
+    pub fn call(self, call: WorkerCall, trace: Option<TraceParent>) -> BoxFuture<'static, CallAnswer> {
+        let (reply, answer) = direct_reply();
+        let asked = AskedCall::new(call, Affinity::Free, trace, reply);
+        self.entry.admission.enqueue_with_slot(asked, self.slot);
+        answer
+    }
+}
+
+/// Returns the path of a reply inside the process, and the reply. A call whose worker is gone has the reply `Lost`.
+fn direct_reply() -> (ReplyPath, BoxFuture<'static, CallAnswer>) {
+    let (sender, receiver) = oneshot::channel();
+    let abandoned = CancellationToken::new();
+    let guard = abandoned.clone().drop_guard();
+    let answer = async move {
+        let answer = receiver.await.unwrap_or(CallAnswer::Lost);
+        drop(guard);
+        answer
+    };
+    (ReplyPath::Direct { sender, abandoned }, answer.boxed())
+}
