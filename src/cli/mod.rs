@@ -4,6 +4,7 @@
 //! commands only send requests to a node's server API.
 
 mod api_client;
+mod child;
 mod config;
 mod dev;
 mod healthcheck;
@@ -43,7 +44,8 @@ const EXIT_CODES: [(u8, &str); 5] = [
     (0, "success"),
     (
         Exit::Failed as u8,
-        "the server refused the request, or it failed; for `push` also: a node did not respond",
+        "the server refused the request, or it failed; for `push` also: a node did not respond; for `child check`: a \
+         case failed",
     ),
     (Exit::Usage as u8, "wrong usage or configuration"),
     (Exit::Unreachable as u8, "the server cannot be reached"),
@@ -67,6 +69,8 @@ enum Command {
     Worker(worker::WorkerArgs),
     /// Run an application on this machine, to develop it: one node, or several real ones with --nodes.
     Dev(dev::DevArgs),
+    /// Check programs that run handlers as child processes.
+    Child(child::ChildArgs),
     /// Send a message to pages.
     Push(push::PushArgs),
     /// Submit, follow, cancel and list durable jobs.
@@ -145,6 +149,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Serve(serve) => serve.run(),
         Command::Worker(worker) => worker.run(),
         Command::Dev(dev) => dev.run(),
+        Command::Child(child) => block_on(child.run()),
         Command::Push(push) => block_on(push.run()),
         Command::Job(job) => block_on(job.run()),
         Command::Workers(workers) => block_on(workers.run()),

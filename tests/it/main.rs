@@ -7,6 +7,7 @@ mod api;
 mod browser;
 mod calls;
 mod chaos;
+mod child_check;
 mod child_pools;
 mod children;
 mod clocks;

@@ -1,6 +1,7 @@
 //! The command line, as a person uses it.
 
 use serde_json::Value;
+use tokio::process::Command;
 
 use super::Node;
 
@@ -22,8 +23,17 @@ impl CommandOutput {
 
 /// Runs `pagewire <arguments>` against a node.
 pub(crate) async fn pagewire(node: &Node, arguments: &[&str]) -> CommandOutput {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
-    command.args(arguments).env("PAGEWIRE_URL", node.url()).kill_on_drop(true);
+    output_of(Command::new(env!("CARGO_BIN_EXE_pagewire")).args(arguments).env("PAGEWIRE_URL", node.url()))
+        .await
+}
+
+/// Runs `pagewire <arguments>` without a node.
+pub(crate) async fn pagewire_alone(arguments: &[&str]) -> CommandOutput {
+    output_of(Command::new(env!("CARGO_BIN_EXE_pagewire")).args(arguments)).await
+}
+
+async fn output_of(command: &mut Command) -> CommandOutput {
+    command.kill_on_drop(true);
     let output = command.output().await.expect("the command ran");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     CommandOutput {

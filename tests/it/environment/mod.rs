@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::api::Api;
-pub(crate) use self::cli::pagewire;
+pub(crate) use self::cli::{pagewire, pagewire_alone};
 pub(crate) use self::events::Events;
 pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};

@@ -11,8 +11,10 @@
 //! - `child_slot`: one place of the pool, in which a child follows another one; `scaler`: as many places as are needed;
 //! - `choice`: which child runs a piece of work (pure), `restarts`: when a child starts again (pure), `recycling`: when a
 //!   child is replaced (pure), `scaling`: how many children there are (pure);
-//! - [`pool`], `members`: the children of a pool together.
+//! - [`pool`], `members`: the children of a pool together;
+//! - [`check`]: conformance cases for any program.
 
+pub mod check;
 mod child_slot;
 mod choice;
 mod frame_writer;

@@ -137,7 +137,7 @@ fn children() -> Vec<Pid> {
 }
 
 /// Returns the parent of a process: the second member after the name, which is in parentheses and may contain any.
-fn parent_of(pid: i32) -> Option<String> {
+pub(super) fn parent_of(pid: i32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, members) = stat.rsplit_once(") ")?;
     members.split(' ').nth(1).map(str::to_owned)

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pagewire_cluster::id::Key;
@@ -66,15 +66,15 @@ impl Drop for SocketDirectory {
 }
 
 /// A socket that one child may connect to. Its file is removed when this is dropped.
-struct ChildSocket {
-    listener: UnixListener,
-    path: PathBuf,
-    token: String,
+pub(super) struct ChildSocket {
+    pub(super) listener: UnixListener,
+    pub(super) path: PathBuf,
+    pub(super) token: String,
 }
 
 impl ChildSocket {
-    fn bind(directory: &Path, number: u64) -> io::Result<Self> {
-        let path = directory.join(number.to_string());
+    pub(super) fn bind(directory: &SocketDirectory, number: u64) -> io::Result<Self> {
+        let path = directory.0.join(number.to_string());
         let listener = UnixListener::bind(&path)?;
         Ok(Self { listener, path, token: Key::random().to_string() })
     }
@@ -99,7 +99,7 @@ pub(super) async fn start(
     number: u64,
 ) -> Result<Started, String> {
     let failed = |error: io::Error| format!("{:?} was not started: {error}", options.command);
-    let socket = ChildSocket::bind(&directory.0, number).map_err(failed)?;
+    let socket = ChildSocket::bind(directory, number).map_err(failed)?;
     let mut process = Process::start(options, number, &socket.path, &socket.token).map_err(failed)?;
     let connected = tokio::select! {
         connected = accept(&socket, number) => Ok(connected),

@@ -84,11 +84,24 @@ impl Process {
         Ok(Self { guard, signals, output, log, group: None })
     }
 
-    /// Sets the process that the program has named. Its group is killed with the guard.
+    /// Sets the process that the program has named. Its group is killed with the guard, if the program has started it.
     pub(super) fn set_process(&mut self, pid: u32) {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let group = pid.and_then(|pid| rustix::process::getpgid(Some(pid)).ok());
+        let own = self.has_started(pid).then(|| i32::try_from(pid).ok().and_then(Pid::from_raw)).flatten();
+        let group = own.and_then(|pid| rustix::process::getpgid(Some(pid)).ok());
         self.group = group.filter(|group| *group != rustix::process::getpgrp());
+    }
+
+    /// Returns whether a process is the program or was started by it, and lives.
+    pub(super) fn has_started(&self, pid: u32) -> bool {
+        let Some(guard) = self.guard.id().map(|guard| guard.to_string()) else { return false };
+        let mut at = i32::try_from(pid).ok();
+        while let Some(parent) = at.and_then(guard::parent_of) {
+            if parent == guard {
+                return true;
+            }
+            at = parent.parse().ok();
+        }
+        false
     }
 
     /// Asks the process group of the program to end.
