@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use reqwest::{Method, StatusCode};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::environment::children::*;
@@ -209,4 +209,21 @@ async fn a_job_is_put_off_without_counting_as_an_attempt_and_cancelled_in_its_ch
 
 fn lines(file: &Path) -> usize {
     std::fs::read_to_string(file).expect("a file").lines().count()
+}
+
+#[tokio::test]
+async fn a_node_without_file_descriptors_goes_on_and_starts_its_child_when_there_are_some() {
+    let node = setup(&[]).start().await;
+    let api = node.api();
+    let before = result(&api, "who", json!(null)).await["pid"].clone();
+    let process = Pid::from_raw(i32::try_from(node.pid()).expect("a pid"));
+    let old = getrlimit(Resource::Nofile);
+    // what is open stays open, and no number below this one is free
+    let few = Rlimit { current: Some(4), maximum: old.maximum };
+    prlimit(process, Resource::Nofile, few).expect("a process of ours");
+    send(&before, Signal::KILL);
+    eventually("a start fails", SOON, async || node.log().contains("Too many open files").then_some(()))
+        .await;
+    prlimit(process, Resource::Nofile, old).expect("a process of ours");
+    replaced(&api, &before).await;
 }
