@@ -137,10 +137,10 @@ async fn a_program_that_does_not_start_is_one_failure_with_its_output() {
     assert_eq!(report["cases"][1]["reason"], "the program does not start");
     let (_, report) =
         check(&["--only", "ping", "--start-ms", "500"], &["python3", OTHER, "--never-ready"]).await;
-    assert!(
-        report["cases"][0]["reason"].as_str().is_some_and(|reason| reason.contains("in time")),
-        "{report:#}"
-    );
+    let reason = report["cases"][0]["reason"].as_str().expect("a reason");
+    // a slow machine does not even connect in this time
+    let reasons = ["ready did not come in time", "it did not connect within 500 ms"];
+    assert!(reasons.iter().any(|known| reason.starts_with(known)), "{report:#}");
 }
 
 #[tokio::test]
