@@ -37,6 +37,7 @@ impl Config {
         self.jobs.check(&mut found);
         self.executors.check(self.nats.urls.is_empty(), &mut found);
         self.limits.check(&mut found);
+        self.telemetry.check(&mut found);
         pool::check(&self.pool, &mut found);
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }

@@ -13,6 +13,7 @@ mod layer;
 mod load;
 mod pool;
 mod secret;
+mod telemetry;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use secret::Secret;
+pub use telemetry::{SampleShare, TelemetryConfig};
 
 /// The complete configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub struct Config {
     pub send: SendConfig,
     /// Limits per node, client and user.
     pub limits: LimitsConfig,
+    /// Where traces are sent.
+    pub telemetry: TelemetryConfig,
 }
 
 /// `[nats]`

@@ -37,6 +37,7 @@ mod rollouts;
 mod sockets;
 mod state;
 mod state_api;
+mod telemetry;
 mod tidy;
 mod topics;
 mod unregister;
