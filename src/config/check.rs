@@ -138,7 +138,7 @@ impl Websocket {
         if !plain || !path.starts_with('/') || path.len() < 2 {
             found.add("websocket.path", format!("{path:?} is not a path such as /_ws"));
         }
-        if ["/api", "/livez", "/readyz", "/metrics", "/pagewire.js", "/_call"]
+        if ["/api", "/livez", "/readyz", "/metrics", "/pagewire.js", "/_call", "/_work/"]
             .iter()
             .any(|taken| path.starts_with(taken))
         {

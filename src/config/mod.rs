@@ -9,6 +9,7 @@ mod check;
 mod environment;
 mod executors;
 mod host;
+mod http_pool;
 mod layer;
 mod load;
 mod pool;
@@ -256,13 +257,18 @@ pub struct LimitsConfig {
 impl Config {
     /// The URL at which a browser or program on this machine reaches the listener.
     pub fn local_url(&self) -> String {
-        let ip = match self.listen.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("http://{}", SocketAddr::new(ip, self.listen.port()))
+        local_url(self.listen)
     }
+}
+
+/// The URL at which a program on this machine reaches a listener.
+pub fn local_url(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
 #[cfg(test)]

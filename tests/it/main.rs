@@ -17,6 +17,7 @@ mod environment;
 mod executors;
 mod fairness;
 mod http_calls;
+mod http_pool;
 mod identity;
 mod jobs;
 mod jobs_api;

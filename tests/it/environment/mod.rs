@@ -26,7 +26,7 @@ pub(crate) use self::api::Api;
 pub(crate) use self::cli::{pagewire, pagewire_alone};
 pub(crate) use self::collector::{CollectedSpan, Collector};
 pub(crate) use self::events::Events;
-pub(crate) use self::http_server::HttpServer;
+pub(crate) use self::http_server::{HttpServer, ReceivedRequest};
 pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};
 pub(crate) use self::opening::Refusal;
