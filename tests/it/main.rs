@@ -14,6 +14,7 @@ mod clocks;
 mod cluster;
 mod discovery;
 mod environment;
+mod examples;
 mod executors;
 mod fairness;
 mod http_calls;
