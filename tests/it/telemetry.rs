@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::environment::children;
 use crate::environment::{CollectedSpan, Collector, Nats, Node, Page, SOON, WorkerProcess, eventually};
 
 /// How often a process sends its spans, in milliseconds.
@@ -68,6 +69,24 @@ async fn the_attempts_of_a_job_and_what_they_write_and_send_are_in_the_trace_of_
     let record = node.api().get_json(&format!("/api/v1/jobs/{job}")).await;
     let trace: String = attempt.trace.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(record["trace"].as_str().is_some_and(|parent| parent.contains(&trace)), "{record}");
+}
+
+#[tokio::test]
+async fn what_a_program_writes_and_calls_is_in_the_trace_of_its_call() {
+    let collector = Collector::start().await;
+    let setup = children::setup(&[]).set("telemetry.otlp", collector.url());
+    let node = setup.variable(PACE.0, PACE.1).start().await;
+    let mut page = Page::open(&node).await;
+    let changes = json!([{"path": "a", "value": 1}]);
+    let patch = json!({"method": "state.patch", "params": {"level": "page", "changes": changes}});
+    page.result(call("ask", patch)).await;
+    let run = collector.span("run call", |span| span.attributes["method"] == "ask").await;
+    collector.span("write state", |span| span.trace == run.trace && span.parent == run.id).await;
+    let nested = json!({"method": "call", "params": {"method": "echo", "params": 1}});
+    assert_eq!(page.result(call("ask", nested)).await, 1);
+    let echo = collector.span("run call", |span| span.attributes["method"] == "echo").await;
+    let asked = collector.span("run call", |span| span.trace == echo.trace && span.id != echo.id).await;
+    assert_eq!(asked.attributes["method"], "ask");
 }
 
 #[tokio::test]
