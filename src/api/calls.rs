@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use pagewire_cluster::id::{Account, Address, Key};
+use pagewire_cluster::worker::WorkerGroup;
 use pagewire_worker::runtime::child::status::ChildPoolStatus;
+use pagewire_worker::runtime::http::pool::HttpPoolStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -69,6 +71,9 @@ pub(super) struct ExecutorList {
     /// The pools of this node whose handlers run in child processes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pools: Vec<PoolOfChildren>,
+    /// The pools of this node whose handlers are behind HTTP, by lane.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backends: Vec<PoolBackend>,
     /// Always absent: the list is complete.
     next_cursor: Option<String>,
 }
@@ -80,6 +85,16 @@ pub(super) struct PoolOfChildren {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     status: ChildPoolStatus,
+}
+
+/// The HTTP backend of a pool of this node in one lane.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct PoolBackend {
+    pool: String,
+    lane: String,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    status: HttpPoolStatus,
 }
 
 /// A worker as an executor.
@@ -190,5 +205,7 @@ pub(super) async fn executors(State(parts): State<ApiState>) -> Result<Json<Exec
     });
     let pools = parts.context.executors.local().children().into_iter();
     let pools = pools.map(|(pool, status)| PoolOfChildren { pool, status }).collect();
-    Ok(Json(ExecutorList { items: items.collect(), pools, next_cursor: None }))
+    let backends = parts.context.executors.local().backends().into_iter();
+    let backends = backends.map(|(WorkerGroup { pool, lane }, status)| PoolBackend { pool, lane, status });
+    Ok(Json(ExecutorList { items: items.collect(), pools, backends: backends.collect(), next_cursor: None }))
 }

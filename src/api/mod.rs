@@ -31,6 +31,7 @@ mod topics;
 mod trace;
 mod unregister;
 mod users;
+mod work_callbacks;
 mod worker_probes;
 mod workers;
 
@@ -43,6 +44,7 @@ use axum::routing::get;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::runtime::http::callbacks::Callbacks;
 
 use self::auth::{AuthPolicy, guard};
 use self::error::ApiError;
@@ -74,6 +76,8 @@ pub struct ApiState {
     pub ready: Readiness,
     /// The metrics of this node.
     pub metrics: Arc<Metrics>,
+    /// The work of this node that may report progress.
+    pub callbacks: Callbacks,
 }
 
 /// All routes of the API. On an address beyond this machine, without any key or token secret, there are only the
@@ -84,6 +88,8 @@ pub fn router(parts: ApiState) -> Router {
 
 fn served(parts: ApiState) -> Router {
     let probes = Router::from(routes::probes()).with_state(parts.clone());
+    // a report needs no key: its address is one
+    let probes = probes.merge(work_callbacks::routes(parts.callbacks.clone()));
     let open = parts.config.listen.ip().is_loopback();
     if !open && parts.config.auth.api_keys.is_empty() && parts.config.auth.hs256_secret.is_empty() {
         tracing::warn!(

@@ -11,12 +11,13 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use pagewire_worker::runtime::http::callbacks::Callbacks;
 use serde_json::Value;
 
 use super::auth::{AuthPolicy, guard};
 use super::error::ApiError;
 use super::security::secure;
-use super::{health, not_found};
+use super::{health, not_found, work_callbacks};
 use crate::auth::{Authenticator, Role};
 use crate::calls::LocalWorkers;
 use crate::telemetry::{Metrics, Readiness};
@@ -30,18 +31,22 @@ pub struct WorkerState {
     pub local: LocalWorkers,
     /// The metrics of the worker.
     pub metrics: Arc<Metrics>,
+    /// The work of the worker that may report progress.
+    pub callbacks: Callbacks,
 }
 
 /// The routes of a worker. `open`: it listens on this machine only, so that metrics need no key without configured
 /// keys.
 pub fn worker_router(parts: WorkerState, authenticator: Authenticator, open: bool) -> Router {
     let policy = AuthPolicy { needs: Role::Admin, open, authenticator: Arc::new(authenticator) };
+    let callbacks = work_callbacks::routes(parts.callbacks.clone());
     Router::new()
         .route("/metrics", get(metrics).layer(from_fn_with_state(policy, guard)))
         .route("/livez", get(health::live))
         .route("/readyz", get(ready))
         .fallback(not_found)
         .with_state(parts)
+        .merge(callbacks)
         .layer(map_response(secure))
 }
 

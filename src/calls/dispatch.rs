@@ -13,6 +13,7 @@ use pagewire_cluster::worker::WorkerGroup;
 use pagewire_worker::entry::WorkerEntry;
 use pagewire_worker::handlers::Handlers;
 use serde_json::value::RawValue;
+use tracing::Instrument;
 
 use super::hint::refusal;
 use super::placement::{FreeCandidates, FreeStep, free_steps};
@@ -68,11 +69,18 @@ impl WorkerDispatcher {
             connection: call.connection,
             left_ms: None,
         };
-        let mut calling = OutgoingCall::new(&self.jobs, team, work, within, telemetry::current_trace());
-        let result = match own {
-            Some(owner) => calling.own(&owner, &|worker| self.local.assigned_route(worker)).await,
-            None => self.free_call(&mut calling, team, &call.method, nearby).await,
+        let WorkerGroup { pool, lane } = team;
+        let span =
+            tracing::debug_span!("call worker", otel.kind = "client", method = work.method, pool, lane);
+        let trace = span.in_scope(telemetry::current_trace);
+        let mut calling = OutgoingCall::new(&self.jobs, team, work, within, trace);
+        let result = async {
+            match own {
+                Some(owner) => calling.own(&owner, &|worker| self.local.assigned_route(worker)).await,
+                None => self.free_call(&mut calling, team, &call.method, nearby).await,
+            }
         };
+        let result = result.instrument(span).await;
         let place = if calling.is_direct() { ExecutorPlace::ThisNode } else { ExecutorPlace::OtherProcess };
         let exec = executor_name(place, affinity);
         (exec, result.map_err(|error| self.explain(error, team, &call.method)))

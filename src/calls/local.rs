@@ -1,4 +1,4 @@
-//! The workers inside this node, and their child processes.
+//! The workers inside this node, their child processes and their HTTP backends.
 //!
 //! Owns: which of them there are, and which one gets a call of this node. Never: their start and stop (`roles`), or what
 //! they run.
@@ -12,12 +12,14 @@ use pagewire_cluster::worker::WorkerGroup;
 use pagewire_worker::entry::{WorkerEntry, WorkerLoad};
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::runtime::child::status::ChildPoolStatus;
+use pagewire_worker::runtime::http::pool::{HttpPool, HttpPoolStatus};
 
 /// The workers inside this node. Cheap to clone; all clones share one list.
 #[derive(Clone, Default)]
 pub struct LocalWorkers {
     workers: Arc<RwLock<Vec<LocalWorker>>>,
     children: Arc<RwLock<Vec<(String, ChildPool)>>>,
+    backends: Arc<RwLock<Vec<(WorkerGroup, HttpPool)>>>,
 }
 
 /// A worker inside this node.
@@ -50,6 +52,17 @@ impl LocalWorkers {
     pub fn children(&self) -> Vec<(String, ChildPoolStatus)> {
         let pools = self.children.read().unwrap_or_else(PoisonError::into_inner);
         pools.iter().map(|(name, pool)| (name.clone(), pool.status())).collect()
+    }
+
+    /// Adds the HTTP backend of a pool in a lane.
+    pub fn add_backend(&self, group: WorkerGroup, backend: HttpPool) {
+        self.backends.write().unwrap_or_else(PoisonError::into_inner).push((group, backend));
+    }
+
+    /// Returns what each HTTP backend has done.
+    pub fn backends(&self) -> Vec<(WorkerGroup, HttpPoolStatus)> {
+        let backends = self.backends.read().unwrap_or_else(PoisonError::into_inner);
+        backends.iter().map(|(group, backend)| (group.clone(), backend.status())).collect()
     }
 
     /// Adds a worker that takes work.

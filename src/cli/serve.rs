@@ -54,8 +54,9 @@ pub(super) struct Serve {
 impl Serve {
     /// Runs until a signal stops it. The first signal drains the node, a second one stops at once.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
-        telemetry::init().map_err(|error| Exit::Usage.with_message(format!("PAGEWIRE_LOG: {error}")))?;
         let config = self.config.load(self.flags())?;
+        // dropped at the end, when the spans of the drain are complete
+        let _export = telemetry::init(&config, "node").map_err(|error| Exit::Usage.with_message(error))?;
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }

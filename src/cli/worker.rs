@@ -89,8 +89,9 @@ fn worker_type(text: &str) -> Result<WorkerType, String> {
 impl WorkerArgs {
     /// Runs until a signal stops it. The first signal lets running work finish, a second one stops at once.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
-        telemetry::init().map_err(|error| Exit::Usage.with_message(format!("PAGEWIRE_LOG: {error}")))?;
         let mut config = self.config.load(self.flags())?;
+        // dropped at the end, when the spans of the drain are complete
+        let _export = telemetry::init(&config, "worker").map_err(|error| Exit::Usage.with_message(error))?;
         if config.nats.urls.is_empty() {
             let message = "a worker needs the NATS servers of its cluster: --nats, PAGEWIRE_NATS__URLS or \
                            [nats] urls. A node without NATS runs handlers itself";

@@ -37,6 +37,7 @@ impl Config {
         self.jobs.check(&mut found);
         self.executors.check(self.nats.urls.is_empty(), &mut found);
         self.limits.check(&mut found);
+        self.telemetry.check(&mut found);
         pool::check(&self.pool, &mut found);
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }
@@ -137,7 +138,7 @@ impl Websocket {
         if !plain || !path.starts_with('/') || path.len() < 2 {
             found.add("websocket.path", format!("{path:?} is not a path such as /_ws"));
         }
-        if ["/api", "/livez", "/readyz", "/metrics", "/pagewire.js", "/_call"]
+        if ["/api", "/livez", "/readyz", "/metrics", "/pagewire.js", "/_call", "/_work/"]
             .iter()
             .any(|taken| path.starts_with(taken))
         {

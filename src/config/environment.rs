@@ -77,6 +77,9 @@ pub(super) fn read_value(text: &str, default: Option<&Value>) -> Result<Value, S
         Some(Value::Integer(_)) => {
             text.parse().map(Value::Integer).map_err(|_| format!("{text:?} is not a whole number"))
         }
+        Some(Value::Float(_)) => {
+            text.parse().map(Value::Float).map_err(|_| format!("{text:?} is not a number"))
+        }
         Some(Value::Boolean(_)) => {
             text.parse().map(Value::Boolean).map_err(|_| format!("{text:?} is neither true nor false"))
         }

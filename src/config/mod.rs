@@ -9,10 +9,12 @@ mod check;
 mod environment;
 mod executors;
 mod host;
+mod http_pool;
 mod layer;
 mod load;
 mod pool;
 mod secret;
+mod telemetry;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use secret::Secret;
+pub use telemetry::{SampleShare, TelemetryConfig};
 
 /// The complete configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +68,8 @@ pub struct Config {
     pub send: SendConfig,
     /// Limits per node, client and user.
     pub limits: LimitsConfig,
+    /// Where traces are sent.
+    pub telemetry: TelemetryConfig,
 }
 
 /// `[nats]`
@@ -252,13 +257,18 @@ pub struct LimitsConfig {
 impl Config {
     /// The URL at which a browser or program on this machine reaches the listener.
     pub fn local_url(&self) -> String {
-        let ip = match self.listen.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("http://{}", SocketAddr::new(ip, self.listen.port()))
+        local_url(self.listen)
     }
+}
+
+/// The URL at which a program on this machine reaches a listener.
+pub fn local_url(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
 #[cfg(test)]

@@ -10,9 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
 use super::check::Problems;
+use super::{Secret, http_pool};
 
 /// Slots of a pool that runs handlers of this binary. They share one process, so there are many.
 const SLOTS_IN_PROCESS: u32 = 256;
+/// Slots of a pool behind HTTP.
+const SLOTS_OF_BACKEND: u32 = 16;
 /// Slots of one child.
 const SLOTS_OF_CHILD: u32 = 8;
 const MAX_SLOTS: u32 = 4096;
@@ -57,6 +60,19 @@ pub struct PoolConfig {
     /// How the number of children follows the work; absent: it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<ScaleConfig>,
+    /// The URL of an HTTP backend that runs the handlers; empty for none.
+    pub url: String,
+    /// The URLs of the backend by lane; `url` is that of the process's own lane.
+    pub lanes: BTreeMap<String, String>,
+    /// The key that signs requests to the backend; empty for none.
+    pub secret: Secret,
+    /// The file that contains the key instead; empty for none.
+    pub secret_file: PathBuf,
+    /// The URL at which the backend reaches this process; empty for its own.
+    pub callback: String,
+    /// How long the backend may take for a piece of work, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 /// How the handlers of a pool run.
@@ -66,6 +82,8 @@ pub enum PoolRuntime {
     InProcess,
     /// A program in child processes.
     Child,
+    /// The user's own HTTP backend.
+    Http,
 }
 
 /// Which child gets a piece of free work.
@@ -128,7 +146,11 @@ impl PoolConfig {
 
     /// Returns how the handlers of the pool run.
     pub fn runtime(&self) -> PoolRuntime {
-        if self.command.is_empty() { PoolRuntime::InProcess } else { PoolRuntime::Child }
+        match (self.command.is_empty(), self.url.is_empty()) {
+            (false, _) => PoolRuntime::Child,
+            (true, false) => PoolRuntime::Http,
+            (true, true) => PoolRuntime::InProcess,
+        }
     }
 
     /// Returns the number of children for the work of any caller.
@@ -146,6 +168,7 @@ impl PoolConfig {
         self.slots.unwrap_or(match self.runtime() {
             PoolRuntime::InProcess => SLOTS_IN_PROCESS,
             PoolRuntime::Child => SLOTS_OF_CHILD,
+            PoolRuntime::Http => SLOTS_OF_BACKEND,
         })
     }
 
@@ -168,12 +191,19 @@ impl PoolConfig {
             found.range("pool.slots", slots, 1..=MAX_SLOTS);
         }
         match self.runtime() {
-            PoolRuntime::InProcess => self.check_in_process(found),
+            PoolRuntime::InProcess => self.check_without_children(found),
             PoolRuntime::Child => self.check_child(found),
+            PoolRuntime::Http => {
+                self.check_without_children(found);
+                self.check_backend(found);
+            }
+        }
+        if self.runtime() != PoolRuntime::Http {
+            self.check_without_backend(found);
         }
     }
 
-    fn check_in_process(&self, found: &mut Problems) {
+    fn check_without_children(&self, found: &mut Problems) {
         let set = [
             ("free", self.free.is_some()),
             ("assigned", self.assigned.is_some()),
@@ -255,6 +285,8 @@ pub(super) fn known_keys() -> Table {
         "start_ms",
         "directory",
     ]);
+    keys.extend(section(http_pool::KEYS));
+    keys.insert("lanes".to_owned(), Value::Table(Table::new()));
     keys.insert("env".to_owned(), Value::Table(Table::new()));
     keys.insert("recycle".to_owned(), Value::Table(section(&["max_work", "max_rss", "max_age_s"])));
     keys.insert("scale".to_owned(), Value::Table(section(&["min", "max", "max_users"])));
@@ -335,7 +367,7 @@ mod tests {
             (format!("{child}[pool.scale]\nmin = 2\nmax = 1"), "pool.scale.min"),
             (format!("{child}[pool.scale]\nmin = 2"), "max"),
             (format!("{child}slot = 1"), "the nearest known one is pool.slots"),
-            (format!("{child}url = \"http://a\""), "unknown key pool.url"),
+            (format!("{child}url = \"http://a\""), "pool.url"),
             ("[[pool]]\nname = \"a\"\ncommand = \"x\"".to_owned(), "sequence"),
         ] {
             let refused = loaded(&file).unwrap_err();

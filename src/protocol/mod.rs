@@ -8,6 +8,7 @@ mod data;
 mod depth;
 mod error;
 mod frame;
+mod frame_kind;
 mod job;
 mod plain;
 mod server;

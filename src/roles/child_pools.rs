@@ -43,6 +43,7 @@ impl ChildPools {
                 .map_err(|error| StartError::Pool { pool: pool.name.clone(), problem: error.to_string() })?;
             parts.extend(kinds(pool).into_iter().map(|(kind, count)| PoolPart {
                 pool: pool.name.clone(),
+                lane: None,
                 kind: worker_type(kind),
                 slots: SlotOptions::new(
                     u32::try_from(count.max).unwrap_or(u32::MAX).saturating_mul(pool.slots()),

@@ -10,6 +10,7 @@ use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::demo_handlers;
 use pagewire_worker::handlers::Handlers;
+use pagewire_worker::runtime::http::callbacks::Callbacks;
 use tokio::sync::watch;
 
 use super::engine::engine;
@@ -45,6 +46,8 @@ pub struct Node {
     pub(crate) accepting: Latch,
     pub(crate) tasks: Tasks,
     pub(crate) pools: NodePools,
+    /// The work of this node that may report progress.
+    pub(crate) callbacks: Callbacks,
 }
 
 impl Node {
@@ -89,10 +92,24 @@ impl Node {
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
-        let pools =
-            NodePools::start(&pool_services(&services, &config, &context, &tasks), parts, &ready).await?;
+        let pool_services = pool_services(&services, &config, &context, &tasks);
+        let pools = NodePools::start(&pool_services, parts, &ready).await?;
+        let callbacks = pool_services.callbacks;
         let Services { registry, lease, .. } = services;
-        Ok(Self { config, timing, context, hub, registry, lease, ready, metrics, accepting, tasks, pools })
+        Ok(Self {
+            config,
+            timing,
+            context,
+            hub,
+            registry,
+            lease,
+            ready,
+            metrics,
+            accepting,
+            tasks,
+            pools,
+            callbacks,
+        })
     }
 
     /// Drains the pools, writes the open jobs that are counted in memory only, ends the background tasks and gives the
@@ -121,6 +138,8 @@ fn pool_services(
     context: &Context,
     tasks: &Tasks,
 ) -> PoolServices {
+    let callbacks = Callbacks::default();
+    callbacks.listen_at(&config.node.advertise);
     PoolServices {
         jobs: services.jobs.clone(),
         rollouts: services.rollouts.clone(),
@@ -128,6 +147,7 @@ fn pool_services(
         node: services.lease.holder().map(|holder| holder.node),
         local: context.executors.local().clone(),
         metrics: context.metrics.clone(),
+        callbacks,
         tasks: tasks.clone(),
     }
 }

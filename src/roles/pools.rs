@@ -11,6 +11,7 @@ use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::handlers::Handlers;
+use pagewire_worker::runtime::http::callbacks::Callbacks;
 use pagewire_worker::slots::SlotOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use super::child_pools::ChildPools;
+use super::http_pools;
 use super::tasks::{TaskKind, Tasks};
 use super::worker::{WorkerOptions, WorkerRole};
 use super::worker_process::OwnHandlers;
@@ -34,6 +36,8 @@ pub(super) type HandlerSets = watch::Receiver<Option<Handlers>>;
 /// One worker of a pool at a time, with the sets of handlers that it serves one after the other.
 pub(super) struct PoolPart {
     pub(super) pool: String,
+    /// `None` for the lane of the process.
+    pub(super) lane: Option<String>,
     pub(super) kind: WorkerType,
     pub(super) slots: SlotOptions,
     pub(super) handlers: HandlerSets,
@@ -48,6 +52,8 @@ pub(super) struct PoolServices {
     pub(super) node: Option<NodeNumber>,
     pub(super) local: LocalWorkers,
     pub(super) metrics: Arc<Metrics>,
+    /// The work of the process that may report progress.
+    pub(super) callbacks: Callbacks,
     pub(super) tasks: Tasks,
 }
 
@@ -94,7 +100,8 @@ fn part(pool: &PoolConfig, handlers: &Handlers) -> Result<PoolPart, StartError> 
 fn in_process(pool: &str, slots: u32, handlers: Handlers) -> PoolPart {
     // without its sender the set stays as it is
     let (_, handlers) = watch::channel(Some(handlers));
-    PoolPart { pool: pool.to_owned(), kind: WorkerType::Both, slots: SlotOptions::new(slots), handlers }
+    let (pool, kind, slots) = (pool.to_owned(), WorkerType::Both, SlotOptions::new(slots));
+    PoolPart { pool, lane: None, kind, slots, handlers }
 }
 
 /// Returns the worker of handlers of this binary.
@@ -122,6 +129,7 @@ impl NodePools {
             tasks.spawn("children", TaskKind::Vital, children.clone().watch(latch, jobs.timing.child_watch));
             children.settled().await;
         }
+        parts.extend(http_pools::parts(services)?);
         let this = Self {
             draining: watch::Sender::new(false),
             children,
@@ -129,10 +137,11 @@ impl NodePools {
             waits: !services.config.pool.is_empty() || services.node.is_none(),
         };
         for part in parts {
-            let PoolPart { pool, kind, slots, mut handlers } = part;
+            let PoolPart { pool, lane, kind, slots, mut handlers } = part;
             let mut serving = ServingPart {
                 services: services.clone(),
                 pool,
+                lane,
                 kind,
                 slots,
                 current: None,
@@ -180,6 +189,7 @@ impl NodePools {
 struct ServingPart {
     services: PoolServices,
     pool: String,
+    lane: Option<String>,
     kind: WorkerType,
     slots: SlotOptions,
     current: Option<CurrentWorker>,
@@ -246,9 +256,10 @@ impl ServingPart {
     }
 
     async fn start(&self, handlers: Handlers) -> Result<CurrentWorker, StartError> {
-        let PoolServices { jobs, rollouts, config, node, local, metrics, tasks } = &self.services;
+        let PoolServices { jobs, rollouts, config, node, local, metrics, tasks, .. } = &self.services;
         let options = WorkerOptions {
             pool: self.pool.clone(),
+            lane: self.lane.clone(),
             slots: self.slots,
             kind: self.kind,
             handlers,
@@ -328,6 +339,7 @@ mod tests {
             node: NodeNumber::new(3),
             local: LocalWorkers::default(),
             metrics: Arc::new(Metrics::new("stable", "dev")),
+            callbacks: Callbacks::default(),
             tasks: tasks.clone(),
         };
         (services, workers)
@@ -360,7 +372,7 @@ mod tests {
         let set = |name: &str| Some(HandlersBuilder::default().handler_with(name, options, echo).build());
         let (sets, handlers) = watch::channel(None);
         let slots = SlotOptions::new(2);
-        let part = PoolPart { pool: "a".to_owned(), kind: WorkerType::Free, slots, handlers };
+        let part = PoolPart { pool: "a".to_owned(), lane: None, kind: WorkerType::Free, slots, handlers };
         let pools = NodePools::start(&services, vec![part], &Readiness::default()).await.unwrap();
         assert!(workers.roster().list().is_empty(), "a pool without handlers has no worker");
         for name in ["one", "two"] {

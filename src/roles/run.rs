@@ -91,6 +91,7 @@ impl Node {
             lease: self.lease.clone(),
             ready: self.ready.clone(),
             metrics: self.metrics.clone(),
+            callbacks: self.callbacks.clone(),
         }
     }
 }

@@ -29,6 +29,8 @@ use crate::telemetry::{ExecutorPlace, Metrics, WorkMetrics};
 pub(super) struct WorkerOptions {
     /// The pool.
     pub pool: String,
+    /// The lane; `None` for that of the process.
+    pub lane: Option<String>,
     /// Pieces of work at the same time, and the reserve for calls.
     pub slots: SlotOptions,
     /// The kinds of work that it takes.
@@ -67,8 +69,8 @@ impl WorkerRole {
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
         let (id, timing) = (Key::random(), jobs.timing);
-        let group = WorkerGroup::new(setup.pool.as_str(), config.node.lane.as_str());
         let row = row(config, &setup, jobs.records.now_ms());
+        let group = WorkerGroup::new(row.pool.as_str(), row.lane.as_str());
         let methods = row.methods.iter().cloned().collect();
         let free_work = free_work(jobs.workers.roster().discovery(), &row);
         let draining = watch::Sender::new(false);
@@ -95,8 +97,8 @@ impl WorkerRole {
             // a node goes on without a worker that has drained
             stopping.cancelled().await;
         });
-        let Config { cluster, node, .. } = config;
-        tracing::info!(worker = %id, pool = setup.pool, lane = node.lane, cluster, slots = slots.count, "ready");
+        let (WorkerGroup { pool, lane }, cluster) = (&group, &config.cluster);
+        tracing::info!(worker = %id, pool, lane, cluster, slots = slots.count, "ready");
         let place = if is_inside_node { ExecutorPlace::ThisNode } else { ExecutorPlace::OtherProcess };
         let (handlers, ended) = (setup.handlers, ended.drop_guard());
         Ok(Self { draining, intake, group, free_work, place, handlers, timing, metrics, ended })
@@ -185,7 +187,7 @@ fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
     };
     WorkerRow {
         pool: setup.pool.clone(),
-        lane: config.node.lane.clone(),
+        lane: setup.lane.as_ref().unwrap_or(&config.node.lane).clone(),
         release: config.node.release.clone(),
         slots: setup.slots.count,
         methods: setup.handlers.names().map(str::to_owned).collect(),

@@ -13,6 +13,7 @@ use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{WorkerType, Workers};
 use pagewire_worker::handlers::Handlers;
+use pagewire_worker::runtime::http::callbacks::Callbacks;
 use pagewire_worker::slots::SlotOptions;
 use tokio::net::TcpListener;
 
@@ -26,7 +27,7 @@ use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
 use crate::calls::LocalWorkers;
-use crate::config::Config;
+use crate::config::{Config, local_url};
 use crate::edge::StartupServer;
 use crate::telemetry::{Metrics, Readiness};
 
@@ -59,13 +60,14 @@ pub async fn run_worker(
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let listener = bind(listen).await?;
-    let url = listener.local_addr().map(|address| format!("http://{address}"));
-    tracing::info!(url = url.unwrap_or_default(), "listening for probes");
+    let url = listener.local_addr().map(local_url).unwrap_or_default();
+    tracing::info!(url, "listening for probes");
     let (tasks, ready, config) = (Tasks::default(), Readiness::default(), Arc::new(config));
     let accepting = ready.latch(ACCEPTING);
     let mut stop = std::pin::pin!(stop);
     let starting = async {
         let services = services(&config, &own, timing, &tasks).await?;
+        services.callbacks.listen_at(&url);
         let parts = match config.pool.is_empty() {
             true => vec![pools::own(&own)],
             false => pools::parts(&config, &own.handlers)?,
@@ -78,7 +80,8 @@ pub async fn run_worker(
         () = &mut stop => return Ok(()),
     };
     accepting.set(true);
-    let probes = WorkerState { ready, local: services.local.clone(), metrics: services.metrics.clone() };
+    let PoolServices { local, metrics, callbacks, .. } = services;
+    let probes = WorkerState { ready, local, metrics, callbacks };
     tasks.spawn("listener", TaskKind::Vital, serve_probes(listener, &config, probes, timing));
     let failure = until_drained(&pools, &tasks, stop).await;
     accepting.set(false);
@@ -124,6 +127,7 @@ async fn services(
         node: None,
         local: LocalWorkers::default(),
         metrics,
+        callbacks: Callbacks::default(),
         tasks: tasks.clone(),
     })
 }
@@ -163,6 +167,7 @@ mod tests {
             node: None,
             local: LocalWorkers::default(),
             metrics: Arc::new(Metrics::new("stable", "dev")),
+            callbacks: Callbacks::default(),
             tasks: tasks.clone(),
         };
         let own = pools::own(&OwnHandlers {

@@ -1,10 +1,14 @@
 //! Logs, trace contexts and metrics for operators.
 //!
 //! Owns: the process's subscriber ([`init`]), the conversion between a span and the `traceparent` in messages
-//! ([`trace`]), the metrics ([`Metrics`]), and whether the node is ready ([`Readiness`]). Never: which events get a span or a log
-//! line; the code that performs them decides. The only module that names OpenTelemetry.
+//! ([`trace`]), the export of spans, the metrics ([`Metrics`]), and whether the node is ready ([`Readiness`]). Never: which
+//! events get a span or a log line; the code that performs them decides. The only module that names OpenTelemetry.
+//!
+//! A span of the level `INFO` is for the log as well and always has its W3C ids. A span of the level `DEBUG` is for traces
+//! only: without an export it is disabled, which costs one comparison.
 
 mod batches;
+mod export;
 mod metrics;
 mod readiness;
 mod rollouts;
@@ -21,6 +25,9 @@ use tracing_subscriber::filter::{ParseError, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use crate::config::Config;
+
+pub use export::{ExportFailure, TraceExport};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use readiness::{Latch, Readiness};
 pub use trace::{child_of, current_trace};
@@ -30,13 +37,25 @@ pub use work::{ExecutorPlace, WorkMetrics, executor_name};
 const FILTER: &str = "PAGEWIRE_LOG";
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
 
-/// Starts logging for the process to standard error: text on a terminal, otherwise one JSON object per line. After
-/// the first success, later calls change nothing.
+/// Why logging and tracing do not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `PAGEWIRE_LOG` is not a filter.
+    #[error("{FILTER}: {0}")]
+    Filter(#[from] ParseError),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Export(#[from] ExportFailure),
+}
+
+/// Starts logging for the process to standard error: text on a terminal, otherwise one JSON object per line. Starts the
+/// export of traces if one is configured; `role` is what this process is, `node` or `worker`. After the first success,
+/// later calls change nothing. Must not be called in an asynchronous context, nor may its result be dropped in one.
 ///
 /// # Errors
 ///
-/// [`ParseError`] when `PAGEWIRE_LOG` is not a filter.
-pub fn init() -> Result<(), ParseError> {
+/// [`TelemetryError`] when `PAGEWIRE_LOG` or the export cannot be used.
+pub fn init(config: &Config, role: &'static str) -> Result<TraceExport, TelemetryError> {
     let wanted = std::env::var(FILTER).unwrap_or_default();
     let filter: Targets = if wanted.is_empty() { DEFAULT_FILTER } else { &wanted }.parse()?;
     let lines = if io::stderr().is_terminal() {
@@ -44,10 +63,15 @@ pub fn init() -> Result<(), ParseError> {
     } else {
         fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed()
     };
-    let subscriber = Registry::default().with(contexts()).with(lines.with_filter(filter));
+    let export = TraceExport::start(config, role)?;
+    let spans = match export.provider() {
+        Some(provider) => spans(provider, Level::DEBUG).boxed(),
+        None => contexts().boxed(),
+    };
+    let subscriber = Registry::default().with(spans).with(lines.with_filter(filter));
     // only a second call can fail, and the subscriber of the first one does the same
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(())
+    Ok(export)
 }
 
 /// Gives every span of this program its W3C ids, even if it is not logged. Spans are not recorded, because nothing is
@@ -58,11 +82,18 @@ where
 {
     let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
     let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
-    tracing_opentelemetry::layer().with_tracer(provider.tracer("pagewire")).with_filter(filter_fn(
-        |metadata| {
-            metadata.is_span()
-                && metadata.target().starts_with("pagewire")
-                && *metadata.level() <= Level::INFO
+    spans(&provider, Level::INFO)
+}
+
+/// Gives the spans of this program to a provider, up to a level.
+fn spans<S>(provider: &SdkTracerProvider, level: Level) -> impl Layer<S> + use<S>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+{
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("pagewire"));
+    layer.with_location(false).with_threads(false).with_tracked_inactivity(false).with_filter(filter_fn(
+        move |metadata| {
+            metadata.is_span() && metadata.target().starts_with("pagewire") && *metadata.level() <= level
         },
     ))
 }

@@ -25,7 +25,9 @@ pub(super) fn trace_of(span: &Span) -> Option<TraceParent> {
 /// Makes `span` a child of the span in which a message was sent. The trace id appears in the log if the span declares
 /// `trace = tracing::field::Empty`.
 pub fn child_of(span: Span, parent: Option<&TraceParent>) -> Span {
-    if let Some(parent) = parent.and_then(remote) {
+    if !span.is_disabled()
+        && let Some(parent) = parent.and_then(remote)
+    {
         span.record("trace", tracing::field::display(parent.trace_id()));
         // fails when telemetry was not started or the span is disabled; then there is no context to keep
         let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));

@@ -9,7 +9,7 @@ use pagewire_worker::run::WorkObserver;
 use tracing::Span;
 
 use super::Metrics;
-use super::trace::{child_of, trace_of};
+use super::trace::{child_of, current_trace, trace_of};
 
 /// Where a worker is, from the point of view of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,25 @@ impl WorkObserver for WorkMetrics {
     fn attempt_span(&self, record: &Record) -> (Span, Option<TraceParent>) {
         let Record { id, kind, attempts, trace, .. } = record;
         let empty = tracing::field::Empty;
-        let span = tracing::info_span!("attempt", job = %id, kind, attempt = attempts, trace = empty);
+        let span = tracing::info_span!(
+            "attempt",
+            otel.kind = "consumer",
+            job = %id,
+            kind,
+            attempt = attempts,
+            trace = empty
+        );
         let span = child_of(span, trace.as_ref());
         let here = trace_of(&span).or_else(|| trace.clone());
         (span, here)
+    }
+
+    fn call_span(&self, method: &str, caller: Option<&TraceParent>) -> Span {
+        child_of(tracing::debug_span!("run call", otel.kind = "server", method), caller)
+    }
+
+    fn current_trace(&self) -> Option<TraceParent> {
+        current_trace()
     }
 
     fn attempt_ended(

@@ -18,10 +18,12 @@ use pagewire_cluster::id::{Entity, Scope, WorkOwner};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lock::Locks;
 use pagewire_cluster::state::{DraftWrite, Edit, Fence, Operation, ReadValue, StateError, StateStore};
+use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{ExecutorMessage, HandlerError, PushCounts};
 use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tracing::{Instrument, Span};
 
 use super::outgoing::WorkSubmitter;
 use super::push::ExecutorPusher;
@@ -61,7 +63,14 @@ struct StandingWork {
 
 /// What a handler may do inside Pagewire while its work stands. Cheap to clone.
 #[derive(Clone)]
-pub struct Effects(Option<Arc<StandingWork>>);
+pub struct Effects {
+    /// `None` for a handler that runs inside a node and not on a worker.
+    work: Option<Arc<StandingWork>>,
+    /// The span of the work, which an effect of another process happens outside of.
+    span: Span,
+    /// The trace context of the work.
+    trace: Option<TraceParent>,
+}
 
 fn stale(message: &str) -> HandlerError {
     HandlerError::new(ErrorCode::Stale, message)
@@ -145,7 +154,12 @@ fn tree_of(owner: &str, user: Option<&str>) -> Option<Entity> {
 impl Standing {
     /// Returns the effects for the handler of this work.
     pub fn effects(&self) -> Effects {
-        Effects(Some(self.0.clone()))
+        self.traced_effects(None)
+    }
+
+    /// Returns the effects for the handler of this work, which runs in the current span with this trace context.
+    pub fn traced_effects(&self, trace: Option<TraceParent>) -> Effects {
+        Effects { work: Some(self.0.clone()), span: Span::current(), trace }
     }
 }
 
@@ -182,7 +196,7 @@ impl StandingWork {
 impl Effects {
     /// Returns effects that are all refused, for a handler that runs inside a node and not on a worker.
     pub const fn none() -> Self {
-        Self(None)
+        Self { work: None, span: Span::none(), trace: None }
     }
 
     #[cfg(test)]
@@ -192,7 +206,7 @@ impl Effects {
 
     fn work(&self) -> Result<&StandingWork, HandlerError> {
         let message = "a call inside a node has no effects; use the mode any or assigned";
-        self.0.as_deref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
+        self.work.as_deref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
     }
 
     /// Returns the supervisor of the work if the work stands.
@@ -226,7 +240,9 @@ impl Effects {
         let work = self.work()?;
         work.check()?;
         let WorkerId { id: worker, epoch } = work.worker;
-        work.supervisor.pusher.send(&ExecutorMessage { to, payload, worker, epoch }).await
+        let message = ExecutorMessage { to, payload, worker, epoch };
+        let span = tracing::debug_span!(parent: &self.span, "push");
+        work.supervisor.pusher.send(&message, self.trace.as_ref()).instrument(span).await
     }
 
     /// Sets a value in a state tree and returns the revision of the tree.
@@ -254,7 +270,8 @@ impl Effects {
         let work = self.work()?;
         let fence = work.check()?;
         let write = DraftWrite { operation: Operation::Edit(edits), if_revision, from: None, fence };
-        work.supervisor.states.write(tree, write).await.map_err(refused)
+        let span = tracing::debug_span!(parent: &self.span, "write state", level = tree.level().name());
+        work.supervisor.states.write(tree, write).instrument(span).await.map_err(refused)
     }
 
     /// Reads a path of a state tree.

@@ -1,7 +1,7 @@
 //! The worker side of Pagewire's executors: what runs handlers, in a process of its own or inside a node.
 //!
-//! Owns: the handlers of a process, the slots of a worker, its claims and the turns of its users. Never: HTTP, pages or
-//! configuration; records and their transitions are `pagewire_cluster::job`.
+//! Owns: the handlers of a process, the slots of a worker, its claims and the turns of its users. Never: serving HTTP, pages
+//! or configuration; records and their transitions are `pagewire_cluster::job`.
 //!
 //! # Layout
 //!

@@ -11,6 +11,7 @@ use pagewire_cluster::id::{Holder, Scope};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lease::living_nodes;
 use pagewire_cluster::peer::{PeerClient, PeerError};
+use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{ExecutorMessage, ExecutorPush, HandlerError, PushCounts};
 
 /// How many nodes are asked when each has left the cluster.
@@ -37,9 +38,13 @@ impl ExecutorPusher {
     /// - `stale` when the node knows that the worker is dead or was replaced; nothing was delivered.
     /// - `unavailable` when no node replied: the message may have been delivered.
     /// - `too_large` when the message does not fit into a request.
-    pub(crate) async fn send(&self, message: &ExecutorMessage) -> Result<PushCounts, HandlerError> {
+    pub(crate) async fn send(
+        &self,
+        message: &ExecutorMessage,
+        trace: Option<&TraceParent>,
+    ) -> Result<PushCounts, HandlerError> {
         if let Scope::Page(address) = message.to
-            && let Some(outcome) = outcome(self.peers.request_page(address, message, None).await)
+            && let Some(outcome) = outcome(self.peers.request_page(address, message, trace.cloned()).await)
         {
             return outcome;
         }
@@ -51,7 +56,7 @@ impl ExecutorPusher {
                 nodes = listed.map_err(|Unavailable| no_node())?;
             }
             let Some(node) = nodes.pop() else { return Err(no_node()) };
-            if let Some(outcome) = outcome(self.peers.request(node, message, None).await) {
+            if let Some(outcome) = outcome(self.peers.request(node, message, trace.cloned()).await) {
                 *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
                 return outcome;
             }

@@ -33,6 +33,16 @@ pub trait WorkObserver: Send + Sync + 'static {
         (Span::none(), record.trace.clone())
     }
 
+    /// Creates the span of a call, as a child of the span of its caller.
+    fn call_span(&self, _method: &str, _caller: Option<&TraceParent>) -> Span {
+        Span::none()
+    }
+
+    /// Returns the trace context of the current span.
+    fn current_trace(&self) -> Option<TraceParent> {
+        None
+    }
+
     /// An attempt of a job has ended; `state` is the state of the job after it.
     fn attempt_ended(&self, kind: &str, affinity: Affinity, state: JobState, waited: Duration, ran: Duration);
 
@@ -55,7 +65,8 @@ pub async fn serve(
             Work::Job(attempt) => drop(tokio::spawn(runner.clone().run(*attempt, leaving.clone()))),
             Work::Call(call) => {
                 // most handlers finish at once: they need no task and no cancellation
-                let mut responding = Box::pin(runner.clone().respond(call));
+                let span = runner.observer.call_span(&call.call.method, call.trace.as_ref());
+                let mut responding = Box::pin(runner.clone().respond(call).instrument(span));
                 if responding.as_mut().now_or_never().is_none() {
                     drop(tokio::spawn(responding));
                 }
@@ -137,10 +148,10 @@ impl Runner {
             page: asker.map(|asker| asker.page),
             session: asker.and_then(|asker| asker.session),
             connection: asker.and_then(|asker| asker.connection),
-            trace: trace.map(|trace| trace.as_str().to_owned()),
+            trace: trace.as_ref().map(|trace| trace.as_str().to_owned()),
             reporter: attempt.reporter(),
             alone: self.quarantine.is_suspect(&record.kind),
-            effects: standing.effects(),
+            effects: standing.traced_effects(trace),
             stop,
             ..HandlerInput::call(record.data.clone())
         };
@@ -204,6 +215,7 @@ impl Runner {
         let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
             return CallAnswer::Busy;
         };
+        let trace = self.observer.current_trace().or_else(|| call.trace().cloned());
         let input = HandlerInput {
             affinity: call.affinity,
             user: user.map(str::to_owned),
@@ -211,9 +223,9 @@ impl Runner {
             session: *session,
             connection: *connection,
             within: call.remaining(),
-            trace: call.trace().map(|trace| trace.as_str().to_owned()),
+            trace: trace.as_ref().map(|trace| trace.as_str().to_owned()),
             alone: self.quarantine.is_suspect(method),
-            effects: standing.effects(),
+            effects: standing.traced_effects(trace),
             ..HandlerInput::call(params.clone())
         };
         match self.run_handler(method, input).await {

@@ -3,3 +3,4 @@
 //! Owns: the runtimes, each with its executors. Never: leases, claims, or which handler runs which work.
 
 pub mod child;
+pub mod http;

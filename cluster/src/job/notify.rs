@@ -129,7 +129,7 @@ impl JobNotifier {
         let link = self.engine.link();
         let mut telling = 0;
         while telling < MAX_NOTIFY_ATTEMPTS {
-            match self.post.find_page(asker.page, &note, None).await {
+            match self.post.find_page(asker.page, &note, record.trace.clone()).await {
                 Ok(_) => return true,
                 Err(PeerError::Gone | PeerError::TooLarge) => {
                     tracing::debug!(job = %record.id, page = %asker.page, "page not told how its job ended");
@@ -152,7 +152,7 @@ impl JobNotifier {
         let notes = record.askers.iter().map(|asker| {
             let note: JobNotification =
                 record.note(asker.page.key, &asker.frame, JobUpdate::Progress(progress.clone()));
-            async move { self.post.find_page(asker.page, &note, None).await }
+            async move { self.post.find_page(asker.page, &note, record.trace.clone()).await }
         });
         futures_util::future::join_all(notes).await;
     }

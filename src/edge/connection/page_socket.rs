@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::futures::Notified;
+use tracing::Instrument;
 
 use super::super::Edge;
 use super::super::heartbeat::{Heartbeat, HeartbeatAction};
@@ -210,6 +211,12 @@ impl AttachedPage {
             return None;
         }
         let (context, caller) = (self.edge.context.clone(), self.caller.clone());
-        Some(Box::pin(async move { command::dispatch(&context, &caller, frame, id).await }))
+        // the beginning of a trace
+        let span = tracing::debug_span!("frame", otel.kind = "server", r#type = frame.kind());
+        let running = async move { command::dispatch(&context, &caller, frame, id).await };
+        Some(match span.is_disabled() {
+            true => Box::pin(running),
+            false => Box::pin(running.instrument(span)),
+        })
     }
 }

@@ -6,7 +6,10 @@
 mod api;
 pub(crate) mod children;
 mod cli;
+mod collector;
 mod events;
+mod flask;
+mod http_server;
 mod nats;
 mod node;
 mod opening;
@@ -22,7 +25,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::api::Api;
 pub(crate) use self::cli::{pagewire, pagewire_alone};
+pub(crate) use self::collector::{CollectedSpan, Collector};
 pub(crate) use self::events::Events;
+pub(crate) use self::flask::{FOLDER as FLASK_FOLDER, FlaskBackend};
+pub(crate) use self::http_server::{HttpServer, ReceivedRequest};
 pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};
 pub(crate) use self::opening::Refusal;

@@ -42,6 +42,12 @@ impl Setup {
         self
     }
 
+    /// Sets a variable of the environment that is not one of Pagewire.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     pub(crate) fn nats(self, nats: &Nats) -> Self {
         self.set("nats.urls", nats.url())
     }

@@ -47,6 +47,12 @@ impl WorkerSetup {
         self
     }
 
+    /// Sets a variable of the environment that is not one of Pagewire.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Adds an argument, e.g. `--slots 4`.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.command.args([name, value]);

@@ -1,0 +1,130 @@
+//! Traces for an OpenTelemetry collector, over OTLP.
+//!
+//! Owns: which spans are recorded, what they say of this process, and their export in batches by a thread of its own.
+//! Never: where spans begin.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{Protocol, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+
+use crate::config::Config;
+
+/// Why traces cannot be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("telemetry.otlp: {0}")]
+pub struct ExportFailure(String);
+
+/// The export of spans. When this is dropped, the spans that wait are sent.
+pub struct TraceExport(Option<SdkTracerProvider>);
+
+impl TraceExport {
+    /// Starts the export, if a collector is configured. `role` is what this process is: `node` or `worker`.
+    pub(super) fn start(config: &Config, role: &'static str) -> Result<Self, ExportFailure> {
+        let telemetry = &config.telemetry;
+        if telemetry.otlp.is_empty() {
+            return Ok(Self(None));
+        }
+        // an error means that a provider is installed already
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let endpoint = format!("{}/v1/traces", telemetry.otlp.trim_end_matches('/'));
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(endpoint)
+            .build()
+            .map_err(|error| ExportFailure(error.to_string()))?;
+        let url = telemetry.otlp.clone();
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(sampler(telemetry.sample.get()))
+            .with_resource(resource(config, role))
+            .with_batch_exporter(LoggedExporter { inner: exporter, url, fails: AtomicBool::new(false) })
+            .build();
+        Ok(Self(Some(provider)))
+    }
+
+    /// Returns the provider of recorded spans; `None` if nothing is sent.
+    pub(super) fn provider(&self) -> Option<&SdkTracerProvider> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for TraceExport {
+    fn drop(&mut self) {
+        if let Some(provider) = &self.0
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+/// Returns the decision for traces: those from elsewhere follow their sender, a share of the others is recorded.
+fn sampler(share: f64) -> Sampler {
+    let root = if share >= 1.0 { Sampler::AlwaysOn } else { Sampler::TraceIdRatioBased(share) };
+    Sampler::ParentBased(Box::new(root))
+}
+
+/// Describes this process.
+fn resource(config: &Config, role: &'static str) -> Resource {
+    let node = &config.node;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let instance = match node.name.as_str() {
+        "" => format!("{host}-{}", std::process::id()),
+        name => name.to_owned(),
+    };
+    let attributes = [
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", instance),
+        ("host.name", host),
+        ("process.pid", std::process::id().to_string()),
+        ("pagewire.role", role.to_owned()),
+        ("pagewire.cluster", config.cluster.clone()),
+        ("pagewire.lane", node.lane.clone()),
+        ("pagewire.release", node.release.clone()),
+    ];
+    // the builder adds OTEL_RESOURCE_ATTRIBUTES
+    Resource::builder()
+        .with_attributes(attributes.map(|(key, value)| KeyValue::new(key, value)))
+        .with_service_name(config.telemetry.service.clone())
+        .build()
+}
+
+/// Sends spans, and logs when the collector stops or starts to receive them.
+#[derive(Debug)]
+struct LoggedExporter {
+    inner: opentelemetry_otlp::SpanExporter,
+    url: String,
+    fails: AtomicBool,
+}
+
+impl SpanExporter for LoggedExporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let sent = self.inner.export(batch).await;
+        let failed_before = self.fails.swap(sent.is_err(), Ordering::Relaxed);
+        match (&sent, failed_before) {
+            (Err(error), false) => {
+                tracing::warn!(url = self.url, spans, %error, "traces are not sent, and are lost");
+            }
+            (Ok(()), true) => tracing::info!(url = self.url, "traces are sent again"),
+            _ => {}
+        }
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, timeout: std::time::Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
