@@ -95,6 +95,8 @@ def hang(message):
 def freeze(message):
     """Stops the whole process."""
     os.kill(os.getpid(), signal.SIGSTOP)
+    # another thread may take the signal, and this one runs on for a moment
+    time.sleep(0.2)
     return "continued"
 
 
