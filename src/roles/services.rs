@@ -101,13 +101,14 @@ impl Services {
         config: &Config,
         hub: &Arc<Hub>,
         handlers: Handlers,
+        local: LocalWorkers,
         metrics: &Arc<Metrics>,
     ) -> Context {
         let watching = StateWatchers::new(hub.clone(), self.states.clone());
         Context {
             pages: Arc::new(self.pages(config, watching.clone())),
             deliver: self.pusher(hub, metrics),
-            executors: self.executors(config, handlers, metrics),
+            executors: self.executors(config, handlers, local, metrics),
             in_flight: Arc::new(PendingCalls::new(&config.limits)),
             jobs: self.jobs.clone(),
             job_rules: PageRules::new(&config.limits),
@@ -135,12 +136,18 @@ impl Services {
         Pusher::new(hub.clone(), registry, lease, self.peers.clone(), self.timing, metrics.clone())
     }
 
-    fn executors(&self, config: &Config, handlers: Handlers, metrics: &Arc<Metrics>) -> Executors {
+    fn executors(
+        &self,
+        config: &Config,
+        handlers: Handlers,
+        local: LocalWorkers,
+        metrics: &Arc<Metrics>,
+    ) -> Executors {
         let options = ExecutorOptions {
             alone: config.nats.urls.is_empty() && config.pool.is_empty(),
             prefer: config.executors.prefer,
             modes: config.executors.mode.clone(),
-            local: LocalWorkers::default(),
+            local,
         };
         Executors::new(
             handlers,

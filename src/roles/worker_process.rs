@@ -111,7 +111,11 @@ async fn services(
     tasks: &Tasks,
 ) -> Result<PoolServices, StartError> {
     let pool = config.pool.first().map_or(own.pool.as_str(), |pool| pool.name.as_str());
-    let metrics = Arc::new(Metrics::of_worker(pool, &config.node.lane, &config.node.release));
+    let local = LocalWorkers::default();
+    let (mut metrics, children) =
+        (Metrics::of_worker(pool, &config.node.lane, &config.node.release), local.clone());
+    metrics.register_children(move || children.children());
+    let metrics = Arc::new(metrics);
     let engine = engine(config, timing).await?;
     let subjects = Subjects::new(&config.cluster);
     let workers = Workers::new(&engine, &subjects, timing).found_by(config.executors.discovery());
@@ -125,7 +129,7 @@ async fn services(
         rollouts,
         config: config.clone(),
         node: None,
-        local: LocalWorkers::default(),
+        local,
         metrics,
         callbacks: Callbacks::default(),
         tasks: tasks.clone(),

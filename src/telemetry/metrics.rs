@@ -8,6 +8,7 @@ use std::time::Duration;
 use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::job::WaitingJobs;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_worker::runtime::child::status::ChildPoolStatus;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +19,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::batches::BatchCollector;
+use super::children::{ChildCollector, ChildSource};
 use super::rollouts::RolloutCollector;
 use super::waiting::WaitingJobsCollector;
 use crate::protocol::{CloseCode, ResumeOutcome};
@@ -167,6 +169,15 @@ impl Metrics {
     /// Adds the metrics of the jobs that wait.
     pub fn register_waiting_jobs(&mut self, waiting: watch::Receiver<Vec<WaitingJobs>>, clock: ClusterClock) {
         self.registry.register_collector(Box::new(WaitingJobsCollector { waiting, clock }));
+    }
+
+    /// Adds the metrics of child processes.
+    pub fn register_children(
+        &mut self,
+        source: impl Fn() -> Vec<(String, ChildPoolStatus)> + Send + Sync + 'static,
+    ) {
+        let source: ChildSource = Box::new(source);
+        self.registry.register_collector(Box::new(ChildCollector(source)));
     }
 
     /// Counts a socket that was closed with this code.

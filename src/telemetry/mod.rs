@@ -8,6 +8,7 @@
 //! only: without an export it is disabled, which costs one comparison.
 
 mod batches;
+mod children;
 mod export;
 mod metrics;
 mod readiness;
