@@ -28,7 +28,7 @@ pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use secret::Secret;
-pub use telemetry::{SampleShare, TelemetryConfig};
+pub use telemetry::{OtlpProtocol, SampleShare, TelemetryConfig};
 
 /// The complete configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,10 +12,22 @@ use super::check::Problems;
 pub struct TelemetryConfig {
     /// The URL of the collector, empty for none.
     pub otlp: String,
+    /// How traces are sent to it.
+    pub protocol: OtlpProtocol,
     /// The share of traces that begin here and are sent.
     pub sample: SampleShare,
     /// The name of the service in traces.
     pub service: String,
+}
+
+/// How traces are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpProtocol {
+    /// OTLP over HTTP, in protobuf.
+    Http,
+    /// OTLP over gRPC.
+    Grpc,
 }
 
 /// A share from 0 to 1.
@@ -54,6 +66,12 @@ impl TelemetryConfig {
         let rest = ["https://", "http://"].into_iter().find_map(|scheme| self.otlp.strip_prefix(scheme));
         if !self.otlp.is_empty() && rest.is_none_or(|rest| rest.is_empty() || rest.contains([' ', '@'])) {
             found.add("telemetry.otlp", format!("{:?} is not of the form http://host:port", self.otlp));
+        }
+        if self.protocol == OtlpProtocol::Grpc && cfg!(not(feature = "otlp-grpc")) {
+            found.add(
+                "telemetry.protocol",
+                "this build sends traces over HTTP only: its feature otlp-grpc is off",
+            );
         }
         found.length("telemetry.service", &self.service, 1..=128);
     }

@@ -6,12 +6,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{Protocol, WithExportConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData};
+use tokio::runtime::Runtime;
 
-use crate::config::Config;
+use crate::config::{Config, OtlpProtocol};
 
 /// Why traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,13 @@ use crate::config::Config;
 pub struct ExportFailure(String);
 
 /// The export of spans. When this is dropped, the spans that wait are sent.
-pub struct TraceExport(Option<SdkTracerProvider>);
+pub struct TraceExport(Option<RunningExport>);
+
+struct RunningExport {
+    provider: SdkTracerProvider,
+    /// Runs the connection of gRPC, also while the runtime of the process ends.
+    _runtime: Option<Runtime>,
+}
 
 impl TraceExport {
     /// Starts the export, if a collector is configured. `role` is what this process is: `node` or `worker`.
@@ -30,36 +37,59 @@ impl TraceExport {
         }
         // an error means that a provider is installed already
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let endpoint = format!("{}/v1/traces", telemetry.otlp.trim_end_matches('/'));
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(endpoint)
-            .build()
-            .map_err(|error| ExportFailure(error.to_string()))?;
+        let (exporter, runtime) = match telemetry.protocol {
+            OtlpProtocol::Http => (over_http(&telemetry.otlp)?, None),
+            OtlpProtocol::Grpc => over_grpc(&telemetry.otlp)?,
+        };
         let url = telemetry.otlp.clone();
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler(telemetry.sample.get()))
             .with_resource(resource(config, role))
             .with_batch_exporter(LoggedExporter { inner: exporter, url, fails: AtomicBool::new(false) })
             .build();
-        Ok(Self(Some(provider)))
+        Ok(Self(Some(RunningExport { provider, _runtime: runtime })))
     }
 
     /// Returns the provider of recorded spans; `None` if nothing is sent.
     pub(super) fn provider(&self) -> Option<&SdkTracerProvider> {
-        self.0.as_ref()
+        self.0.as_ref().map(|running| &running.provider)
     }
 }
 
 impl Drop for TraceExport {
     fn drop(&mut self) {
-        if let Some(provider) = &self.0
+        if let Some(RunningExport { provider, .. }) = &self.0
             && let Err(error) = provider.shutdown()
         {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
+}
+
+fn failed(error: impl ToString) -> ExportFailure {
+    ExportFailure(error.to_string())
+}
+
+fn over_http(url: &str) -> Result<SpanExporter, ExportFailure> {
+    let endpoint = format!("{}/v1/traces", url.trim_end_matches('/'));
+    let builder = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
+    builder.with_endpoint(endpoint).build().map_err(failed)
+}
+
+/// Creates an exporter with the runtime of its connection: the thread that sends spans has none.
+#[cfg(feature = "otlp-grpc")]
+fn over_grpc(url: &str) -> Result<(SpanExporter, Option<Runtime>), ExportFailure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(failed)?;
+    let inside = runtime.enter();
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(url).build().map_err(failed)?;
+    drop(inside);
+    Ok((exporter, Some(runtime)))
+}
+
+#[cfg(not(feature = "otlp-grpc"))]
+fn over_grpc(_: &str) -> Result<(SpanExporter, Option<Runtime>), ExportFailure> {
+    Err(failed("this build sends traces over HTTP only"))
 }
 
 /// Returns the decision for traces: those from elsewhere follow their sender, a share of the others is recorded.
@@ -96,12 +126,12 @@ fn resource(config: &Config, role: &'static str) -> Resource {
 /// Sends spans, and logs when the collector stops or starts to receive them.
 #[derive(Debug)]
 struct LoggedExporter {
-    inner: opentelemetry_otlp::SpanExporter,
+    inner: SpanExporter,
     url: String,
     fails: AtomicBool,
 }
 
-impl SpanExporter for LoggedExporter {
+impl opentelemetry_sdk::trace::SpanExporter for LoggedExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.inner.export(batch).await;

@@ -109,6 +109,19 @@ async fn a_trace_from_elsewhere_is_sent_if_its_sender_does_and_a_share_of_the_ot
 }
 
 #[tokio::test]
+async fn traces_are_sent_over_grpc_too_and_the_last_ones_before_the_end() {
+    let collector = Collector::grpc().await;
+    let setup = Node::setup().set("telemetry.otlp", collector.url()).set("telemetry.protocol", "grpc");
+    // longer than the test: what is collected was sent at the end
+    let mut node = setup.variable(PACE.0, "60000").start().await;
+    node.api().get_json("/api/v1/stats").await;
+    node.terminate();
+    assert!(node.exit(SOON).await.success());
+    let sent = collector.span("request", |span| span.attributes["path"] == "/api/v1/stats").await;
+    assert_eq!(sent.process["pagewire.role"], "node");
+}
+
+#[tokio::test]
 async fn a_collector_that_is_away_costs_no_request() {
     let setup = Node::setup().set("telemetry.otlp", "http://127.0.0.1:9");
     let mut node = setup.variable(PACE.0, PACE.1).start().await;

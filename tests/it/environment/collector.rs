@@ -1,12 +1,20 @@
-//! A collector of traces: it receives OTLP over HTTP, in protobuf.
+//! A collector of traces: it receives OTLP over HTTP, in protobuf, or over gRPC.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use prost::Message;
 use reqwest::StatusCode;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Status};
 
 use super::{HttpServer, SOON, eventually};
 
@@ -25,13 +33,30 @@ pub(crate) struct CollectedSpan {
 
 /// A running collector. Ends with its test.
 pub(crate) struct Collector {
-    server: HttpServer,
-    spans: Arc<Mutex<Vec<CollectedSpan>>>,
+    url: String,
+    spans: Spans,
+    _server: Option<HttpServer>,
+}
+
+type Spans = Arc<Mutex<Vec<CollectedSpan>>>;
+
+/// Receives spans over gRPC.
+struct GrpcCollector(Spans);
+
+#[tonic::async_trait]
+impl TraceService for GrpcCollector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(spans_of(request.into_inner()));
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
-        let spans = Arc::<Mutex<Vec<CollectedSpan>>>::default();
+        let spans = Spans::default();
         let received = spans.clone();
         let server = HttpServer::start(move |request| {
             let received = received.clone();
@@ -46,11 +71,21 @@ impl Collector {
             }
         })
         .await;
-        Self { server, spans }
+        Self { url: server.url(), spans, _server: Some(server) }
+    }
+
+    /// Starts a collector that speaks gRPC.
+    pub(crate) async fn grpc() -> Self {
+        let spans = Spans::default();
+        let incoming = TcpIncoming::bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let url = format!("http://{}", incoming.local_addr().expect("an address"));
+        let service = TraceServiceServer::new(GrpcCollector(spans.clone()));
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        Self { url, spans, _server: None }
     }
 
     pub(crate) fn url(&self) -> String {
-        self.server.url()
+        self.url.clone()
     }
 
     pub(crate) fn spans(&self) -> Vec<CollectedSpan> {
