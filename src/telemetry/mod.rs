@@ -29,9 +29,11 @@ pub use work::{ExecutorPlace, WorkMetrics, executor_name};
 /// Environment variable with the log filter, e.g. `info,pagewire::edge=debug`.
 const FILTER: &str = "PAGEWIRE_LOG";
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
+/// Environment variable with the form of the lines: `json`, `text`, or `color` for a terminal.
+pub const FORMAT: &str = "PAGEWIRE_LOG_FORMAT";
 
-/// Starts logging for the process to standard error: text on a terminal, otherwise one JSON object per line. After
-/// the first success, later calls change nothing.
+/// Starts logging for the process to standard error: text on a terminal, otherwise one JSON object per line, unless
+/// `PAGEWIRE_LOG_FORMAT` has another form. After the first success, later calls change nothing.
 ///
 /// # Errors
 ///
@@ -39,10 +41,14 @@ const DEFAULT_FILTER: &str = "info,async_nats=warn";
 pub fn init() -> Result<(), ParseError> {
     let wanted = std::env::var(FILTER).unwrap_or_default();
     let filter: Targets = if wanted.is_empty() { DEFAULT_FILTER } else { &wanted }.parse()?;
-    let lines = if io::stderr().is_terminal() {
-        fmt::layer().with_writer(io::stderr).with_target(false).boxed()
-    } else {
-        fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed()
+    let text = |colored| fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(colored).boxed();
+    let json = || fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed();
+    let lines = match std::env::var(FORMAT).as_deref() {
+        Ok("color") => text(true),
+        Ok("text") => text(false),
+        Ok("json") => json(),
+        _ if io::stderr().is_terminal() => text(true),
+        _ => json(),
     };
     let subscriber = Registry::default().with(contexts()).with(lines.with_filter(filter));
     // only a second call can fail, and the subscriber of the first one does the same

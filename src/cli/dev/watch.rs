@@ -10,6 +10,21 @@ use tokio::sync::mpsc;
 const SETTLE: Duration = Duration::from_millis(150);
 /// Folders whose files are no part of an application.
 const IGNORED: [&str; 5] = ["__pycache__", "node_modules", "target", "venv", "site-packages"];
+/// Ends of files that programs write while they run.
+const WRITTEN: [&str; 12] = [
+    "pyc",
+    "swp",
+    "tmp",
+    "log",
+    "pid",
+    "db",
+    "db-journal",
+    "db-wal",
+    "db-shm",
+    "sqlite",
+    "sqlite3",
+    "sqlite3-journal",
+];
 
 /// The changes of files, until this is dropped.
 pub(super) struct FileChanges {
@@ -22,17 +37,20 @@ pub(super) struct FileChanges {
 /// # Errors
 /// When the system does not report changes, for example because too many files are watched.
 pub(super) fn changes() -> notify::Result<FileChanges> {
+    let root = std::env::current_dir().map_err(notify::Error::io)?;
     let (sender, paths) = mpsc::unbounded_channel();
+    let below = root.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
+        let mut sources = event.paths.iter().filter_map(|path| path.strip_prefix(&below).ok());
         if !matches!(event.kind, EventKind::Access(_))
-            && let Some(path) = event.paths.into_iter().find(|path| is_source(path))
+            && let Some(path) = sources.find(|path| is_source(path))
         {
             // an error means that nothing is loaded any more
-            let _ = sender.send(path);
+            let _ = sender.send(path.to_owned());
         }
     })?;
-    watcher.watch(Path::new("."), RecursiveMode::Recursive)?;
+    watcher.watch(&root, RecursiveMode::Recursive)?;
     Ok(FileChanges { paths, _watcher: watcher })
 }
 
@@ -45,12 +63,13 @@ impl FileChanges {
     }
 }
 
-/// Returns whether a file may be part of an application: nothing hidden, no cache, nothing installed, nothing temporary.
+/// Returns whether a file may be part of an application: nothing hidden, no cache, nothing installed, nothing that
+/// programs write. The path is relative to the working directory.
 fn is_source(path: &Path) -> bool {
-    let hidden = |name: &str| name.starts_with('.') && name.len() > 1 && name != "..";
-    let mut names = path.iter().filter_map(|name| name.to_str());
-    let temporary = path.extension().is_some_and(|end| end == "pyc" || end == "swp" || end == "log");
-    !temporary && !names.any(|name| hidden(name) || IGNORED.contains(&name) || name.ends_with('~'))
+    let mut names = path.iter().map(|name| name.to_string_lossy());
+    let ignored = |name: &str| name.starts_with('.') || name.ends_with('~') || IGNORED.contains(&name);
+    let written = path.extension().is_some_and(|end| WRITTEN.iter().any(|other| end == *other));
+    !path.as_os_str().is_empty() && !written && !names.any(|name| ignored(&name))
 }
 
 #[cfg(test)]
@@ -59,11 +78,11 @@ mod tests {
 
     #[test]
     fn sources_are_followed_and_caches_are_not() {
-        for source in ["./app.py", "./board/views.py", "pagewire.toml", "templates/a.html"] {
+        for source in ["app.py", "board/views.py", "pagewire.toml", "templates/a.html"] {
             assert!(is_source(Path::new(source)), "{source}");
         }
         for other in
-            ["./.git/index", "./__pycache__/app.pyc", "./.venv/lib/a.py", "./app.py~", "./.app.py.swp"]
+            ["", ".git/index", "__pycache__/app.pyc", ".venv/lib/a.py", "app.py~", ".app.py.swp", "orders.db"]
         {
             assert!(!is_source(Path::new(other)), "{other}");
         }

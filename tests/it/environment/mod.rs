@@ -6,6 +6,7 @@
 mod api;
 pub(crate) mod children;
 mod cli;
+mod dev;
 mod events;
 mod nats;
 mod node;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::api::Api;
 pub(crate) use self::cli::pagewire;
+pub(crate) use self::dev::Dev;
 pub(crate) use self::events::Events;
 pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};
