@@ -7,6 +7,8 @@ import { $, answer, element, hue } from "/_pagewire/view.js";
 const PERIOD_MS = 2_000;
 /** Responses after which it is not read again: this page may not read it, or the server does not have it. */
 const REFUSALS = [401, 403, 404];
+/** Stands between the reason of a failure and the last lines that the program has written. */
+const OUTPUT = "; the last lines of its output:\n";
 /** Work without a pool goes there. */
 const DEFAULT_POOL = "default";
 
@@ -30,7 +32,7 @@ function problemOf({ children, failing, outdated, last_error: error }) {
   if (!error) return undefined;
   if (children.length === 0) return "does not start";
   if (failing) return "fails again and again";
-  return outdated ? "is an older version: the new one does not start" : undefined;
+  return outdated ? "is the one before the last change, because the new one does not start" : undefined;
 }
 
 function show(list) {
@@ -49,8 +51,9 @@ function show(list) {
 
 function problem(pool) {
   const root = element("div", "problem", "");
-  root.append(element("p", "failed", `The program of pool ${pool.pool} ${problemOf(pool)}`));
-  root.append(element("pre", "mono", pool.last_error));
+  const [why, output] = pool.last_error.split(OUTPUT);
+  root.append(element("p", "failed", `The program of pool ${pool.pool} ${problemOf(pool)}: ${why}`));
+  if (output) root.append(element("pre", "mono", output));
   return root;
 }
 
