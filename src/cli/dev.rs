@@ -23,7 +23,7 @@ use self::configuration::DevDirectory;
 use self::process::DevProcess;
 use self::watch::FileChanges;
 use super::{CommandFailure, Exit, output};
-use crate::config::parse_address;
+use crate::config::{FILE, parse_address};
 
 /// Address of the application, the same as the default of a node.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -118,6 +118,12 @@ impl DevArgs {
             };
             match event {
                 DevEvent::Failed(why) => return Err(failed(why)),
+                DevEvent::Changed(path) if path.ends_with(FILE) => {
+                    let path = path.display();
+                    output::print_stderr(&format!(
+                        "{path} has changed: start pagewire dev again to apply it"
+                    ));
+                }
                 DevEvent::Changed(path) => {
                     let path = path.display();
                     output::print_stderr(&format!("{path} has changed: the application is loaded anew"));

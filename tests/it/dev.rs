@@ -25,9 +25,17 @@ async fn pool(api: &Api) -> Option<Value> {
     response.json::<Value>().await.ok()?["pools"].get(0).cloned()
 }
 
+/// Waits until the children for any work and for assigned users serve this version.
 async fn serves_version(api: &Api, version: &str) {
+    let served = async |body: Value| {
+        let request = api.request(reqwest::Method::POST, "/api/v1/calls").json(&body);
+        let response = request.send().await.expect("an answer");
+        response.json::<Value>().await.expect("JSON") == version
+    };
     eventually(&format!("version {version} serves"), SOON, async || {
-        (call(api, "version", json!(null)).await.1 == version).then_some(())
+        let all = served(json!({"method": "version", "exec_mode": "any"})).await
+            && served(json!({"method": "version", "user": "ann"})).await;
+        all.then_some(())
     })
     .await;
 }
@@ -82,6 +90,12 @@ async fn a_change_is_loaded_and_one_that_does_not_start_leaves_the_version_befor
         assert_eq!(result(&api, "version", json!(null)).await, "2");
     }
     assert!(api.is_ready().await);
+    // one that never becomes ready does not delay the next one
+    dev.write("program.py", "import time\ntime.sleep(600)\n");
+    eventually("it starts", SOON, async || {
+        (dev.log().matches("program.py has changed").count() == 3).then_some(())
+    })
+    .await;
     dev.write_version("3");
     serves_version(&api, "3").await;
     eventually("all of it is new", SOON, async || {
