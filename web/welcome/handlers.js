@@ -20,7 +20,8 @@ function handlersOf({ items = [], pools = [] }) {
   const programs = new Set(pools.map(({ pool }) => pool));
   const inline = new Set(items.find(({ kind }) => kind === "inline")?.methods);
   const found = new Map();
-  for (const { pool, methods } of items.flatMap(({ executors }) => executors ?? [])) {
+  const serving = items.flatMap(({ executors }) => executors ?? []).filter(({ draining }) => !draining);
+  for (const { pool, methods } of serving) {
     const own = methods.filter((method) => programs.has(pool) || !inline.has(method));
     for (const method of own) found.set(`${pool} ${method}`, { pool, method });
   }

@@ -1,8 +1,8 @@
 //! The handlers of an application on the welcome page.
 
 use super::chromium::Browser;
-use crate::environment::Node;
 use crate::environment::children::pool;
+use crate::environment::{Dev, Node};
 
 #[tokio::test]
 async fn the_welcome_page_calls_the_handlers_of_an_application_and_shows_why_a_program_does_not_start() {
@@ -49,4 +49,39 @@ async fn the_welcome_page_has_no_list_of_handlers_without_an_application() {
     browser.shows("call-result", "6").await;
     assert_eq!(browser.text("own").await, "");
     browser.close().await;
+}
+
+#[tokio::test]
+async fn the_welcome_page_follows_the_changes_of_an_application_on_several_nodes() {
+    let application = |name: &str| {
+        let head = "from pagewire import App, Context\n\napp = App()\n\n\n@app.handler\n";
+        format!("{head}def {name}(ctx: Context, name: str) -> str:\n    return f'{name} {{name}}'\n")
+    };
+    let dev = Dev::setup();
+    dev.write("app.py", &application("greet"));
+    let mut dev = dev.launch(&["app:app", "--nodes", "2", "--reload"]);
+    dev.shows("handlers: greet").await;
+    let browser = Browser::start("dev").await;
+    browser.goto(&format!("http://{}", dev.address())).await;
+    browser.shows("state", "open").await;
+    browser.shows("own-list", "greet").await;
+    browser.fill("own-params", r#"{"name": "Ann"}"#).await;
+    browser.click("own-call").await;
+    browser.shows("own-result", "greet Ann").await;
+    dev.write("app.py", "def main(:\n");
+    browser
+        .shows("own-problems", "is the one before the last change, because the new one does not start")
+        .await;
+    browser.shows("own-problems", "SyntaxError").await;
+    browser.click("own-call").await;
+    browser.shows("own-result", "greet Ann").await;
+    browser.screenshot("handlers-outdated").await;
+    dev.write("app.py", &application("welcome"));
+    browser.shows("own-list", "welcome").await;
+    browser.click("handler-welcome").await;
+    browser.click("own-call").await;
+    browser.shows("own-result", "welcome Ann").await;
+    browser.close().await;
+    assert!(dev.interrupt().await.success());
+    dev.is_gone().await;
 }
