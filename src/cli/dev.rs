@@ -104,7 +104,14 @@ impl DevArgs {
         processes: &mut DevProcesses,
         signals: &mut StopSignals,
     ) -> Result<(), CommandFailure> {
-        let mut changes = if self.reload { Some(watch::changes().map_err(failed)?) } else { None };
+        let mut changes = if self.reload {
+            Some(
+                watch::changes()
+                    .map_err(|error| failed(format!("--reload cannot follow the files: {error}")))?,
+            )
+        } else {
+            None
+        };
         let addresses = tokio::select! {
             started = self.start(directory, listener, processes) => started?,
             () = signals.next() => return Ok(()),
