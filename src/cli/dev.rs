@@ -1,33 +1,32 @@
 //! `pagewire dev`: runs an application on this machine, with one node or several real ones.
 //!
-//! Owns: the processes of a development set-up, their order of start, and one address for all nodes. Never: what a node
-//! does; each is a `pagewire serve` of its own.
+//! Owns: the processes of a development set-up, their order of start and end, and one address for all nodes. Never: what
+//! a node does; each is a `pagewire serve` of its own.
 
 mod configuration;
 mod nats;
 mod process;
 mod proxy;
+mod ready;
 mod watch;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::{join_all, select_all};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::configuration::DevDirectory;
 use self::process::DevProcess;
 use self::watch::FileChanges;
-use super::api_client::ApiClient;
 use super::{CommandFailure, Exit, output};
-use crate::config::parse_address;
+use crate::config::{FILE, parse_address};
 
 /// Address of the application, the same as the default of a node.
 const LISTEN: &str = "127.0.0.1:8080";
-/// Pause between two looks whether a node is ready.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Arguments of `dev`.
 #[derive(Args)]
@@ -69,60 +68,73 @@ impl DevArgs {
                            through it for local";
             return Err(Exit::Usage.with_message(message));
         }
+        let mut signals = StopSignals::listen().map_err(failed)?;
+        let listener = TcpListener::bind(self.listen).await.map_err(|error| {
+            let message =
+                format!("cannot listen on {}: {error}; --listen chooses another address", self.listen);
+            failed(message)
+        })?;
         let command = match &self.app {
             Some(app) if self.command.is_empty() => configuration::python(app)?,
             Some(_) => return Err(Exit::Usage.with_message("name an application or a program, not both")),
             None => self.command.clone(),
         };
         let directory = DevDirectory::create(self.config.as_deref(), &command)?;
-        let mut processes = Vec::new();
-        let outcome = self.run_processes(&directory, &mut processes).await;
-        // nodes first, because they give their numbers back over NATS
-        while let Some(process) = processes.pop() {
-            process.stop().await;
+        if !directory.has_pools() {
+            output::print_stderr(
+                "no application: name one (pagewire dev app:app) or configure [[pool]]; until then there are only the \
+                 handlers of the welcome page",
+            );
+        }
+        let mut processes = DevProcesses::default();
+        let outcome = self.run_processes(&directory, listener, &mut processes, &mut signals).await;
+        tokio::select! {
+            () = processes.stop() => {}
+            // what is dropped is killed
+            () = signals.next() => {}
         }
         outcome
     }
 
-    /// Starts everything and waits for the end. What was started is in `processes`, NATS first.
+    /// Starts everything and waits for the end. What was started is in `processes`.
     async fn run_processes(
         &self,
         directory: &DevDirectory,
-        processes: &mut Vec<DevProcess>,
+        listener: TcpListener,
+        processes: &mut DevProcesses,
+        signals: &mut StopSignals,
     ) -> Result<(), CommandFailure> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut changes = if self.reload { Some(watch::changes().map_err(failed)?) } else { None };
-        let nodes = self.start(directory, processes).await?;
-        let first_node = processes.len() - nodes.len();
-        let proxied = async {
-            match nodes.as_slice() {
-                [only] if *only == self.listen => std::future::pending().await,
-                _ => proxy::serve(self.listen, nodes.clone()).await,
-            }
+        let mut changes = if self.reload {
+            Some(
+                watch::changes()
+                    .map_err(|error| failed(format!("--reload cannot follow the files: {error}")))?,
+            )
+        } else {
+            None
         };
-        let mut proxied = std::pin::pin!(proxied);
-        tokio::spawn(show_when_ready(self.listen, nodes.clone()));
+        let addresses = tokio::select! {
+            started = self.start(directory, listener, processes) => started?,
+            () = signals.next() => return Ok(()),
+        };
+        tokio::spawn(ready::show(self.listen, addresses));
         loop {
-            let ended = select_all(processes.iter_mut().map(|process| Box::pin(process.ended())));
             let event = tokio::select! {
-                _ = terminate.recv() => DevEvent::Stop,
-                _ = interrupt.recv() => DevEvent::Stop,
-                error = &mut proxied => DevEvent::Failed(error.to_string()),
-                (how, ..) = ended => DevEvent::Failed(how),
+                () = signals.next() => return Ok(()),
+                how = processes.ended() => DevEvent::Failed(how),
                 Some(path) = next_change(&mut changes) => DevEvent::Changed(path),
             };
             match event {
-                DevEvent::Stop => return Ok(()),
                 DevEvent::Failed(why) => return Err(failed(why)),
-                DevEvent::Changed(path) => {
+                DevEvent::Changed(path) if path.ends_with(FILE) => {
+                    let path = path.display();
                     output::print_stderr(&format!(
-                        "{} has changed: the application is loaded anew",
-                        path.display()
+                        "{path} has changed: start pagewire dev again to apply it"
                     ));
-                    for node in &mut processes[first_node..] {
-                        node.reload().await;
-                    }
+                }
+                DevEvent::Changed(path) => {
+                    let path = path.display();
+                    output::print_stderr(&format!("{path} has changed: the application is loaded anew"));
+                    processes.reload().await;
                 }
             }
         }
@@ -132,31 +144,88 @@ impl DevArgs {
     async fn start(
         &self,
         directory: &DevDirectory,
-        processes: &mut Vec<DevProcess>,
+        listener: TcpListener,
+        processes: &mut DevProcesses,
     ) -> Result<Vec<SocketAddr>, CommandFailure> {
         let Some(count) = self.nodes else {
+            // the node listens there itself
+            drop(listener);
             let arguments = ["--listen".to_owned(), self.listen.to_string()];
-            processes.push(node("node", directory, &arguments)?);
+            processes.nodes.push(node("node", directory, &arguments)?);
             return Ok(vec![self.listen]);
         };
-        let (server, url) = nats::start(directory).await?;
-        processes.push(server);
-        let mut addresses = Vec::new();
-        for number in 1..=count {
-            let address = free_address()?;
-            let arguments = ["--listen".to_owned(), address.to_string(), "--nats".to_owned(), url.clone()];
-            processes.push(node(&format!("node {number}"), directory, &arguments)?);
-            addresses.push(address);
+        let addresses = free_addresses(usize::from(count) + 1).map_err(failed)?;
+        let (nats_address, nodes) = addresses.split_first().ok_or_else(|| failed("no free address"))?;
+        let url = nats::start(directory, *nats_address, &mut processes.nats).await?;
+        for (index, address) in nodes.iter().enumerate() {
+            let number = index + 1;
+            let arguments = [
+                ["--listen".to_owned(), address.to_string()],
+                ["--nats".to_owned(), url.clone()],
+                ["--number".to_owned(), number.to_string()],
+                ["--advertise".to_owned(), format!("http://{address}")],
+            ];
+            processes.nodes.push(node(&format!("node {number}"), directory, arguments.as_flattened())?);
         }
-        Ok(addresses)
+        tokio::spawn(proxy::serve(listener, nodes.to_vec()));
+        Ok(nodes.to_vec())
     }
 }
 
 /// What happens while the processes run.
 enum DevEvent {
-    Stop,
     Failed(String),
     Changed(PathBuf),
+}
+
+/// The signals that end the set-up: from a service manager, from the keyboard, and from a terminal that was closed.
+struct StopSignals([Signal; 3]);
+
+impl StopSignals {
+    fn listen() -> io::Result<Self> {
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self([terminate?, interrupt?, hangup?]))
+    }
+
+    async fn next(&mut self) {
+        let Self([terminate, interrupt, hangup]) = self;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// The processes of a set-up.
+#[derive(Default)]
+struct DevProcesses {
+    nats: Option<DevProcess>,
+    nodes: Vec<DevProcess>,
+}
+
+impl DevProcesses {
+    /// Resolves when one of them has ended by itself, with the reason.
+    async fn ended(&mut self) -> String {
+        let all = self.nats.iter_mut().chain(&mut self.nodes);
+        select_all(all.map(|process| Box::pin(process.ended()))).await.0
+    }
+
+    /// Asks the nodes to load their programs anew.
+    async fn reload(&mut self) {
+        for node in &mut self.nodes {
+            node.reload().await;
+        }
+    }
+
+    /// Ends all: the nodes first, because they give their numbers back over NATS.
+    async fn stop(self) {
+        join_all(self.nodes.into_iter().map(DevProcess::stop)).await;
+        if let Some(nats) = self.nats {
+            nats.stop().await;
+        }
+    }
 }
 
 /// Returns the next file that has changed; never, if files are not followed.
@@ -175,37 +244,10 @@ fn node(name: &str, directory: &DevDirectory, arguments: &[String]) -> Result<De
     DevProcess::start(name, &command).map_err(failed)
 }
 
-/// Returns a free address of this machine. Another process may take it before it is used.
-fn free_address() -> Result<SocketAddr, CommandFailure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-    listener.local_addr().map_err(failed)
-}
-
-/// Shows the address and the handlers when all nodes are ready.
-async fn show_when_ready(listen: SocketAddr, nodes: Vec<SocketAddr>) {
-    let executors = join_all(nodes.iter().map(async |node| {
-        let client = ApiClient::of(format!("http://{node}"));
-        loop {
-            match client.get("/executors").await {
-                Ok(executors) => return executors,
-                Err(_) => tokio::time::sleep(PAUSE).await,
-            }
-        }
-    }))
-    .await;
-    output::print(&format!("\n  http://{listen}"));
-    if let Some(first) = executors.first() {
-        output::print(&format!("  handlers: {}\n", handlers(first)));
-    }
-}
-
-/// Returns the handlers of all executors, as text.
-fn handlers(executors: &serde_json::Value) -> String {
-    let kinds = executors["items"].as_array().into_iter().flatten();
-    let methods = kinds.flat_map(|kind| kind["methods"].as_array().into_iter().flatten());
-    let names: std::collections::BTreeSet<&str> = methods.filter_map(serde_json::Value::as_str).collect();
-    match names.is_empty() {
-        true => "none".to_owned(),
-        false => names.into_iter().collect::<Vec<_>>().join(", "),
-    }
+/// Returns free addresses of this machine. Another process may take one before it is used.
+fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    // all are bound at the same time, so that no two are the same
+    let bind = |_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let listeners = (0..count).map(bind).collect::<io::Result<Vec<_>>>()?;
+    listeners.iter().map(std::net::TcpListener::local_addr).collect()
 }

@@ -136,9 +136,10 @@ impl Signals {
             if self.terminal {
                 return;
             }
-            // service managers send SIGHUP to request a reload of the configuration
-            tracing::warn!(
-                "SIGHUP is ignored: a running process does not read its configuration again; SIGTERM stops it"
+            // service managers send SIGHUP to request a reload
+            tracing::info!(
+                "SIGHUP: the child processes of the pools are replaced; the configuration is not read again, and SIGTERM \
+                 stops this process"
             );
         }
     }

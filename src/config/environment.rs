@@ -6,12 +6,13 @@ use super::layer::{at, known_keys, list, set, unknown_key};
 
 const PREFIX: &str = "PAGEWIRE_";
 /// Variables of the command line, of child processes and of tests, which are not configuration.
-const NOT_CONFIGURATION: [&str; 10] = [
+const NOT_CONFIGURATION: [&str; 11] = [
     "PAGEWIRE_URL",
     "PAGEWIRE_API_KEY",
     "PAGEWIRE_TIMING",
     "PAGEWIRE_CLOCK_OFFSET_MS",
     "PAGEWIRE_LOG",
+    "PAGEWIRE_LOG_FORMAT",
     "PAGEWIRE_CONFIG",
     "PAGEWIRE_DEMO_FAIL",
     "PAGEWIRE_SOCKET",

@@ -24,7 +24,7 @@ const HEADERS: [(HeaderName, HeaderValue); 2] = [
 ];
 
 /// The files, each with its path at the server and its media type.
-const FILES: [(&str, &str, &str); 13] = [
+const FILES: [(&str, &str, &str); 14] = [
     ("/", HTML, include_str!("../../web/welcome/index.html")),
     ("/_pagewire/start.js", JAVASCRIPT, include_str!("../../web/welcome/start.js")),
     ("/_pagewire/page.js", JAVASCRIPT, include_str!("../../web/welcome/page.js")),
@@ -34,6 +34,7 @@ const FILES: [(&str, &str, &str); 13] = [
     ("/_pagewire/form.js", JAVASCRIPT, include_str!("../../web/welcome/form.js")),
     ("/_pagewire/call.js", JAVASCRIPT, include_str!("../../web/welcome/call.js")),
     ("/_pagewire/jobs.js", JAVASCRIPT, include_str!("../../web/welcome/jobs.js")),
+    ("/_pagewire/handlers.js", JAVASCRIPT, include_str!("../../web/welcome/handlers.js")),
     ("/_pagewire/start.css", CSS, include_str!("../../web/welcome/start.css")),
     ("/_pagewire/controls.css", CSS, include_str!("../../web/welcome/controls.css")),
     ("/_pagewire/cards.css", CSS, include_str!("../../web/welcome/cards.css")),

@@ -37,6 +37,8 @@ pub use work::{ExecutorPlace, WorkMetrics, executor_name};
 /// Environment variable with the log filter, e.g. `info,pagewire::edge=debug`.
 const FILTER: &str = "PAGEWIRE_LOG";
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
+/// Environment variable with the form of the lines: `json`, `text`, or `color` for a terminal.
+pub const FORMAT: &str = "PAGEWIRE_LOG_FORMAT";
 
 /// Why logging and tracing do not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +51,10 @@ pub enum TelemetryError {
     Export(#[from] ExportFailure),
 }
 
-/// Starts logging for the process to standard error: text on a terminal, otherwise one JSON object per line. Starts the
-/// export of traces if one is configured; `role` is what this process is, `node` or `worker`. After the first success,
-/// later calls change nothing. Must not be called in an asynchronous context, nor may its result be dropped in one.
+/// Starts logging for the process to standard error: text on a terminal, otherwise one JSON object per line, unless
+/// `PAGEWIRE_LOG_FORMAT` has another form. Starts the export of traces if one is configured; `role` is what this process
+/// is, `node` or `worker`. After the first success, later calls change nothing. Must not be called in an asynchronous
+/// context, nor may its result be dropped in one.
 ///
 /// # Errors
 ///
@@ -59,10 +62,14 @@ pub enum TelemetryError {
 pub fn init(config: &Config, role: &'static str) -> Result<TraceExport, TelemetryError> {
     let wanted = std::env::var(FILTER).unwrap_or_default();
     let filter: Targets = if wanted.is_empty() { DEFAULT_FILTER } else { &wanted }.parse()?;
-    let lines = if io::stderr().is_terminal() {
-        fmt::layer().with_writer(io::stderr).with_target(false).boxed()
-    } else {
-        fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed()
+    let text = |colored| fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(colored).boxed();
+    let json = || fmt::layer().with_writer(io::stderr).json().flatten_event(true).boxed();
+    let lines = match std::env::var(FORMAT).as_deref() {
+        Ok("color") => text(true),
+        Ok("text") => text(false),
+        Ok("json") => json(),
+        _ if io::stderr().is_terminal() => text(true),
+        _ => json(),
     };
     let export = TraceExport::start(config, role)?;
     let spans = match export.provider() {

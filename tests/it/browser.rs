@@ -3,6 +3,7 @@
 mod chromium;
 mod first_use;
 mod form;
+mod handlers;
 mod proxy;
 
 use std::time::Duration;

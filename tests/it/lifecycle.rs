@@ -32,7 +32,10 @@ async fn a_service_goes_on_after_sighup_and_says_so() {
     let mut node = Node::start().await;
     let mut page = Page::open(&node).await;
     node.hang_up();
-    eventually("the log has it", SOON, async || node.log().contains("SIGHUP is ignored").then_some(())).await;
+    eventually("the log has it", SOON, async || {
+        node.log().contains("the configuration is not read again").then_some(())
+    })
+    .await;
     assert_eq!(page.result(json!({"type": "call", "method": "echo", "params": 1})).await, 1);
     node.terminate();
     assert_eq!(page.closed().await.code, 4500, "one signal drains, not the second one");

@@ -12,6 +12,7 @@ mod child_pools;
 mod children;
 mod clocks;
 mod cluster;
+mod dev;
 mod discovery;
 mod environment;
 mod examples;

@@ -3,16 +3,34 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::json;
 use tokio::process::Command;
 
-use crate::environment::{Node, Page};
+use crate::environment::children::result;
+use crate::environment::{Dev, Node, Page};
+
+/// Returns the blocks of the README in a language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
+    let mark = format!("```{language}\n");
+    let blocks = readme.split(&mark).skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks.map(|(block, _)| block.to_owned()).collect()
+}
 
 /// Returns the lines of the blocks marked `sh`.
 fn typed() -> Vec<String> {
-    let readme =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
-    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
-    blocks.flat_map(|(block, _)| block.lines()).map(str::to_owned).collect()
+    blocks("sh").iter().flat_map(|block| block.lines()).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_application_of_the_readme_runs() {
+    let dev = Dev::setup();
+    dev.write("app.py", &blocks("python")[0]);
+    let dev = dev.launch(&["app:app", "--reload"]);
+    dev.shows("handlers: count, greet").await;
+    assert_eq!(result(&dev.api(), "greet", json!({"name": "Ann"})).await, "Hello Ann");
+    assert_eq!(result(&dev.api(), "count", json!({"to": 10})).await, 45);
 }
 
 #[tokio::test]

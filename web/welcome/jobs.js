@@ -94,9 +94,9 @@ $("job").addEventListener("submit", (event) => {
   }
 });
 
-function submit(kind, data) {
+export function submit(kind, data, options = {}) {
   const entry = new Entry(`${kind} ${JSON.stringify(data)}`);
-  const job = page.job(kind, data);
+  const job = page.job(kind, data, options);
   entry.cancellable(() => job.cancel());
   job.on("progress", (step) => entry.progress(step));
   job.accepted.then((id) => entry.accepted(id), () => undefined);

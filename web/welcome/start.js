@@ -3,6 +3,7 @@ import "/_pagewire/talk.js";
 import "/_pagewire/form.js";
 import "/_pagewire/call.js";
 import "/_pagewire/jobs.js";
+import "/_pagewire/handlers.js";
 import { page } from "/_pagewire/page.js";
 import { $, complain, hue, log, short } from "/_pagewire/view.js";
 

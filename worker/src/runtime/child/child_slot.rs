@@ -3,17 +3,18 @@
 //! Owns: starting, watching and ending the child of this place. Never: which work it runs.
 //!
 //! A child is starting until its `ready` message, then ready, then draining, then gone. A child that is replaced although
-//! it works drains only when the next one is ready.
+//! it works drains only when the next one is ready: while the next one does not start, it goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::frame_writer::FrameWriter;
-use super::handshake::{ChildReader, Started, explained, start};
+use super::handshake::{ChildReader, LAST_LINES, Started, explained, start};
 use super::options::ChildKind;
 use super::pool::{NewMember, PoolShared};
 use super::process::{Process, ending, resident_memory};
@@ -46,6 +47,7 @@ struct RunningChild {
     retire: CancellationToken,
     replacement: oneshot::Receiver<Replacement>,
     since: Instant,
+    task: JoinHandle<()>,
 }
 
 impl ChildSlot {
@@ -67,14 +69,26 @@ impl ChildSlot {
             generation.mark_unchanged();
             let started = tokio::select! {
                 started = self.start() => started,
+                Ok(()) = generation.changed() => {
+                    // what starts now is not the current program any more
+                    self.restarts = Restarts::default();
+                    continue;
+                }
                 () = stopping.cancelled() => break,
             };
             let mut child = match started {
                 Ok(child) => child,
-                Err(reason) => match self.pause_after(&reason, Duration::ZERO).await {
-                    true => continue,
-                    false => break,
-                },
+                Err(reason) => {
+                    let is_replaced = old.as_ref().is_some_and(|old| !old.task.is_finished());
+                    self.record_failure(&reason, is_replaced);
+                    let pause = self.restarts.failed(Duration::ZERO);
+                    // there is no hurry while the one before it does the work
+                    let pause = if is_replaced { Restarts::LONGEST } else { pause };
+                    match self.pause(pause, &mut generation).await {
+                        true => continue,
+                        false => break,
+                    }
+                }
             };
             if let Some(old) = old.take() {
                 old.retire.cancel();
@@ -89,7 +103,9 @@ impl ChildSlot {
             };
             match replacement {
                 Some(Replacement::Failed(reason)) => {
-                    if !self.pause_after(&reason, child.since.elapsed()).await {
+                    self.record_failure(&reason, false);
+                    let pause = self.restarts.failed(child.since.elapsed());
+                    if !self.pause(pause, &mut generation).await {
                         break;
                     }
                 }
@@ -105,14 +121,28 @@ impl ChildSlot {
         }
     }
 
-    /// Records a failure and waits before the next start. Returns `false` when the place is not needed any more.
-    async fn pause_after(&mut self, reason: &str, ran: Duration) -> bool {
-        let pause = self.restarts.failed(ran);
+    /// Records why there is no next child. `is_replaced`: the one before it goes on until there is.
+    fn record_failure(&self, reason: &str, is_replaced: bool) {
         let pool = &self.pool.options.pool;
-        tracing::error!(pool, pause_ms = pause.as_millis() as u64, "a child has failed: {reason}");
-        self.pool.record_failure(reason);
+        // the lines are in the log already
+        let why = reason.split_once(LAST_LINES).map_or(reason, |(why, _)| why);
+        if is_replaced {
+            tracing::error!(pool, "the new program does not start, the one before it goes on: {why}");
+        } else {
+            tracing::error!(pool, "a child has failed: {why}");
+        }
+        self.pool.record_failure(reason, is_replaced);
+    }
+
+    /// Waits before the next start, until a reload. Returns `false` when the place is not needed any more.
+    async fn pause(&mut self, pause: Duration, generation: &mut watch::Receiver<u64>) -> bool {
+        tracing::debug!(pool = self.pool.options.pool, ?pause, "a child is going to start");
         tokio::select! {
             () = tokio::time::sleep(pause) => true,
+            Ok(()) = generation.changed() => {
+                self.restarts = Restarts::default();
+                true
+            }
             () = self.stopping.cancelled() => false,
         }
     }
@@ -142,8 +172,8 @@ impl ChildSlot {
             limits: options.recycle.jittered(rand_share(number)),
             report: Some(report),
         };
-        self.pool.tasks.spawn(supervised.run(retire.clone()));
-        Ok(RunningChild { retire, replacement, since })
+        let task = self.pool.tasks.spawn(supervised.run(retire.clone()));
+        Ok(RunningChild { retire, replacement, since, task })
     }
 }
 

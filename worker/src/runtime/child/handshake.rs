@@ -128,11 +128,14 @@ pub(super) async fn start(
     }
 }
 
+/// Stands between a reason and the lines of the log.
+pub(super) const LAST_LINES: &str = "; the last lines of its output:\n";
+
 /// Returns a reason with the last lines of the log, if there are any.
 pub(super) fn explained(reason: &str, log: &LogTail) -> String {
     match log.text() {
         text if text.is_empty() => reason.to_owned(),
-        text => format!("{reason}; the last lines of its output:\n{text}"),
+        text => format!("{reason}{LAST_LINES}{text}"),
     }
 }
 

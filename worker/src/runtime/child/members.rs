@@ -37,6 +37,8 @@ pub(super) struct PoolState {
     /// Whether more children for assigned users may be started.
     pub(super) is_growing: bool,
     pub(super) failures: RecentFailures,
+    /// Whether children go on because the program after them does not start.
+    pub(super) is_outdated: bool,
     pub(super) restarts: u64,
     pub(super) last_error: Option<String>,
     pub(super) methods: Arc<BTreeMap<String, Method>>,
@@ -169,6 +171,7 @@ impl PoolState {
             queued: self.waiting.len(),
             restarts: self.restarts,
             failing: self.failures.are_reported(Instant::now()),
+            outdated: self.is_outdated,
             last_error: self.last_error.clone(),
         }
     }

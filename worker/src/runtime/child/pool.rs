@@ -21,6 +21,7 @@ use super::choice::Wanted;
 use super::handshake::SocketDirectory;
 use super::members::{ChoiceRules, Member, PoolState, WaitingWork};
 use super::options::{ChildKind, ChildOptions};
+use super::restarts::RecentFailures;
 use super::scaler::Scaler;
 use super::scaling::Load;
 use super::session::Session;
@@ -138,6 +139,8 @@ impl ChildPool {
 
     /// Replaces all children, each by a new one that is ready before the old one drains.
     pub fn reload(&self) {
+        // the failures are those of the program before it
+        self.0.lock().failures = RecentFailures::default();
         self.0.generation.send_modify(|generation| *generation += 1);
     }
 
@@ -189,6 +192,7 @@ impl PoolShared {
             };
             let changed = state.methods != member.methods || self.handlers.borrow().is_none();
             state.methods = member.methods.clone();
+            state.is_outdated = false;
             state.members.push(member);
             changed.then(|| state.methods.clone())
         };
@@ -226,10 +230,14 @@ impl PoolShared {
         self.changed.notify_waiters();
     }
 
-    /// Records that a child has ended by itself, or was not ready in time.
-    pub(super) fn record_failure(&self, reason: &str) {
+    /// Records that a child has ended by itself, or was not ready in time. `is_replaced`: the one before it goes on, so
+    /// the pool does its work all the same.
+    pub(super) fn record_failure(&self, reason: &str, is_replaced: bool) {
         let mut state = self.lock();
-        state.failures.record(Instant::now());
+        if !is_replaced {
+            state.failures.record(Instant::now());
+        }
+        state.is_outdated = is_replaced;
         state.restarts += 1;
         state.last_error = Some(reason.to_owned());
         self.settled.cancel();

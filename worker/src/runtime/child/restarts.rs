@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 /// Delay after the first failure.
 const FIRST: Duration = Duration::from_millis(100);
-/// Maximum delay.
-const LONGEST: Duration = Duration::from_secs(30);
 /// A child that has run for this long has not failed at its start.
 const STEADY: Duration = Duration::from_secs(60);
 /// So many failures within [`WINDOW`] are reported.
@@ -22,10 +20,13 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
+    /// Maximum delay.
+    pub(super) const LONGEST: Duration = Duration::from_secs(30);
+
     /// Records that a child has ended by itself after it `ran` for a time, and returns the delay before the next one.
     pub(super) fn failed(&mut self, ran: Duration) -> Duration {
         self.in_a_row = if ran >= STEADY { 1 } else { self.in_a_row.saturating_add(1) };
-        FIRST.saturating_mul(1 << (self.in_a_row - 1).min(16)).min(LONGEST)
+        FIRST.saturating_mul(1 << (self.in_a_row - 1).min(16)).min(Self::LONGEST)
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
         for _ in 0..100 {
             restarts.failed(Duration::ZERO);
         }
-        assert_eq!(restarts.failed(Duration::ZERO), LONGEST);
+        assert_eq!(restarts.failed(Duration::ZERO), Restarts::LONGEST);
         assert_eq!(restarts.failed(STEADY), FIRST);
     }
 

@@ -13,6 +13,8 @@ pub struct ChildPoolStatus {
     pub restarts: u64,
     /// Whether children fail again and again.
     pub failing: bool,
+    /// Whether children go on with the program before a reload, because the new one does not start.
+    pub outdated: bool,
     /// Why the last child ended by itself or did not become ready, with the last lines of its log.
     pub last_error: Option<String>,
 }
