@@ -3,7 +3,9 @@
 mod chromium;
 mod first_use;
 mod form;
+mod orders;
 mod proxy;
+mod tutorial;
 
 use std::time::Duration;
 
