@@ -89,6 +89,10 @@ async fn children_are_added_for_work_that_waits_and_removed_when_they_are_idle()
 async fn a_user_has_one_child_and_another_user_another_one() {
     let node = Node::setup().set("welcome", false).file(&pool(&[], "free = 1\nassigned = 2")).start().await;
     let api = node.api();
+    eventually("all three children are ready", SOON, async || {
+        (status(&api).await["children"].as_array().expect("a list").len() == 3).then_some(())
+    })
+    .await;
     let pid_of = async |user: &str| {
         let body = json!({"method": "who", "user": user});
         let response =
