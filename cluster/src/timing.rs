@@ -86,6 +86,8 @@ pub struct Timing {
     pub close_timeout: Duration,
     /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
+    /// How long a worker that has drained still refuses calls of processes that have not seen that it drains.
+    pub leave_wait: Duration,
     /// How long the work item of a job waits for a slot before it is returned for another worker.
     pub item_slot_wait: Duration,
     /// Longest pause before the work item of a job is offered again that no worker of its lane has a handler for.
@@ -148,6 +150,7 @@ impl Timing {
         write_stall: Duration::from_secs(20),
         close_timeout: Duration::from_secs(2),
         slot_wait: Duration::from_millis(100),
+        leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),
         no_handler_wait: Duration::from_secs(60),
         call: Duration::from_secs(30),
@@ -193,6 +196,7 @@ impl Timing {
         write_stall: Duration::from_secs(2),
         close_timeout: Duration::from_millis(500),
         slot_wait: Duration::from_millis(100),
+        leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),
         no_handler_wait: Duration::from_secs(1),
         call: Duration::from_secs(3),

@@ -4,7 +4,9 @@ mod chromium;
 mod first_use;
 mod form;
 mod handlers;
+mod orders;
 mod proxy;
+mod tutorial;
 
 use std::time::Duration;
 

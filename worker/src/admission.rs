@@ -10,6 +10,7 @@ use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::call::{IncomingCall, ReplyPath};
 use super::slots::Slot;
@@ -22,17 +23,19 @@ pub(crate) struct AskedCall {
     trace: Option<TraceParent>,
     reply: ReplyPath,
     received: Instant,
+    unanswered: TaskTrackerToken,
 }
 
 impl AskedCall {
-    /// A call that arrives now.
+    /// A call that arrives now. A worker that drains waits until the token is dropped.
     pub(crate) fn new(
         call: WorkerCall,
         affinity: Affinity,
         trace: Option<TraceParent>,
         reply: ReplyPath,
+        unanswered: TaskTrackerToken,
     ) -> Self {
-        Self { call, affinity, trace, reply, received: Instant::now() }
+        Self { call, affinity, trace, reply, received: Instant::now(), unanswered }
     }
 }
 
@@ -104,10 +107,10 @@ impl CallAdmission {
 
     /// Admits a call that has a slot. Returns `None` when no caller waits for it any more.
     fn admit_with_slot(&self, asked: AskedCall, slot: Slot) -> Option<IncomingCall> {
-        let AskedCall { call, affinity, trace, reply, received } = asked;
-        let WorkerParts { running, unanswered, slots, .. } = &*self.parts;
+        let AskedCall { call, affinity, trace, reply, received, unanswered } = asked;
+        let WorkerParts { running, slots, .. } = &*self.parts;
         let (running, slots) = (running.clone(), slots.clone());
-        let (slot, _unanswered) = (Mutex::new(Some(slot)), unanswered.token());
+        let (slot, _unanswered) = (Mutex::new(Some(slot)), unanswered);
         let admitted =
             IncomingCall { call, affinity, trace, reply, received, running, slot, slots, _unanswered };
         (admitted.remaining() != Some(Duration::ZERO)).then_some(admitted)

@@ -3,30 +3,37 @@
 //! Owns: membership in the groups of workers that share the calls, one group per method: a worker without the method is
 //! never asked. Never: slots, or what a call does.
 
+use std::time::Duration;
+
 use futures_util::stream::{BoxStream, SelectAll, StreamExt, select_all, unfold};
 use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::worker::WorkerGroup;
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::control::UNREAD;
 
 /// The calls of a lane that this worker receives, until it drains: from then on it is no longer a member of the groups
-/// that share them.
+/// that share them, and the calls that were sent to it are still read.
 pub(crate) struct CallSubscription {
     /// Calls of all methods; empty when no more calls come.
     calls: SelectAll<BoxStream<'static, Message>>,
-    draining: watch::Receiver<bool>,
+    /// Held until the last call was read.
+    unanswered: Option<TaskTrackerToken>,
 }
 
 impl CallSubscription {
-    /// Subscribes to the calls of these methods, among the workers that are inside nodes or among the others.
+    /// Subscribes to the calls of these methods, among the workers that are inside nodes or among the others. Holds the
+    /// token until the last call was read.
     pub(crate) async fn open(
         jobs: &Jobs,
         group: &WorkerGroup,
         methods: impl Iterator<Item = &str>,
         is_inside_node: bool,
         draining: watch::Receiver<bool>,
+        unanswered: TaskTrackerToken,
     ) -> Result<Self, Unavailable> {
         let mut subscriptions = Vec::new();
         for method in methods {
@@ -36,29 +43,55 @@ impl CallSubscription {
             };
             subscriptions.push(jobs.engine.subscribe(&subject, Some("workers"), UNREAD).await?);
         }
-        Ok(Self { calls: select_all(subscriptions.into_iter().map(messages)), draining })
+        let within = jobs.timing.operation;
+        let calls =
+            subscriptions.into_iter().map(|subscription| messages(subscription, draining.clone(), within));
+        Ok(Self { calls: select_all(calls), unanswered: Some(unanswered) })
     }
 
     /// Returns the next call. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Message {
-        loop {
-            if *self.draining.borrow_and_update() {
-                self.calls = SelectAll::new();
-            }
-            tokio::select! {
-                biased;
-                Some(question) = self.calls.next() => return question,
-                // an error means that the sender is gone and draining can no longer be requested
-                Ok(()) = self.draining.changed() => {}
-                else => return std::future::pending().await,
-            }
+        if let Some(question) = self.calls.next().await {
+            return question;
         }
+        self.unanswered = None;
+        std::future::pending().await
     }
 }
 
-/// Returns the messages of a subscription.
-fn messages(subscription: Subscription) -> BoxStream<'static, Message> {
-    let next = async |mut subscription: Subscription| {
+/// A subscription that is left when the worker drains.
+struct LeavingSubscription {
+    subscription: Subscription,
+    draining: watch::Receiver<bool>,
+    left: bool,
+    /// How long the engine may take to bring the last calls.
+    within: Duration,
+}
+
+impl LeavingSubscription {
+    /// Returns the next event; `None` after the last one.
+    async fn next(&mut self) -> Option<BusEvent> {
+        if !self.left {
+            tokio::select! {
+                biased;
+                event = self.subscription.next() => return event,
+                // an error means that the sender is gone, with the worker
+                _ = self.draining.wait_for(|draining| *draining) => {}
+            }
+            self.left = true;
+            self.subscription.leave();
+        }
+        timeout(self.within, self.subscription.next()).await.ok().flatten()
+    }
+}
+
+/// Returns the messages of a subscription, until the worker drains and all that were sent to it are read.
+fn messages(
+    subscription: Subscription,
+    draining: watch::Receiver<bool>,
+    within: Duration,
+) -> BoxStream<'static, Message> {
+    let next = async |mut subscription: LeavingSubscription| {
         loop {
             match subscription.next().await? {
                 BusEvent::Message(message) => return Some((message, subscription)),
@@ -66,5 +99,5 @@ fn messages(subscription: Subscription) -> BoxStream<'static, Message> {
             }
         }
     };
-    unfold(subscription, next).boxed()
+    unfold(LeavingSubscription { subscription, draining, left: false, within }, next).boxed()
 }

@@ -13,6 +13,7 @@ use pagewire_cluster::subject::worker_leaf;
 use pagewire_cluster::wire::{Cancel, ClaimsQuery, JobOffer, Wake};
 use pagewire_cluster::worker::WorkerGroup;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use super::affinity::AssignedJobs;
 use super::call::reply_bytes;
@@ -56,13 +57,28 @@ pub(crate) fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
 }
 
 impl WorkerControl {
-    /// Handles all messages until the subscriptions end.
-    pub(crate) async fn listen(self: Arc<Self>, subscriptions: ControlSubscriptions) {
+    /// Handles all messages until the subscriptions end, or until `leaving` and all that were sent to this worker before.
+    pub(crate) async fn listen(
+        self: Arc<Self>,
+        subscriptions: ControlSubscriptions,
+        leaving: CancellationToken,
+    ) {
         let ControlSubscriptions { mut own, mut group } = subscriptions;
         let own = async {
-            while let Some(received) = own.next().await {
-                if let BusEvent::Message(message) = received {
-                    self.handle(message);
+            let mut has_left = false;
+            loop {
+                let received = tokio::select! {
+                    received = own.next() => received,
+                    () = leaving.cancelled(), if !has_left => {
+                        has_left = true;
+                        own.leave();
+                        continue;
+                    }
+                };
+                match received {
+                    Some(BusEvent::Message(message)) => self.handle(message),
+                    Some(BusEvent::Gap(_)) => {}
+                    None => break,
                 }
             }
         };
@@ -74,7 +90,10 @@ impl WorkerControl {
                 }
             }
         };
-        tokio::join!(own, group);
+        tokio::select! {
+            () = own => {}
+            () = group => {}
+        }
     }
 
     /// Handles a message for this worker alone.

@@ -64,6 +64,17 @@ impl WorkerEntry {
         self.parts.drains()
     }
 
+    /// Resolves when this process sees the mark of a worker that drains, as other processes do then: they call another one.
+    /// Returns at once for other workers.
+    pub(crate) async fn marked(&self) {
+        let workers = &self.parts.jobs.workers;
+        if self.is_draining() {
+            let seen = |_: &u64| workers.roster().row(self.id).is_none_or(|row| row.draining);
+            // an error means that the view is no longer updated
+            let _ = workers.changes().wait_for(seen).await;
+        }
+    }
+
     /// Returns what the worker does now.
     pub fn load(&self) -> WorkerLoad {
         let queued = u32::try_from(self.admission.waiting()).unwrap_or(u32::MAX);
@@ -83,7 +94,8 @@ impl WorkerEntry {
     /// Runs a free call, which waits a short time for a slot. Dropping the future stops the handler.
     pub fn call(&self, call: WorkerCall, trace: Option<TraceParent>) -> BoxFuture<'static, CallAnswer> {
         let (reply, answer) = direct_reply();
-        self.admission.enqueue(AskedCall::new(call, Affinity::Free, trace, reply));
+        let unanswered = self.parts.unanswered.token();
+        self.admission.enqueue(AskedCall::new(call, Affinity::Free, trace, reply, unanswered));
         answer
     }
 
@@ -108,13 +120,16 @@ impl WorkerEntry {
     /// Accepts a call for the assigned worker of a user: only that worker serves it.
     fn accept_assigned(&self, call: WorkerCall, trace: Option<TraceParent>, reply: ReplyPath) {
         let Some(user) = call.owner().map(Cow::into_owned) else { return };
+        // from now on, so that a worker that drains waits for the look-up
+        let unanswered = self.parts.unanswered.token();
+        let asked = move |call, affinity, reply| AskedCall::new(call, affinity, trace, reply, unanswered);
         if self.assigned.has(&user, &call.method) {
-            return self.admission.enqueue(AskedCall::new(call, Affinity::Assigned, trace, reply));
+            return self.admission.enqueue(asked(call, Affinity::Assigned, reply));
         }
         let this = self.clone();
         tokio::spawn(async move {
             match this.assigned.admit_call(&user, &call.method).await {
-                Ok(affinity) => this.admission.enqueue(AskedCall::new(call, affinity, trace, reply)),
+                Ok(affinity) => this.admission.enqueue(asked(call, affinity, reply)),
                 Err(Some(worker)) => reply.send(CallAnswer::Elsewhere { worker }).await,
                 Err(None) => reply.send(CallAnswer::Busy).await,
             }
@@ -126,7 +141,8 @@ impl ReservedSlot {
     /// Runs a free call in this slot. Dropping the future stops the handler.
     pub fn call(self, call: WorkerCall, trace: Option<TraceParent>) -> BoxFuture<'static, CallAnswer> {
         let (reply, answer) = direct_reply();
-        let asked = AskedCall::new(call, Affinity::Free, trace, reply);
+        let unanswered = self.entry.parts.unanswered.token();
+        let asked = AskedCall::new(call, Affinity::Free, trace, reply, unanswered);
         self.entry.admission.enqueue_with_slot(asked, self.slot);
         answer
     }

@@ -10,8 +10,10 @@ use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, Jobs};
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::wire::CallAnswer;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::{AskedCall, CallAdmission};
@@ -64,6 +66,9 @@ pub struct WorkStream {
     ownership: OwnershipEvents,
     supervisor: Arc<Supervisor>,
     quarantine: Arc<PoolQuarantine>,
+    /// Ends the control messages of this worker.
+    leaving: CancellationToken,
+    control: tokio::task::JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -82,8 +87,10 @@ impl WorkStream {
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
         let called = methods.iter().filter(|_| free_work).map(String::as_str);
+        let unanswered = TaskTracker::new();
+        let drained = draining.subscribe();
         let calls =
-            CallSubscription::open(jobs, &group, called, is_inside_node, draining.subscribe()).await?;
+            CallSubscription::open(jobs, &group, called, is_inside_node, drained, unanswered.token()).await?;
         let parts = Arc::new(WorkerParts {
             jobs: jobs.clone(),
             group,
@@ -93,7 +100,7 @@ impl WorkStream {
             slots: Slots::new(slots),
             draining,
             running: Arc::new(RunningWork::default()),
-            unanswered: TaskTracker::new(),
+            unanswered,
             work: sender,
         });
         let (claims, admission) = (Arc::new(Claims::new(&parts)), Arc::new(CallAdmission::new(&parts)));
@@ -114,16 +121,17 @@ impl WorkStream {
             free: free.clone(),
         };
         let quarantine = PoolQuarantine::new(jobs, &parts.group.pool, &parts.release);
+        let leaving = CancellationToken::new();
+        let control = tokio::spawn(Arc::new(control).listen(subscriptions, leaving.clone()));
         let mut tasks = vec![
             tokio::spawn(quarantine.clone().follow()),
-            tokio::spawn(Arc::new(control).listen(subscriptions)),
             tokio::spawn(assigned.clone().feed()),
             tokio::spawn(assigned.clone().expire_idle()),
         ];
         if free_work {
             tasks.push(tokio::spawn(free.pull()));
         }
-        Ok(Self { work, calls, entry, ownership, supervisor, quarantine, tasks })
+        Ok(Self { work, calls, entry, ownership, supervisor, quarantine, leaving, control, tasks })
     }
 
     /// Returns the events of the users that this worker owns.
@@ -149,7 +157,8 @@ impl WorkStream {
                     let Some(call) = read(&question) else { continue };
                     let (engine, trace) = (self.entry.parts.jobs.engine.clone(), question.headers.trace.clone());
                     let reply = ReplyPath::Message { engine, question };
-                    let asked = AskedCall::new(call, Affinity::Free, trace, reply);
+                    let unanswered = self.entry.parts.unanswered.token();
+                    let asked = AskedCall::new(call, Affinity::Free, trace, reply, unanswered);
                     if let Some(admitted) = self.entry.admission.admit(asked) {
                         return Some(Work::Call(Box::new(admitted)));
                     }
@@ -179,14 +188,54 @@ impl WorkStream {
         }
     }
 
-    /// Releases the users of this worker. No work may run here any more.
-    pub async fn close(self) {
-        self.entry.assigned.release().await;
+    /// Releases the users of this worker and leaves its subject. No work may run here any more. A call that arrives
+    /// meanwhile is refused, so that another worker runs it.
+    pub async fn close(mut self) {
+        let timing = self.entry.parts.jobs.timing;
+        let entry = self.entry();
+        let leaving = self.leaving.clone();
+        let leave = async {
+            entry.marked().await;
+            entry.assigned.release().await;
+            tokio::time::sleep(timing.leave_wait).await;
+            leaving.cancel();
+        };
+        // an engine that is down brings no call
+        let _ = tokio::time::timeout(timing.operation, self.refuse_rest(leave)).await;
+        // users that were acquired for a look-up meanwhile
+        entry.assigned.release().await;
+    }
+
+    /// Refuses the calls that this worker still receives, until `leave` has ended and the last one is answered.
+    async fn refuse_rest(&mut self, leave: impl Future<Output = ()>) {
+        let unanswered = self.entry.parts.unanswered.clone();
+        unanswered.close();
+        let (control, work, assigned) = (&mut self.control, &mut self.work, &self.entry.assigned);
+        let last = async move {
+            leave.await;
+            // an error means that a message was not handled
+            let _ = control.await;
+            unanswered.wait().await;
+        };
+        let refused = async {
+            while let Some(work) = work.recv().await {
+                let Work::Call(call) = work else { continue };
+                let user = call.call.owner().filter(|_| call.affinity == Affinity::Assigned);
+                let next = user.and_then(|user| assigned.successor(&user, &call.call.method));
+                let refused = next.map_or(CallAnswer::Busy, |worker| CallAnswer::Elsewhere { worker });
+                call.answer(refused).await;
+            }
+        };
+        tokio::select! {
+            () = last => {}
+            () = refused => {}
+        }
     }
 }
 
 impl Drop for WorkStream {
     fn drop(&mut self) {
+        self.control.abort();
         for task in &self.tasks {
             task.abort();
         }

@@ -120,6 +120,8 @@ struct Backlog {
     overflowing: bool,
     writer_gone: bool,
     reader_gone: bool,
+    /// The reader wants what has arrived, and nothing more.
+    leaving: bool,
 }
 
 struct SubscriptionQueue {
@@ -127,6 +129,8 @@ struct SubscriptionQueue {
     arrived: Notify,
     left: Notify,
     max_bytes: usize,
+    /// The engine has messages on their way when the reader leaves, and drops its end after the last one.
+    is_distant: bool,
 }
 
 impl SubscriptionQueue {
@@ -145,20 +149,30 @@ pub struct Subscription(Arc<SubscriptionQueue>);
 /// Creates a subscription that holds at most `max_bytes` of unread subjects and payloads. A message that is
 /// larger than the limit is accepted when the queue is empty.
 pub(super) fn subscription(max_bytes: usize) -> (SubscriptionSender, Subscription) {
+    pair(max_bytes, false)
+}
+
+/// Creates a subscription to messages of a server: those on their way still arrive after the reader has left.
+pub(super) fn distant_subscription(max_bytes: usize) -> (SubscriptionSender, Subscription) {
+    pair(max_bytes, true)
+}
+
+fn pair(max_bytes: usize, is_distant: bool) -> (SubscriptionSender, Subscription) {
     let shared = Arc::new(SubscriptionQueue {
         backlog: Mutex::default(),
         arrived: Notify::new(),
         left: Notify::new(),
         max_bytes,
+        is_distant,
     });
     (SubscriptionSender(shared.clone()), Subscription(shared))
 }
 
 impl SubscriptionSender {
-    /// Appends an item without waiting. Returns `false` when the reader was dropped.
+    /// Appends an item without waiting. Returns `false` when the reader was dropped or has left.
     pub fn push(&self, received: BusEvent) -> bool {
         let mut backlog = self.0.lock();
-        if backlog.reader_gone {
+        if backlog.reader_gone || (backlog.leaving && !self.0.is_distant) {
             return false;
         }
         match received {
@@ -186,9 +200,21 @@ impl SubscriptionSender {
         true
     }
 
-    /// Returns whether the reader dropped its end.
+    /// Returns whether the reader takes no more messages: it dropped its end, or has left an engine of this process.
     pub fn is_closed(&self) -> bool {
-        self.0.lock().reader_gone
+        let backlog = self.0.lock();
+        backlog.reader_gone || (backlog.leaving && !self.0.is_distant)
+    }
+
+    /// Waits until the reader leaves or drops its end. Supports one waiter, which does not wait for `closed`. Cancel-safe.
+    pub async fn left(&self) {
+        let has_left = || {
+            let backlog = self.0.lock();
+            backlog.reader_gone || backlog.leaving
+        };
+        while !has_left() {
+            self.0.left.notified().await;
+        }
     }
 
     /// Waits until the reader drops its end. Supports one waiter. Cancel-safe.
@@ -207,7 +233,15 @@ impl Drop for SubscriptionSender {
 }
 
 impl Subscription {
-    /// Waits for the next message or gap. Returns `None` after the engine was dropped. Cancel-safe.
+    /// Unsubscribes, but keeps what has arrived: `next` returns it, and then `None`. Over a network, a message that the
+    /// server sends before it knows this may be lost.
+    pub fn leave(&mut self) {
+        self.0.lock().leaving = true;
+        self.0.left.notify_one();
+    }
+
+    /// Waits for the next message or gap. Returns `None` after the engine was dropped, or after the last message if this
+    /// reader has left. Cancel-safe.
     pub async fn next(&mut self) -> Option<BusEvent> {
         loop {
             let arrived = self.0.arrived.notified();
@@ -219,7 +253,7 @@ impl Subscription {
                     }
                     return Some(received);
                 }
-                if backlog.writer_gone {
+                if backlog.writer_gone || (backlog.leaving && !self.0.is_distant) {
                     return None;
                 }
             }
@@ -259,6 +293,21 @@ mod tests {
             seen.push(received);
         }
         assert_eq!(seen, [message(4), BusEvent::Gap(Gap::Overflow), message(4)]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_leaves_gets_what_has_arrived_and_nothing_more() {
+        let (feed, mut subscription) = subscription(10);
+        feed.push(message(4));
+        subscription.leave();
+        assert!(!feed.push(message(1)));
+        assert_eq!((subscription.next().await, subscription.next().await), (Some(message(4)), None));
+        let (feed, mut subscription) = distant_subscription(10);
+        subscription.leave();
+        feed.left().await;
+        assert!(feed.push(message(2)), "it was on its way");
+        drop(feed);
+        assert_eq!((subscription.next().await, subscription.next().await), (Some(message(2)), None));
     }
 
     #[tokio::test]

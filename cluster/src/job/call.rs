@@ -21,7 +21,9 @@ use crate::worker::WorkerGroup;
 /// How many workers of a lane are tried when each is busy.
 const MAX_WORKERS_ASKED: u32 = 4;
 /// How often the assigned worker is looked up again, when the called worker was not the assigned one or is dead.
-const MAX_LOOKUPS: u32 = 4;
+const MAX_LOOKUPS: u32 = 8;
+/// Look-ups without a pause. After them the user is being handed over from one worker to another one.
+const QUICK_LOOKUPS: u32 = 2;
 
 /// Why a call has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,10 +190,18 @@ impl OutgoingCall<'_> {
             Some(guess) => Some(guess),
             None => self.jobs.own_worker(self.team, user, &self.call.method).await,
         };
-        for _ in 0..MAX_LOOKUPS {
+        for lookup in 0..MAX_LOOKUPS {
             let Some(asked) = worker else { return Err(CallError::NoWorker) };
+            if lookup > QUICK_LOOKUPS {
+                tokio::time::sleep(self.jobs.timing.slot_wait / MAX_LOOKUPS).await;
+            }
             let outcome = match self.ask_worker(asked, direct).await {
-                Ok(CallAnswer::Busy) => return Err(CallError::Busy),
+                Ok(CallAnswer::Busy) => {
+                    // it drains, or the user has been released while the call waited
+                    let next = self.jobs.workers.roster().choose(self.team, user, Some(&self.call.method));
+                    worker = Some(next.filter(|next| *next != asked).ok_or(CallError::Busy)?);
+                    continue;
+                }
                 Ok(CallAnswer::Elsewhere { worker: other }) => {
                     worker = Some(other);
                     continue;

@@ -175,6 +175,23 @@ impl Browser {
         self.client.find(Locator::Css(&selector)).await.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Opens another window and shows a page in it.
+    pub(super) async fn open_window(&self, url: &str) {
+        let window = self.client.new_window(false).await.expect("a window");
+        self.client.switch_to_window(window.handle).await.expect("the window");
+        self.goto(url).await;
+    }
+
+    /// Runs statements of a module in the page, and returns the lines that they print.
+    pub(super) async fn printed(&self, statements: &str) -> Vec<String> {
+        let script = format!(
+            "return (async () => {{ const lines = []; const console = {{ log: (line) => lines.push(String(line)) }};
+             {statements}
+             return lines; }})()"
+        );
+        serde_json::from_value(self.run(&script, vec![]).await).expect("lines")
+    }
+
     async fn run(&self, script: &str, arguments: Vec<Value>) -> Value {
         self.client.execute(script, arguments).await.expect("a result")
     }

@@ -16,6 +16,7 @@ mod node;
 mod opening;
 mod page;
 mod process;
+pub(crate) mod python;
 mod token;
 mod wires;
 mod worker;
@@ -36,7 +37,7 @@ pub(crate) use self::node::{Node, Setup};
 pub(crate) use self::opening::Refusal;
 pub(crate) use self::page::{Away, Page};
 pub(crate) use self::process::Process;
-pub(crate) use self::token::Token;
+pub(crate) use self::token::{SECRET, Token};
 pub(crate) use self::wires::Wires;
 pub(crate) use self::worker::WorkerProcess;
 
@@ -60,7 +61,7 @@ pub(crate) async fn eventually<T>(
 }
 
 /// Returns a port that no other test uses and no outgoing connection takes, because it is below the ephemeral range.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + u16::try_from(std::process::id() % 100).unwrap_or(0) * 200;
     loop {

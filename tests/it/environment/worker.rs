@@ -13,6 +13,8 @@ pub(crate) struct WorkerSetup {
     command: Command,
     lane: String,
     folder: TempDir,
+    /// The program of its children with its arguments; empty for the demo handlers.
+    program: Vec<String>,
 }
 
 impl WorkerSetup {
@@ -59,8 +61,17 @@ impl WorkerSetup {
         self
     }
 
+    /// Sets a variable of the environment, which its children have too.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Starts a worker and waits until it takes work.
     pub(crate) async fn start(mut self) -> WorkerProcess {
+        if !self.program.is_empty() {
+            self.command.arg("--").args(&self.program);
+        }
         let log = self.folder.path().join("worker.log");
         let process = Process::start(&format!("the worker of {}", self.lane), &mut self.command, log);
         let mut worker = WorkerProcess { process, _folder: self.folder };
@@ -69,7 +80,7 @@ impl WorkerSetup {
                 panic!("the worker ended before it was ready: {status}");
             }
             // the first log line after it has acquired its lease
-            worker.log().contains("ready").then_some(())
+            worker.log().contains("\"message\":\"ready\"").then_some(())
         })
         .await;
         worker
@@ -95,16 +106,28 @@ impl WorkerProcess {
 
     /// Configures a worker of the default pool at servers with these addresses.
     pub(crate) fn setup_at(urls: &str, lane: &str) -> WorkerSetup {
+        let mut setup = Self::without_handlers(urls, lane);
+        setup.command.arg("--demo");
+        setup
+    }
+
+    /// Configures a worker of the default pool that runs a program with its arguments.
+    pub(crate) fn running(nats: &Nats, lane: &str, program: &[&str]) -> WorkerSetup {
+        let program = program.iter().map(|part| (*part).to_owned()).collect();
+        WorkerSetup { program, ..Self::without_handlers(&nats.url(), lane) }
+    }
+
+    fn without_handlers(urls: &str, lane: &str) -> WorkerSetup {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pagewire"));
-        command.args(["worker", "--demo", "--nats", urls, "--lane", lane]).current_dir(folder.path());
+        command.args(["worker", "--nats", urls, "--lane", lane]).current_dir(folder.path());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PAGEWIRE_"))
         {
             command.env_remove(name);
         }
         command.env("PAGEWIRE_TIMING", "short");
-        WorkerSetup { command, lane: lane.to_owned(), folder }
+        WorkerSetup { command, lane: lane.to_owned(), folder, program: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -113,7 +136,7 @@ impl WorkerProcess {
 
     /// Starts a worker that may never take work, and waits until it has exited.
     pub(crate) async fn refused(setup: WorkerSetup) -> (ExitStatus, String) {
-        let WorkerSetup { mut command, lane, folder } = setup;
+        let WorkerSetup { mut command, lane, folder, .. } = setup;
         let log = folder.path().join("worker.log");
         let mut process = Process::start(&format!("the worker of {lane}"), &mut command, log);
         let status = process.exit(SOON).await;
@@ -128,6 +151,11 @@ impl WorkerProcess {
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
     }
 
     /// Stops the process (SIGSTOP) while everything else continues.

@@ -15,7 +15,7 @@ use super::connection::{NatsConnection, RequestFailure};
 use super::headers;
 use crate::engine::{
     BusEvent, ConnectionState, Gap, MAX_PAYLOAD, Message, PublishError, RequestError, Subscription,
-    SubscriptionSender, Unavailable, bus::subscription,
+    SubscriptionSender, Unavailable, bus::distant_subscription,
 };
 
 /// Messages that are moved at once.
@@ -64,7 +64,7 @@ pub(super) async fn subscribe(
         })?;
     // the server reads a connection in order, so after the echo it has the subscription
     data.round_trip().await.map_err(|_| Unavailable)?;
-    let (feed, subscription) = subscription(max_bytes);
+    let (feed, subscription) = distant_subscription(max_bytes);
     tokio::spawn(forward(messages, feed, GapDetector { link, dropped, generation }));
     Ok(subscription)
 }
@@ -114,7 +114,7 @@ async fn forward(messages: Subscriber, feed: SubscriptionSender, mut losses: Gap
     loop {
         tokio::select! {
             biased;
-            () = feed.closed() => break,
+            () = feed.left() => break,
             loss = losses.next() => match loss {
                 Some(gap) => drop(feed.push(BusEvent::Gap(gap))),
                 None => break,
@@ -124,6 +124,27 @@ async fn forward(messages: Subscriber, feed: SubscriptionSender, mut losses: Gap
                     feed.push(BusEvent::Message(headers::message(raw)));
                 }),
                 None => break,
+            },
+        }
+    }
+    if !feed.is_closed() {
+        forward_rest(chunks.into_inner(), feed).await;
+    }
+}
+
+/// Unsubscribes, and moves the messages that have arrived. `Subscriber::drain` does not wait until the server has
+/// processed it, so a message in transit may be lost.
+async fn forward_rest(mut messages: Subscriber, feed: SubscriptionSender) {
+    if messages.drain().await.is_err() {
+        return;
+    }
+    loop {
+        tokio::select! {
+            biased;
+            () = feed.closed() => return,
+            message = messages.next() => match message {
+                Some(raw) => drop(feed.push(BusEvent::Message(headers::message(raw)))),
+                None => return,
             },
         }
     }
