@@ -61,12 +61,6 @@ impl WorkerSetup {
         self
     }
 
-    /// Sets a variable of the environment, which its children have too.
-    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
-        self.command.env(name, value);
-        self
-    }
-
     /// Starts a worker and waits until it takes work.
     pub(crate) async fn start(mut self) -> WorkerProcess {
         if !self.program.is_empty() {
