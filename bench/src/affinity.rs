@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::POOL;
@@ -210,8 +209,7 @@ impl Fixture {
         if drains {
             self.node.post::<Value>(&format!("/workers/{id}/drain"), &json!({})).await?;
         } else {
-            let pid = i32::try_from(worker.pid).ok().and_then(Pid::from_raw);
-            kill_process(pid.ok_or_else(|| io::Error::other("no process"))?, Signal::KILL)?;
+            worker.kill().await?;
         }
         let mut change = Change::default();
         while !waiting.is_empty() && began.elapsed() < PATIENCE {

@@ -122,7 +122,7 @@ pub(crate) struct WorkerProcess {
     pub(crate) pid: u32,
     /// `None` once they have been counted.
     batches: Option<ProcessBatches>,
-    _child: Child,
+    child: Child,
     _directory: TempDir,
 }
 
@@ -144,12 +144,17 @@ impl WorkerProcess {
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let child = child::start(command, core)?;
         let batches = Some(ProcessBatches::of(client()?.get(format!("http://{address}/metrics"))));
-        Ok(Self { pid: child::pid(&child)?, batches, _child: child, _directory: directory })
+        Ok(Self { pid: child::pid(&child)?, batches, child, _directory: directory })
     }
 
     /// Counts the worker's atomic batches, then stops it.
     pub(crate) async fn stop(mut self) -> io::Result<()> {
         self.count().await
+    }
+
+    /// Kills the process, and waits for its end, so that it is not left as a process that has ended but is there.
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
+        self.child.kill().await
     }
 
     /// Counts the worker's atomic batches, of a worker that is about to end.
