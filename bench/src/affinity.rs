@@ -54,7 +54,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     users: u64,
     /// Number of workers before one is added.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=16))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(2..=16))]
     workers: u64,
     /// The Python interpreter.
     #[arg(long, default_value = "python3")]

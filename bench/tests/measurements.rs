@@ -162,7 +162,7 @@ async fn calls_of_children_are_compared_with_a_bare_loop_of_the_same_style() {
 
 #[tokio::test]
 async fn users_move_only_to_a_worker_that_is_added_and_from_one_that_leaves() {
-    let rows = bench(&["affinity", "--users", "12", "--workers", "1", "--runs", "1"]).await;
+    let rows = bench(&["affinity", "--users", "12", "--workers", "2", "--runs", "1"]).await;
     for name in [
         "a worker is added: moves to another one",
         "a worker is drained: moves of others",
