@@ -104,9 +104,9 @@ impl Clients {
         self.worker.done(&HelperRequest::Connect { address, connections }).await
     }
 
-    /// Submits jobs on these connections. Returns the seconds until each has its response.
-    pub(crate) async fn post(&mut self, jobs: &HelperRequest) -> io::Result<f64> {
-        self.worker.took(jobs).await.map(|(seconds, _)| seconds)
+    /// Sends requests on these connections. Returns the seconds until each has its response, and their times.
+    pub(crate) async fn post(&mut self, requests: &HelperRequest) -> io::Result<(f64, Times)> {
+        self.worker.took(requests).await
     }
 
     /// Returns the age of the messages that have arrived since the last call, if the clients record it.

@@ -120,27 +120,49 @@ impl Cluster {
 pub(crate) struct WorkerProcess {
     /// The process id.
     pub(crate) pid: u32,
-    batches: ProcessBatches,
-    _child: Child,
+    /// `None` once they have been counted.
+    batches: Option<ProcessBatches>,
+    child: Child,
     _directory: TempDir,
 }
 
 impl WorkerProcess {
     /// Starts a worker without waiting for it; the caller waits until its node sees it.
     pub(crate) fn start(cluster: &Cluster, pool: &str, slots: u64, core: Option<usize>) -> io::Result<Self> {
-        let (directory, address) = (scratch_directory()?, free_address()?);
-        let mut command =
+        let command =
             cluster.pagewire(&["worker", "--demo", "--pool", pool, "--slots", &slots.to_string()])?;
+        Self::spawn(command, &[], core)
+    }
+
+    /// Starts a prepared worker, with the program whose handlers its children run; without one, its own handlers.
+    pub(crate) fn spawn(mut command: Command, program: &[&str], core: Option<usize>) -> io::Result<Self> {
+        let (directory, address) = (scratch_directory()?, free_address()?);
         command.args(["--listen", &address.to_string()]);
+        if !program.is_empty() {
+            command.arg("--").args(program);
+        }
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let child = child::start(command, core)?;
-        let batches = ProcessBatches::of(client()?.get(format!("http://{address}/metrics")));
-        Ok(Self { pid: child::pid(&child)?, batches, _child: child, _directory: directory })
+        let batches = Some(ProcessBatches::of(client()?.get(format!("http://{address}/metrics"))));
+        Ok(Self { pid: child::pid(&child)?, batches, child, _directory: directory })
     }
 
     /// Counts the worker's atomic batches, then stops it.
-    pub(crate) async fn stop(self) -> io::Result<()> {
-        self.batches.count().await
+    pub(crate) async fn stop(mut self) -> io::Result<()> {
+        self.count().await
+    }
+
+    /// Kills the process, and waits for its end, so that it is not left as a process that has ended but is there.
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// Counts the worker's atomic batches, of a worker that is about to end.
+    pub(crate) async fn count(&mut self) -> io::Result<()> {
+        match self.batches.take() {
+            Some(batches) => batches.count().await,
+            None => Ok(()),
+        }
     }
 }
 

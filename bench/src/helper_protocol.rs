@@ -29,9 +29,9 @@ pub(crate) enum HelperRequest {
     Request { frame: String, times: u64, in_flight: u64 },
     /// Clients: open connections to the server API, in the place of those that are open.
     Connect { address: SocketAddr, connections: u64 },
-    /// Clients: submit that many jobs on these connections, one at a time on each. In `body`, the jobs' users in turn
-    /// replace `{user}`. `rate`: jobs per second.
-    Post { body: String, api_key: String, times: u64, users: u64, rate: Option<u64> },
+    /// Clients: send that many `POST` requests on these connections, one at a time on each. In `body`, the users in turn
+    /// replace `{user}`. `rate`: requests per second.
+    Post { path: String, body: String, api_key: String, times: u64, users: u64, rate: Option<u64> },
     /// Clients: return the ages of the messages since the last such request.
     Ages,
     /// The bare writer: write that many messages to every socket.

@@ -148,7 +148,7 @@ impl Fixture {
             let argument = argument(&self.payload, mode, number);
             let request = self.post(mode, &argument, paced, options.users, Some(RATE));
             self.clients.connect(self.node.address, options.in_flight).await?;
-            *rate = paced as f64 / self.clients.post(&request).await?;
+            *rate = paced as f64 / self.clients.post(&request).await?.0;
             self.any_ended().await?;
             self.assigned_ended().await?;
         }
@@ -181,7 +181,14 @@ impl Fixture {
         let body = format!(
             r#"{{"kind":"echo","pool":"{POOL}","exec_mode":"{mode}","user":"{{user}}","data":{data}}}"#
         );
-        HelperRequest::Post { body, api_key: self.node.api_key.clone(), times, users, rate }
+        HelperRequest::Post {
+            path: "/api/v1/jobs".to_owned(),
+            body,
+            api_key: self.node.api_key.clone(),
+            times,
+            users,
+            rate,
+        }
     }
 
     /// Waits until no work item waits for its acknowledgement, which follows the end of its job. A poll costs the

@@ -5,12 +5,14 @@
 //! their statistics in `/proc`. Never: a process that it did not start. Each number is the median of several runs, with
 //! its range; a ratio compares two variants that took turns within one run.
 
+mod affinity;
 mod baseline_engine;
 mod baseline_nats_client;
 mod baseline_writer;
 mod batches;
 mod calls;
 mod child;
+mod children;
 mod clients;
 mod cluster;
 mod cpu_affinity;
@@ -48,6 +50,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pagewire_cluster::rollout;
+use pagewire_worker::runtime::child::guard;
 use report::Report;
 
 /// The allocator of the product, so that a node inside a helper process behaves like one of `pagewire serve`.
@@ -86,6 +89,10 @@ enum Measurement {
     RemotePush(remote_push::Options),
     /// Measure calls of a worker, beside bare NATS requests.
     Calls(calls::Options),
+    /// Measure calls of Python handlers in child processes, beside a bare Python loop over a Unix socket.
+    Children(children::Options),
+    /// Measure which users move when workers come and go, and how long they wait.
+    Affinity(affinity::Options),
     /// Measure durable jobs, for any worker and assigned to users, beside a bare work queue.
     Jobs(jobs::Options),
     /// Measure jobs from pages beside those from the server API, and the time until a job starts.
@@ -120,6 +127,11 @@ enum Measurement {
 
 /// Exits with 0 after a measurement, 1 after a failure, 2 on wrong usage.
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == guard::SUBCOMMAND) {
+        // a child of the measured runtime has a process of this binary above it
+        return guard::run(&arguments.collect::<Vec<_>>());
+    }
     match run(Bench::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -148,6 +160,9 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::Push(options) => interruptible(push::run(options)),
         Measurement::RemotePush(options) => interruptible(remote_push::run(options)),
         Measurement::Calls(options) => interruptible(calls::run(options)),
+        Measurement::Affinity(options) => interruptible(affinity::run(options)),
+        // the measured runtime is in this process
+        Measurement::Children(options) => interruptible_on(&runtime()?, children::run(options)),
         Measurement::Jobs(options) => interruptible(jobs::run(options)),
         Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),

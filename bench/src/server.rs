@@ -95,6 +95,12 @@ impl Node {
         read_response(request).await
     }
 
+    /// Sends `GET` to the server API.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> io::Result<T> {
+        let url = format!("http://{}/api/v1{path}", self.address);
+        read_response(self.http.get(url).bearer_auth(&self.api_key)).await
+    }
+
     /// Sends `PUT` to the server API; replaces the resource at any revision.
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> io::Result<T> {
         let url = format!("http://{}/api/v1{path}", self.address);

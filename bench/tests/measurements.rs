@@ -148,6 +148,33 @@ async fn sets_and_news_of_trees_are_compared_with_bare_puts_and_deliveries() {
 }
 
 #[tokio::test]
+async fn calls_of_children_are_compared_with_a_bare_loop_of_the_same_style() {
+    let rows =
+        bench(&["children", "--calls", "40", "--alone", "10", "--in-flight", "4", "--runs", "1"]).await;
+    for style in ["blocking", "threads", "asyncio"] {
+        for name in ["bare loop, p50", "child, p50", "bare loop", "child", "child : bare, p50"] {
+            assert!(median(&rows, &format!("{style}, {name}")) > 0.0, "{rows:?}");
+        }
+        assert!(median(&rows, &format!("POST /calls, {style}")) > 0.0, "{rows:?}");
+    }
+    assert!(median(&rows, "start of a child, until it is ready") > 0.0, "{rows:?}");
+}
+
+#[tokio::test]
+async fn users_move_only_to_a_worker_that_is_added_and_from_one_that_leaves() {
+    let rows = bench(&["affinity", "--users", "12", "--workers", "2", "--runs", "1"]).await;
+    for name in [
+        "a worker is added: moves to another one",
+        "a worker is drained: moves of others",
+        "a worker is drained: failed calls",
+        "a worker is killed: moves of others",
+    ] {
+        assert_eq!(median(&rows, name), 0.0, "{rows:?}");
+    }
+    assert!(median(&rows, "a worker is killed: all are served") > 0.0, "{rows:?}");
+}
+
+#[tokio::test]
 async fn a_report_counts_the_atomic_batches_of_the_nodes_that_were_started() {
     let report = report(&["weights", "--nodes", "2", "--changes", "3", "--runs", "1"]).await;
     // each change of the rollout is a batch: 20 before the measurement, and 3 in it; a repeated one is sent again

@@ -1,4 +1,4 @@
-//! Submits jobs to the server API over connections that stay open: as cheap as a client that checks every status can
+//! Sends requests to the server API over connections that stay open: as cheap as a client that checks every status can
 //! be, because the pages beside it are as cheap.
 
 use std::cell::Cell;
@@ -17,21 +17,23 @@ use crate::helper_protocol::HelperResponse;
 use crate::report::Times;
 use crate::view::user;
 
-/// The member of a body that the user of the job replaces.
+/// The part of a body that the user replaces.
 const USER: &str = "{user}";
 
-/// The jobs of one request of the measuring process.
+/// The jobs or calls of one request of the measuring process.
 #[derive(Debug)]
-pub(super) struct Submissions {
-    /// The JSON of a job, with `{user}` in it.
+pub(super) struct ApiRequests {
+    /// The path of the resource.
+    pub(super) path: String,
+    /// The JSON of a job or call, with `{user}` in it.
     pub(super) body: String,
     /// The bearer token of the requests.
     pub(super) api_key: String,
-    /// The number of jobs.
+    /// The number of requests.
     pub(super) times: u64,
-    /// The number of users that the jobs belong to, in turn.
+    /// The number of users that they belong to, in turn.
     pub(super) users: u64,
-    /// Jobs per second; without it, each connection sends as soon as it has the previous response.
+    /// Requests per second; without it, each connection sends as soon as it has the previous response.
     pub(super) rate: Option<u64>,
 }
 
@@ -52,14 +54,14 @@ impl ApiConnections {
         Ok(Self(try_join_all(open).await?))
     }
 
-    /// Submits all jobs, one at a time on each connection. Returns when each has its response.
-    pub(super) async fn submit(&mut self, submissions: &Submissions) -> io::Result<HelperResponse> {
+    /// Sends all requests, one at a time on each connection. Returns when each has its response.
+    pub(super) async fn post(&mut self, requests: &ApiRequests) -> io::Result<HelperResponse> {
         if self.0.is_empty() {
-            return Err(io::Error::other("there is no connection to submit on"));
+            return Err(io::Error::other("there is no connection to send on"));
         }
         let next = Rc::new(Cell::new(0));
         let started = Instant::now();
-        let lanes = self.0.iter_mut().map(|connection| connection.submit(submissions, next.clone(), started));
+        let lanes = self.0.iter_mut().map(|connection| connection.send(requests, next.clone(), started));
         let each = try_join_all(lanes).await?.concat();
         let seconds = started.elapsed().as_secs_f64();
         Ok(HelperResponse::Took { seconds, each: Times::of(each), batches: 0 })
@@ -73,39 +75,40 @@ impl ApiConnection {
         Ok(Self { stream, address, input: Vec::new() })
     }
 
-    /// Submits jobs while there are any. Returns the times of the requests in microseconds.
-    async fn submit(
+    /// Sends requests while there are any. Returns their times in microseconds.
+    async fn send(
         &mut self,
-        submissions: &Submissions,
+        requests: &ApiRequests,
         next: Rc<Cell<u64>>,
         started: Instant,
     ) -> io::Result<Vec<f64>> {
         let mut each = Vec::new();
         loop {
             let number = next.get();
-            if number >= submissions.times {
+            if number >= requests.times {
                 return Ok(each);
             }
             next.set(number + 1);
-            if let Some(rate) = submissions.rate {
+            if let Some(rate) = requests.rate {
                 tokio::time::sleep_until(started + due(number, rate)).await;
             }
-            let body = submissions.body.replace(USER, &user(number % submissions.users));
+            let body = requests.body.replace(USER, &user(number % requests.users));
             let sent = Instant::now();
-            self.post(&submissions.api_key, &body).await?;
+            self.post(requests, &body).await?;
             each.push(sent.elapsed().as_secs_f64() * 1e6);
         }
     }
 
-    async fn post(&mut self, api_key: &str, body: &str) -> io::Result<()> {
+    async fn post(&mut self, requests: &ApiRequests, body: &str) -> io::Result<()> {
         let (address, length) = (self.address, body.len());
+        let ApiRequests { path, api_key, .. } = requests;
         let request = format!(
-            "POST /api/v1/jobs HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {api_key}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {api_key}\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         self.stream.write_all(request.as_bytes()).await?;
         loop {
-            match created(&self.input)? {
+            match succeeded(&self.input)? {
                 Some(length) => break drop(self.input.drain(..length)),
                 None => read_more(&self.stream, &mut self.input).await?,
             }
@@ -114,7 +117,7 @@ impl ApiConnection {
     }
 }
 
-/// Returns the time of a job since the first one.
+/// Returns the time of a request since the first one.
 fn due(number: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(number as f64 / rate as f64)
 }
@@ -122,13 +125,13 @@ fn due(number: u64, rate: u64) -> Duration {
 /// Returns the length of the first response; `None` while it is incomplete.
 ///
 /// # Errors
-/// If it has another status than 201, or no length.
-fn created(input: &[u8]) -> io::Result<Option<usize>> {
+/// If it is no success, or has no length.
+fn succeeded(input: &[u8]) -> io::Result<Option<usize>> {
     let Some(head) = input.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let text = String::from_utf8_lossy(&input[..head]);
-    if !text.starts_with("HTTP/1.1 201 ") {
+    if !text.starts_with("HTTP/1.1 20") {
         let refusal = String::from_utf8_lossy(input);
-        return Err(io::Error::other(format!("a job was not created: {refusal}")));
+        return Err(io::Error::other(format!("a request was refused: {refusal}")));
     }
     let length = text.lines().filter_map(|line| line.split_once(':'));
     let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
@@ -146,17 +149,17 @@ mod tests {
     fn a_response_is_complete_with_its_body() {
         let response = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
         for end in 0..response.len() {
-            assert_eq!(created(&response[..end]).unwrap(), None, "{end} bytes are not a whole response");
+            assert_eq!(succeeded(&response[..end]).unwrap(), None, "{end} bytes are not a whole response");
         }
-        assert_eq!(created(response).unwrap(), Some(response.len()));
-        assert_eq!(created(&[&response[..], b"HTTP/1.1"].concat()).unwrap(), Some(response.len()));
+        assert_eq!(succeeded(response).unwrap(), Some(response.len()));
+        assert_eq!(succeeded(&[&response[..], b"HTTP/1.1"].concat()).unwrap(), Some(response.len()));
     }
 
     #[test]
     fn a_refusal_is_an_error() {
-        let error = created(b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"error\":1}").unwrap_err();
+        let error = succeeded(b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"error\":1}").unwrap_err();
         assert!(error.to_string().contains("503"), "{error}");
-        assert!(created(b"HTTP/1.1 201 Created\r\n\r\n").is_err(), "its length is not known");
+        assert!(succeeded(b"HTTP/1.1 201 Created\r\n\r\n").is_err(), "its length is not known");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::{ApiConnections, Submissions};
+use api::{ApiConnections, ApiRequests};
 use client::Client;
 use counters::Counters;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -84,8 +84,8 @@ impl Clients {
                 self.api = ApiConnections::open(address, connections).await?;
                 Ok(HelperResponse::Done)
             }
-            HelperRequest::Post { body, api_key, times, users, rate } => {
-                self.api.submit(&Submissions { body, api_key, times, users, rate }).await
+            HelperRequest::Post { path, body, api_key, times, users, rate } => {
+                self.api.post(&ApiRequests { path, body, api_key, times, users, rate }).await
             }
             HelperRequest::Ages => Ok(HelperResponse::Aged { each: Times::of(self.counters.ages()) }),
             _ => Err(unsupported_request()),

@@ -64,16 +64,16 @@ class ClientJobs(Jobs[Text, Record], Generic[Text, Record, Value]):
 
 
 def _wait(job: str, timeout: float) -> Steps[dict[str, Any]]:
-    end, pause = time.monotonic() + timeout, 0.01
+    began = time.monotonic()
     while True:
         record: dict[str, Any] = yield ("job.get", {"job": job})
         if record["state"] in ENDS:
             return record
-        left = end - time.monotonic()
-        if left <= 0:
+        passed = time.monotonic() - began
+        if passed >= timeout:
             raise Error("timeout", f"the job {job} is still {record['state']}", True)
-        yield Pause(min(pause, left))
-        pause = min(pause * 1.5, 1.0)
+        # a wait is at most a quarter longer than the job takes
+        yield Pause(min(max(0.001, passed / 4), 1.0, timeout - passed))
 
 
 def _result(job: str, timeout: float) -> Steps[Any]:
