@@ -289,7 +289,8 @@ fn report(options: &Options, runs: &[Run]) -> Report {
     report.row("a worker is added: users that move", "users", &of(&|run| run.added.moved));
     report.row("an equal share of the users", "users", &[ideal]);
     report.goal("a worker is added: moves to another one", "users", &of(&|run| run.added.needless), NONE);
-    let ways: [(&str, fn(&Run) -> &Change, Goal); 2] = [
+    type ChangeOf = fn(&Run) -> &Change;
+    let ways: [(&str, ChangeOf, Goal); 2] = [
         ("a worker is drained", |run| &run.drained, DRAIN_GOAL),
         ("a worker is killed", |run| &run.killed, KILL_GOAL),
     ];

@@ -341,3 +341,33 @@ async fn a_worker_that_listens_beyond_this_machine_shows_its_metrics_with_a_key_
     assert!(probes.is_ready().await);
     assert_eq!(probes.get("/metrics").await.0, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn users_of_a_worker_that_was_killed_are_served_before_its_lease_ends_also_by_calls_with_little_time() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).real_timing().start().await;
+    let mut killed = WorkerProcess::setup(&nats, "stable").real_timing().start().await;
+    let _other = WorkerProcess::setup(&nats, "stable").real_timing().start().await;
+    let api = node.api();
+    let call = async |user: usize| {
+        let user = format!("user-{user}");
+        let body =
+            json!({"method": "echo", "params": 1, "user": user, "exec_mode": "assigned", "timeout_ms": 500});
+        let response =
+            api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
+        response.status().is_success().then_some(())
+    };
+    eventually("both workers have users", SOON, async || {
+        let workers = api.get_json("/api/v1/workers").await;
+        (workers["items"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    for user in 0..20 {
+        eventually("the user is served", SOON, async || call(user).await).await;
+    }
+    killed.kill();
+    let before_its_end = LEASE - Duration::from_secs(5);
+    for user in 0..20 {
+        eventually("the user is served again", before_its_end, async || call(user).await).await;
+    }
+}

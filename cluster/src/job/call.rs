@@ -232,15 +232,17 @@ impl OutgoingCall<'_> {
         roster.choose(self.team, user, Some(&self.call.method))
     }
 
-    /// Returns the next assigned worker of a user, once the worker without a responder is confirmed dead.
+    /// Returns the next assigned worker of a user, once the worker without a responder is confirmed dead. The confirmation
+    /// goes on when the time of this call is over, so that later calls with little time find the next worker.
     async fn after(&self, silent: Key, user: &str) -> Option<Key> {
         let life = self.jobs.workers.roster().current_epoch(silent);
         if let Some(life) = life {
-            let gone = async {
-                if self.jobs.workers.evict_dead(life).await == Ok(true) {
-                    self.jobs.workers.left(life).await;
+            let workers = self.jobs.workers.clone();
+            let gone = tokio::spawn(async move {
+                if workers.evict_dead(life).await == Ok(true) {
+                    workers.left(life).await;
                 }
-            };
+            });
             let _ = timeout_at(self.until, gone).await;
         }
         self.jobs.own_worker(self.team, user, &self.call.method).await.filter(|next| *next != silent)

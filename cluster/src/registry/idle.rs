@@ -7,12 +7,13 @@
 //! - A page that leaves: the idle rows of its session and connection first, its own row last. A living node does so for
 //!   the last of its pages of a session. A node that removes the row of a page that is not its own, such as that of a
 //!   dead node, does so for each page, even if it still sees a living page, because its view may lag. The idle row gets
-//!   a new revision in any case, unless it is ending.
+//!   a new revision in any case, also when it is ending.
 //! - A page that joins: its own row first, then the deletion of the idle rows at the revisions that were read before
 //!   that. A row that is still at that revision was there before the page, and the page is still there, because the
 //!   removal of its row would have changed the revision. Nothing else deletes an idle row that is not ending.
 //! - An end: a mark in the idle row, then everything that belongs to it, then the row. The row goes when the view, which
-//!   shows the mark, shows no row of a page below it, of a dead node either. No page joins a marked row: a page whose
+//!   shows the mark, shows no row of a page below it, of a dead node either. A page that has joined after the mark
+//!   renews the mark before it leaves, so the row does not go before the page. No page joins a marked row: a page whose
 //!   deletion of the idle row meets the mark takes its own row back.
 //!
 //! An idle row counts only while its session or connection has no page. It is left behind beside a page when a node

@@ -28,7 +28,8 @@ impl IdleWriter<'_> {
     }
 
     /// Writes the idle row of one session or connection of a page that leaves, with its full lifetime and a new
-    /// revision. A row that is ending stays unchanged. Returns the state of a row that was absent before.
+    /// revision. A row that is ending gets a new revision too: otherwise a node that has not received the row of the page
+    /// could remove it before the page has left. Returns the state of a row that was absent before.
     pub(super) async fn write(
         &self,
         leaving: &PageRemoval,
@@ -36,10 +37,8 @@ impl IdleWriter<'_> {
     ) -> Result<Option<IdleState>, WriteError> {
         let mut state = seen;
         for _ in 0..ATTEMPTS {
-            if state.ending {
-                return Ok(None);
-            }
             let row = leaving.idle_row(state.of).put_off(self.lifetimes, self.clock.now_ms());
+            let row = IdleRow { ending: state.ending, ..row };
             match self.rows.put(row.put(state.expect())).await {
                 Ok(rev) => return Ok(state.rev.is_none().then_some(IdleState { rev: Some(rev), ..state })),
                 Err(WriteError::Conflict { .. }) => {
