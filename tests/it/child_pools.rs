@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::environment::children::*;
-use crate::environment::{Node, SOON, eventually};
+use crate::environment::{Api, Node, SOON, eventually};
 
 #[tokio::test]
 async fn a_reload_under_load_replaces_every_child_without_a_failed_call() {
@@ -130,4 +130,61 @@ async fn a_drained_node_lets_the_work_of_its_children_end() {
     });
     assert!(value.is_number());
     assert!(node.exit(Duration::from_secs(20)).await.success());
+}
+
+/// Returns the process that serves a call of a user in a mode.
+async fn served_by(api: &Api, user: &str, mode: &str) -> Value {
+    let body = json!({"method": "who", "user": user, "exec_mode": mode});
+    let response = api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
+    response.json::<Value>().await.expect("JSON")["pid"].clone()
+}
+
+async fn ready_children(api: &Api, count: usize) {
+    eventually("the children are ready", SOON, async || {
+        (status(api).await["children"].as_array()?.len() == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn free_work_goes_to_one_child_after_the_other_or_to_the_same_one_for_a_user() {
+    let keys = "free = 2\nassigned = 0\naffinity = \"round_robin\"";
+    let node = Node::setup().set("welcome", false).file(&pool(&[], keys)).start().await;
+    let api = node.api();
+    ready_children(&api, 2).await;
+    let mut pids = Vec::new();
+    for _ in 0..4 {
+        pids.push(served_by(&api, "ann", "any").await);
+    }
+    assert!(pids[0] != pids[1] && pids[0] == pids[2] && pids[1] == pids[3], "{pids:?}");
+
+    let keys = keys.replace("round_robin", "user");
+    let node = Node::setup().set("welcome", false).file(&pool(&[], &keys)).start().await;
+    let api = node.api();
+    ready_children(&api, 2).await;
+    let mut all = std::collections::BTreeSet::new();
+    for user in 0..16 {
+        let user = format!("user-{user}");
+        let first = served_by(&api, &user, "any").await;
+        for _ in 0..3 {
+            assert_eq!(served_by(&api, &user, "any").await, first, "{user}");
+        }
+        all.insert(first.to_string());
+    }
+    assert_eq!(all.len(), 2, "users are spread");
+}
+
+#[tokio::test]
+async fn another_child_is_started_for_users_that_have_no_room() {
+    let keys = "free = 0\nscale = { min = 1, max = 3, max_users = 1 }";
+    let node = Node::setup().set("welcome", false).file(&pool(&[], keys)).start().await;
+    let api = node.api();
+    ready_children(&api, 1).await;
+    let mut pids = std::collections::BTreeSet::new();
+    for user in ["ann", "bob", "cyd"] {
+        pids.insert(served_by(&api, user, "assigned").await.to_string());
+    }
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    // there are no more children, so this user shares one
+    assert!(pids.contains(&served_by(&api, "dan", "assigned").await.to_string()));
 }

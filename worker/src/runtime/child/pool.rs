@@ -208,7 +208,12 @@ impl PoolShared {
         self.lock().load(kind, children, max_users)
     }
 
-    /// Notes whether more children of a kind may be started.
+    /// Returns whether children fail again and again.
+    pub(super) fn is_failing(&self) -> bool {
+        self.lock().failures.are_reported(Instant::now())
+    }
+
+    /// Notes whether new users may wait for another child of a kind.
     pub(super) fn set_growing(&self, kind: ChildKind, is_growing: bool) {
         if kind.takes(true) && self.lock().is_growing != is_growing {
             self.lock().is_growing = is_growing;

@@ -57,7 +57,9 @@ impl Scaler {
             ScaleStep::Add => self.add(),
             ScaleStep::Remove(child) => self.remove(child),
         }
-        self.pool.set_growing(self.kind, self.places.len() < self.limits.max);
+        // users wait for a child that starts, but not for a program that does not start
+        let grows = self.places.len() < self.limits.max || load.ready < self.places.len();
+        self.pool.set_growing(self.kind, grows && !self.pool.is_failing());
     }
 
     fn add(&mut self) {
