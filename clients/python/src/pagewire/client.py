@@ -13,7 +13,7 @@ from typing import Any, Awaitable, Callable, Generic
 from .errors import Error
 from .http_api import missing_value, route, value_of
 from .http_pool import Pool
-from .requests import SAME_USER, Jobs, Reach, Record, Sent, Text, call_params, job_params, reach
+from .requests import SAME_USER, Jobs, Reach, Record, Requester, Sent, Text, call_params, job_params
 from .state import AsyncEdit, Edit, EditType, Read, Reading, Revision, Trees, Value
 from .steps import Pause, Steps, drive, drive_async
 
@@ -84,7 +84,7 @@ def _result(job: str, timeout: float) -> Steps[Any]:
     raise Error(error["code"], error["message"], error.get("retryable", False))
 
 
-class BaseClient(Generic[Value, Sent, Read, Revision, Text, Record, EditType]):
+class BaseClient(Requester[Sent], Generic[Value, Sent, Read, Revision, Text, Record, EditType]):
     """What both clients have in common. The parameters are the types that its requests return."""
 
     _edit_type: type[Any]
@@ -101,16 +101,6 @@ class BaseClient(Generic[Value, Sent, Read, Revision, Text, Record, EditType]):
     def jobs(self) -> ClientJobs[Text, Record, Value]:
         """Durable jobs."""
         return ClientJobs(self)
-
-    def send(self, to: dict[str, Any], payload: Any) -> Sent:
-        """Sends a message to `{"page": id}`, `{"session": id}`, `{"connection": id}`, `{"user": id}` or
-        `{"topic": name}`.
-        """
-        return self._ask("push.send", {"to": to, "payload": payload}, reach)  # type: ignore[no-any-return]
-
-    def broadcast(self, payload: Any) -> Sent:
-        """Sends a message to all pages."""
-        return self.send({"all": True}, payload)
 
     def call(
         self,
@@ -132,12 +122,6 @@ class BaseClient(Generic[Value, Sent, Read, Revision, Text, Record, EditType]):
     def stats(self) -> Record:
         """Returns what `GET /api/v1/stats` counts: pages, sessions, connections and users of the cluster."""
         return self._ask("stats", {})  # type: ignore[no-any-return]
-
-    def _ask(self, method: str, params: Any, shape: Callable[[Any], Any] | None = None) -> Any:
-        raise NotImplementedError
-
-    def _drive(self, steps: Steps[Any]) -> Any:
-        raise NotImplementedError
 
     def _request(self, method: str, params: dict[str, Any]) -> Any:
         """Sends a request and waits for its value."""

@@ -25,7 +25,7 @@ from typing import (
 
 from .errors import Cancelled, Error, Snoozed
 from .locks import AsyncLock, Lock
-from .requests import SAME_USER, Handle, Jobs, Log, Reach, Record, Sent, Text, call_params, reach
+from .requests import SAME_USER, Handle, Jobs, Log, Reach, Record, Requester, Sent, Text, call_params
 from .state import AsyncEdit, Edit, EditType, Read, Reading, Revision, State, Value
 from .steps import Steps, drive, drive_async
 from .wire import encode, pack
@@ -40,7 +40,7 @@ _TRACK_EVERY = 0.1
 """The least seconds between two reports of `track`."""
 
 
-class BaseContext(Generic[Value, Sent, Read, Revision, Text, Record, EditType, LockType]):
+class BaseContext(Requester[Sent], Generic[Value, Sent, Read, Revision, Text, Record, EditType, LockType]):
     """What sync and async handlers have in common. The parameters are the types that its requests return."""
 
     _edit_type: type[Any]
@@ -151,16 +151,6 @@ class BaseContext(Generic[Value, Sent, Read, Revision, Text, Record, EditType, L
         """Durable jobs."""
         return Jobs(self)
 
-    def send(self, to: dict[str, Any], payload: Any) -> Sent:
-        """Sends a message to `{"page": id}`, `{"session": id}`, `{"connection": id}`, `{"user": id}` or
-        `{"topic": name}`.
-        """
-        return self._ask("push.send", {"to": to, "payload": payload}, reach)  # type: ignore[no-any-return]
-
-    def broadcast(self, payload: Any) -> Sent:
-        """Sends a message to all pages."""
-        return self.send({"all": True}, payload)
-
     def call(
         self,
         method: str,
@@ -189,12 +179,6 @@ class BaseContext(Generic[Value, Sent, Read, Revision, Text, Record, EditType, L
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.method}{f' job {self.job}' if self.job else ''}>"
-
-    def _ask(self, method: str, params: Any, shape: Callable[[Any], Any] | None = None) -> Any:
-        raise NotImplementedError
-
-    def _drive(self, steps: Steps[Any]) -> Any:
-        raise NotImplementedError
 
     def _interrupt(self) -> None:
         """Raises Cancelled if the work has to stop and no request or check has raised it before."""

@@ -8,7 +8,7 @@ Every method exists once. In a sync handler it returns the value, in an async ha
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Generic, NamedTuple, TypeVar
 
 from .steps import Steps
 from .wire import encode, pack
@@ -39,6 +39,28 @@ def reach(value: Any) -> Reach:
 def _no_pages() -> Steps[Reach]:
     yield from ()
     return Reach(0, 0)
+
+
+class Requester(Generic[Sent]):
+    """What sends requests, and their pushes: a context or a client."""
+
+    __slots__ = ()
+
+    def send(self, to: dict[str, Any], payload: Any) -> Sent:
+        """Sends a message to `{"page": id}`, `{"session": id}`, `{"connection": id}`, `{"user": id}` or
+        `{"topic": name}`.
+        """
+        return self._ask("push.send", {"to": to, "payload": payload}, reach)  # type: ignore[no-any-return]
+
+    def broadcast(self, payload: Any) -> Sent:
+        """Sends a message to all pages."""
+        return self.send({"all": True}, payload)
+
+    def _ask(self, method: str, params: Any, shape: Callable[[Any], Any] | None = None) -> Any:
+        raise NotImplementedError
+
+    def _drive(self, steps: Steps[Any]) -> Any:
+        raise NotImplementedError
 
 
 class Handle(Generic[Sent]):
