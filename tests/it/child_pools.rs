@@ -89,16 +89,8 @@ async fn children_are_added_for_work_that_waits_and_removed_when_they_are_idle()
 async fn a_user_has_one_child_and_another_user_another_one() {
     let node = Node::setup().set("welcome", false).file(&pool(&[], "free = 1\nassigned = 2")).start().await;
     let api = node.api();
-    eventually("all children are ready", SOON, async || {
-        (status(&api).await["children"].as_array()?.len() == 3).then_some(())
-    })
-    .await;
-    let pid_of = async |user: &str| {
-        let body = json!({"method": "who", "user": user});
-        let response =
-            api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
-        response.json::<Value>().await.expect("JSON")["pid"].clone()
-    };
+    ready_children(&api, 3).await;
+    let pid_of = async |user: &str| served_by(&api, user, None).await;
     let (ann, bob) = (pid_of("ann").await, pid_of("bob").await);
     assert_ne!(ann, bob, "users are spread");
     for _ in 0..5 {
@@ -132,8 +124,8 @@ async fn a_drained_node_lets_the_work_of_its_children_end() {
     assert!(node.exit(Duration::from_secs(20)).await.success());
 }
 
-/// Returns the process that serves a call of a user in a mode.
-async fn served_by(api: &Api, user: &str, mode: &str) -> Value {
+/// Returns the process that serves a call of a user in a mode, or in the default one.
+async fn served_by(api: &Api, user: &str, mode: Option<&str>) -> Value {
     let body = json!({"method": "who", "user": user, "exec_mode": mode});
     let response = api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
     response.json::<Value>().await.expect("JSON")["pid"].clone()
@@ -154,7 +146,7 @@ async fn free_work_goes_to_one_child_after_the_other_or_to_the_same_one_for_a_us
     ready_children(&api, 2).await;
     let mut pids = Vec::new();
     for _ in 0..4 {
-        pids.push(served_by(&api, "ann", "any").await);
+        pids.push(served_by(&api, "ann", Some("any")).await);
     }
     assert!(pids[0] != pids[1] && pids[0] == pids[2] && pids[1] == pids[3], "{pids:?}");
 
@@ -165,9 +157,9 @@ async fn free_work_goes_to_one_child_after_the_other_or_to_the_same_one_for_a_us
     let mut all = std::collections::BTreeSet::new();
     for user in 0..16 {
         let user = format!("user-{user}");
-        let first = served_by(&api, &user, "any").await;
+        let first = served_by(&api, &user, Some("any")).await;
         for _ in 0..3 {
-            assert_eq!(served_by(&api, &user, "any").await, first, "{user}");
+            assert_eq!(served_by(&api, &user, Some("any")).await, first, "{user}");
         }
         all.insert(first.to_string());
     }
@@ -182,9 +174,9 @@ async fn another_child_is_started_for_users_that_have_no_room() {
     ready_children(&api, 1).await;
     let mut pids = std::collections::BTreeSet::new();
     for user in ["ann", "bob", "cyd"] {
-        pids.insert(served_by(&api, user, "assigned").await.to_string());
+        pids.insert(served_by(&api, user, Some("assigned")).await.to_string());
     }
     assert_eq!(pids.len(), 3, "{pids:?}");
     // there are no more children, so this user shares one
-    assert!(pids.contains(&served_by(&api, "dan", "assigned").await.to_string()));
+    assert!(pids.contains(&served_by(&api, "dan", Some("assigned")).await.to_string()));
 }

@@ -26,14 +26,6 @@ async fn ran(api: &Api, metric: &str, kind: &str, exec: &str) -> u64 {
     page.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or(0)
 }
 
-async fn workers_are(api: &Api, count: usize) {
-    eventually("the node sees the workers", SOON, async || {
-        let workers = api.get_json("/api/v1/workers").await;
-        (workers["items"].as_array().expect("a list").len() == count).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn one_handler_runs_in_five_ways_by_configuration_alone() {
     let nats = Nats::start().await;
@@ -49,7 +41,7 @@ async fn one_handler_runs_in_five_ways_by_configuration_alone() {
         let api = node.api();
         let worker = WorkerProcess::setup(&nats, "stable").with("--cluster", exec);
         let worker = if has_worker { Some(worker.start().await) } else { None };
-        workers_are(&api, usize::from(!pool.is_empty()) + usize::from(worker.is_some())).await;
+        api.sees_workers(usize::from(!pool.is_empty()) + usize::from(worker.is_some())).await;
         assert_eq!(call(&api, "echo", json!([1])).await, json!([1]), "{exec}");
         assert_eq!(ran(&api, "calls", "echo", exec).await, 1, "{exec}");
         if exec != "inline" {
@@ -69,7 +61,7 @@ async fn the_preferred_executors_come_first_and_the_others_when_they_are_full_or
     let without = Node::setup().nats(&nats).set("welcome", false).start().await;
     let (near, far, bare) = (local.api(), remote.api(), without.api());
     for api in [&near, &far, &bare] {
-        workers_are(api, 2).await;
+        api.sees_workers(2).await;
     }
     let free = async |api: &Api| {
         let answer = post(api, "/api/v1/calls", json!({"method": "echo", "params": 7})).await;
@@ -84,7 +76,7 @@ async fn the_preferred_executors_come_first_and_the_others_when_they_are_full_or
 
     let worker = WorkerProcess::start(&nats, "stable").await;
     for api in [&near, &far] {
-        workers_are(api, 3).await;
+        api.sees_workers(3).await;
     }
     free(&near).await;
     assert_eq!(ran(&near, "calls", "echo", "local_free").await, 2);
@@ -109,7 +101,7 @@ async fn the_preferred_executors_come_first_and_the_others_when_they_are_full_or
         () = others => {}
     }
     drop(worker);
-    workers_are(&far, 2).await;
+    far.sees_workers(2).await;
     free(&far).await;
     assert_eq!(ran(&far, "calls", "echo", "local_free").await, 2);
 }
@@ -124,7 +116,7 @@ async fn an_assigned_user_has_one_executor_in_the_whole_cluster() {
     let _worker = WorkerProcess::start(&nats, "stable").await;
     let apis = nodes.each_ref().map(Node::api);
     for api in &apis {
-        workers_are(api, 3).await;
+        api.sees_workers(3).await;
     }
     for user in 0..12 {
         let user = format!("user {user}");
@@ -159,7 +151,7 @@ async fn the_pool_of_a_node_shows_its_node_and_what_it_runs() {
         .start()
         .await;
     let api = node.api();
-    workers_are(&api, 1).await;
+    api.sees_workers(1).await;
     let number = node.number().await;
     let workers = api.get_json("/api/v1/workers").await;
     assert_eq!(workers["items"][0]["node"], json!(number));
@@ -193,7 +185,7 @@ async fn a_node_that_stops_finishes_the_work_of_its_pools() {
     let mut leaving = Node::setup().nats(&nats).file(POOL).start().await;
     let other = Node::setup().nats(&nats).set("welcome", false).start().await;
     let api = other.api();
-    workers_are(&api, 1).await;
+    api.sees_workers(1).await;
     let job = post(&api, "/api/v1/jobs", json!({"kind": "sleep", "data": {"ms": 1500}})).await;
     let path = format!("/api/v1/jobs/{}", job["id"].as_str().expect("an id"));
     let becomes = async |state: &str| {
@@ -204,7 +196,7 @@ async fn a_node_that_stops_finishes_the_work_of_its_pools() {
     leaving.terminate();
     assert!(leaving.exit(Duration::from_secs(30)).await.success());
     assert_eq!(becomes("succeeded").await["attempts"], 1);
-    workers_are(&api, 0).await;
+    api.sees_workers(0).await;
 }
 
 #[tokio::test]
@@ -213,7 +205,7 @@ async fn an_unknown_method_is_refused_with_the_nearest_name_and_with_who_serves_
     let node = Node::setup().nats(&nats).set("welcome", false).start().await;
     let api = node.api();
     let _worker = WorkerProcess::setup(&nats, "stable").with("--methods", "echo,sum").start().await;
-    workers_are(&api, 1).await;
+    api.sees_workers(1).await;
     let refused = call(&api, "ecko", json!(1)).await["error"].clone();
     assert_eq!(refused["code"], "no_executor");
     let message = refused["message"].as_str().expect("a message");
@@ -240,7 +232,7 @@ async fn assigned_work_without_a_user_runs_at_the_one_worker_of_its_connection()
     let node = Node::setup().nats(&nats).set("welcome", false).start().await;
     let api = node.api();
     let _workers = [WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "stable").await];
-    workers_are(&api, 2).await;
+    api.sees_workers(2).await;
     let mut workers = Vec::new();
     for _ in 0..10 {
         let mut page = Page::open(&node).await;

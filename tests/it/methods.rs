@@ -41,14 +41,6 @@ async fn job(api: &Api, number: usize) -> Value {
     post(api, "/api/v1/jobs", body).await
 }
 
-async fn workers_are(api: &Api, count: usize) {
-    eventually("the node sees the workers", SOON, async || {
-        let workers = api.get_json("/api/v1/workers").await;
-        (workers["items"].as_array().expect("a list").len() == count).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn no_call_fails_and_each_job_has_one_attempt_when_workers_have_different_handlers() {
     let nats = Nats::start().await;
@@ -58,7 +50,7 @@ async fn no_call_fails_and_each_job_has_one_attempt_when_workers_have_different_
         WorkerProcess::setup(&nats, "stable").with("--methods", "echo,time").start().await,
         WorkerProcess::setup(&nats, "stable").with("--methods", "sum,time").start().await,
     ];
-    workers_are(&api, workers.len()).await;
+    api.sees_workers(workers.len()).await;
     let calls = futures_util::stream::iter(0..CALLS).map(|number| call(&api, number)).buffer_unordered(4);
     let jobs = futures_util::stream::iter(0..2 * JOBS).map(|number| job(&api, number)).buffer_unordered(4);
     // the users of the calls have jobs, which move them between the workers
@@ -76,7 +68,7 @@ async fn a_job_waits_for_a_worker_with_its_handler_and_a_call_is_refused_at_once
     let node = Node::setup().nats(&nats).set("welcome", false).start().await;
     let api = node.api();
     let _echo = WorkerProcess::setup(&nats, "stable").with("--methods", "echo").start().await;
-    workers_are(&api, 1).await;
+    api.sees_workers(1).await;
     let mut waiting = Vec::new();
     for mode in ["any", "assigned"] {
         let body = json!({"kind": "sum", "data": [3, 4], "user": "ann", "exec_mode": mode});

@@ -357,11 +357,7 @@ async fn users_of_a_worker_that_was_killed_are_served_before_its_lease_ends_also
             api.request(Method::POST, "/api/v1/calls").json(&body).send().await.expect("an answer");
         response.status().is_success().then_some(())
     };
-    eventually("both workers have users", SOON, async || {
-        let workers = api.get_json("/api/v1/workers").await;
-        (workers["items"].as_array()?.len() == 2).then_some(())
-    })
-    .await;
+    api.sees_workers(2).await;
     for user in 0..20 {
         eventually("the user is served", SOON, async || call(user).await).await;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use super::SOON;
+use super::{SOON, eventually};
 
 /// Timeout of a probe, like a load balancer's.
 const PROBE: Duration = Duration::from_secs(2);
@@ -72,6 +72,15 @@ impl Api {
         let (status, body) = self.try_send(to, payload).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         body
+    }
+
+    /// Waits until the node sees this number of workers.
+    pub(crate) async fn sees_workers(&self, count: usize) {
+        eventually("the node sees the workers", SOON, async || {
+            let workers = self.get_json("/api/v1/workers").await;
+            (workers["items"].as_array().expect("a list").len() == count).then_some(())
+        })
+        .await;
     }
 
     /// Returns whether the node is ready. A probe without a timely response has failed.
