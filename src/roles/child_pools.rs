@@ -8,9 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::WorkerType;
-use pagewire_worker::runtime::child::options::{
-    ChildKind, ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits,
-};
+use pagewire_worker::runtime::child::options::{ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits};
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +42,7 @@ impl ChildPools {
             parts.extend(kinds(pool).into_iter().map(|(kind, count)| PoolPart {
                 pool: pool.name.clone(),
                 lane: None,
-                kind: worker_type(kind),
+                kind,
                 slots: SlotOptions::new(
                     u32::try_from(count.max).unwrap_or(u32::MAX).saturating_mul(pool.slots()),
                 ),
@@ -81,7 +79,7 @@ impl ChildPools {
     /// Shows in the readiness whether children fail again and again. Never returns.
     pub(super) async fn watch(self, latch: Latch, period: Duration) {
         loop {
-            latch.set(!self.0.iter().any(|(_, pool)| pool.status().failing));
+            latch.set(!self.0.iter().any(|(_, pool)| pool.is_failing()));
             tokio::time::sleep(period).await;
         }
     }
@@ -98,10 +96,10 @@ impl ChildPools {
 }
 
 /// Returns the kinds of children of a pool, with their number.
-fn kinds(pool: &PoolConfig) -> Vec<(ChildKind, ScaleLimits)> {
+fn kinds(pool: &PoolConfig) -> Vec<(WorkerType, ScaleLimits)> {
     let counts = match pool.shared {
-        Some(count) => vec![(ChildKind::Both, count)],
-        None => vec![(ChildKind::Free, pool.free()), (ChildKind::Assigned, pool.assigned())],
+        Some(count) => vec![(WorkerType::Both, count)],
+        None => vec![(WorkerType::Free, pool.free()), (WorkerType::Assigned, pool.assigned())],
     };
     let limits = |count: u32| match pool.scale {
         None => ScaleLimits::fixed(count as usize),
@@ -113,14 +111,6 @@ fn kinds(pool: &PoolConfig) -> Vec<(ChildKind, ScaleLimits)> {
     };
     let some = counts.into_iter().filter(|(_, count)| *count > 0);
     some.map(|(kind, count)| (kind, limits(count))).collect()
-}
-
-const fn worker_type(kind: ChildKind) -> WorkerType {
-    match kind {
-        ChildKind::Free => WorkerType::Free,
-        ChildKind::Assigned => WorkerType::Assigned,
-        ChildKind::Both => WorkerType::Both,
-    }
 }
 
 fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {

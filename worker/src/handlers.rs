@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::Affinity;
+use pagewire_cluster::timing::Timing;
 use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
@@ -133,6 +134,17 @@ impl StopSignal {
 }
 
 impl HandlerInput {
+    /// Returns how long the work may take: the time of its handler, at most that of its caller, else the default.
+    pub fn time_limit(&self, of_handler: Option<Duration>, timing: &Timing) -> Duration {
+        match self.unit {
+            WorkUnit::Call => {
+                let caller = self.within.unwrap_or(timing.call);
+                of_handler.map_or(caller, |own| own.min(caller))
+            }
+            WorkUnit::Job { .. } => of_handler.unwrap_or(timing.job),
+        }
+    }
+
     /// Creates the input of a call without a user, a page and effects.
     pub fn call(params: Box<RawValue>) -> Self {
         Self {

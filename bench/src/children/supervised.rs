@@ -7,10 +7,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::handlers::{HandlerInput, Handlers};
-use pagewire_worker::runtime::child::options::{
-    ChildKind, ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits,
-};
+use pagewire_worker::runtime::child::options::{ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits};
 use pagewire_worker::runtime::child::pool::ChildPool;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -64,7 +63,7 @@ impl Supervised {
             command: application.command.clone(),
             env: application.env.clone(),
             directory: None,
-            children: vec![(ChildKind::Both, ScaleLimits::fixed(1))],
+            children: vec![(WorkerType::Both, ScaleLimits::fixed(1))],
             slots,
             start: PATIENCE,
             recycle: RecycleLimits::default(),

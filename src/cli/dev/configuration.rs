@@ -1,10 +1,9 @@
 //! The directory and the configuration of a development set-up.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pagewire_cluster::id::Key;
+use pagewire_worker::runtime::child::private_directory::PrivateDirectory;
 use toml::{Table, Value};
 
 use super::super::{CommandFailure, Exit};
@@ -19,7 +18,7 @@ const POOL: &str = "default";
 
 /// A directory for what the processes of a set-up need. It is removed at the end.
 pub(super) struct DevDirectory {
-    path: PathBuf,
+    directory: PrivateDirectory,
     has_pools: bool,
 }
 
@@ -38,9 +37,8 @@ impl DevDirectory {
         let table: Table =
             text.parse().map_err(|error| Exit::Usage.with_message(format!("{name}: {error}")))?;
         let table = with_application(table, command).map_err(|problem| Exit::Usage.with_message(problem))?;
-        let path = std::env::temp_dir().join(format!("pagewire-dev-{}", Key::random()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        let this = Self { path, has_pools: table.get("pool").is_some() };
+        let directory = PrivateDirectory::create("pagewire-dev").map_err(failed)?;
+        let this = Self { directory, has_pools: table.get("pool").is_some() };
         std::fs::write(this.file(), table.to_string()).map_err(failed)?;
         Ok(this)
     }
@@ -52,19 +50,12 @@ impl DevDirectory {
 
     /// Returns the configuration file.
     pub(super) fn file(&self) -> PathBuf {
-        self.path.join(FILE)
+        self.directory.path().join(FILE)
     }
 
     /// Returns the directory for the data of NATS.
     pub(super) fn nats(&self) -> PathBuf {
-        self.path.join("nats")
-    }
-}
-
-impl Drop for DevDirectory {
-    fn drop(&mut self) {
-        // an error leaves a directory behind in the temporary directory of the system
-        let _ = std::fs::remove_dir_all(&self.path);
+        self.directory.path().join("nats")
     }
 }
 

@@ -1,14 +1,13 @@
 //! One process of a development set-up, below a guard that ends it with this process.
 
 use std::io::{self, IsTerminal};
-use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use pagewire_worker::runtime::child::guard;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 use tokio::task::JoinHandle;
 
 use super::super::output;
@@ -33,15 +32,8 @@ pub(super) struct DevProcess {
 impl DevProcess {
     /// Starts a program. The lines that it writes are shown behind its name.
     pub(super) fn start(name: &str, command: &[String]) -> io::Result<Self> {
-        let mut guard = Command::new(guard::OWN_BINARY)
-            .arg(guard::SUBCOMMAND)
-            .args(command)
-            .env(FORMAT, std::env::var(FORMAT).unwrap_or_else(|_| log_format().to_owned()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+        let format = std::env::var(FORMAT).unwrap_or_else(|_| log_format().to_owned());
+        let mut guard = guard::command(command).env(FORMAT, format).spawn()?;
         let signals = guard.stdin.take();
         let label = label(name);
         let shown = [

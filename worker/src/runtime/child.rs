@@ -5,6 +5,7 @@
 //!
 //! - [`wire`]: the messages and their frames;
 //! - [`guard`]: the small process above each child, which kills it when this process is gone;
+//! - [`private_directory`]: where the sockets are;
 //! - `process`: one program below its guard, and the last lines of its log;
 //! - `handshake`: a program that has started connects and says what it has;
 //! - `session`, `open_work`, `work_order`, `frame_writer`: the socket of a ready child, and the work that it runs;
@@ -24,6 +25,7 @@ mod members;
 mod open_work;
 pub mod options;
 pub mod pool;
+pub mod private_directory;
 mod process;
 mod recycling;
 mod restarts;

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use pagewire_cluster::worker::WorkerType;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::frame_writer::FrameWriter;
 use super::handshake::{ChildReader, LAST_LINES, Started, explained, start};
-use super::options::ChildKind;
 use super::pool::{NewMember, PoolShared};
 use super::process::{Process, ending, resident_memory};
 use super::recycling::{RecycleLimits, Usage};
@@ -26,7 +26,7 @@ use super::wire::WireError;
 /// A place of a pool.
 pub(super) struct ChildSlot {
     pool: Arc<PoolShared>,
-    kind: ChildKind,
+    kind: WorkerType,
     /// Cancelled when the place is not needed any more.
     stopping: CancellationToken,
     /// Shows the number of the child that serves.
@@ -53,7 +53,7 @@ struct RunningChild {
 impl ChildSlot {
     pub(super) fn new(
         pool: Arc<PoolShared>,
-        kind: ChildKind,
+        kind: WorkerType,
         stopping: CancellationToken,
         current: Arc<AtomicU64>,
     ) -> Self {
@@ -269,7 +269,10 @@ impl SupervisedChild {
                     let age = self.since.elapsed();
                     let rss = self.limits.max_rss.map_or(0, |_| resident_memory(self.pid));
                     let reached = self.limits.reached(Usage { work: session.done(), rss, age });
-                    if let (Some(limit), Some(report)) = (reached, self.report.take_if(|_| reached.is_some())) {
+                    if let Some(limit) = reached
+                        && let Some(report) = self.report.take()
+                    {
+                        // an error means that the place has begun with the next child already
                         let _ = report.send(Replacement::Recycled(limit));
                     }
                 }

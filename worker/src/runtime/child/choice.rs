@@ -2,36 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// The work that a child takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChildKind {
-    /// Work that any executor may run.
-    Free,
-    /// Work of the users that are assigned to it.
-    Assigned,
-    /// Both.
-    Both,
-}
-
-impl ChildKind {
-    /// Returns the name of the kind.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Assigned => "assigned",
-            Self::Both => "both",
-        }
-    }
-
-    /// Returns whether it takes assigned work, or free work.
-    pub(super) const fn takes(self, assigned: bool) -> bool {
-        match self {
-            Self::Free => !assigned,
-            Self::Assigned => assigned,
-            Self::Both => true,
-        }
-    }
-}
+use pagewire_cluster::worker::{WorkKind, WorkerType};
 
 /// How the child for work is chosen that any executor may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +19,7 @@ pub enum FreeAffinity {
 /// A child that is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
-    pub(super) kind: ChildKind,
+    pub(super) kind: WorkerType,
     /// Whether it has the handler.
     pub(super) has_method: bool,
     /// Pieces of work at a time.
@@ -71,7 +42,7 @@ pub(super) struct Wanted<'a> {
     /// The user of the work, or what stands for one.
     pub(super) user: Option<&'a str>,
     /// Whether only the child of the user may run it.
-    pub(super) assigned: bool,
+    pub(super) work: WorkKind,
     /// Whether it has to run in a child that runs nothing else.
     pub(super) alone: bool,
 }
@@ -95,7 +66,7 @@ pub(super) fn choose(
     affinity: FreeAffinity,
     turn: usize,
 ) -> Choice {
-    if wanted.assigned
+    if wanted.work == WorkKind::Assigned
         && let Some(own) = children.iter().position(|child| child.is_of_user && child.has_method)
     {
         let child = &children[own];
@@ -107,7 +78,7 @@ pub(super) fn choose(
     let open: Vec<usize> = (0..children.len())
         .filter(|&index| {
             let child = &children[index];
-            child.has_method && !child.closed && child.kind.takes(wanted.assigned)
+            child.has_method && !child.closed && child.kind.takes(wanted.work)
         })
         .collect();
     if wanted.alone {
@@ -116,7 +87,7 @@ pub(super) fn choose(
             reserved => Choice::Wait(reserved),
         };
     }
-    if wanted.assigned {
+    if wanted.work == WorkKind::Assigned {
         let has_room = |index: &usize| !children[*index].is_full_of_users;
         let fewest = open
             .into_iter()
@@ -152,7 +123,7 @@ mod tests {
     use super::*;
 
     const IDLE: Candidate = Candidate {
-        kind: ChildKind::Both,
+        kind: WorkerType::Both,
         has_method: true,
         slots: 2,
         used: 0,
@@ -161,8 +132,8 @@ mod tests {
         closed: false,
         is_of_user: false,
     };
-    const ANY: Wanted<'_> = Wanted { user: None, assigned: false, alone: false };
-    const OWN: Wanted<'_> = Wanted { user: Some("ann"), assigned: true, alone: false };
+    const ANY: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false };
+    const OWN: Wanted<'_> = Wanted { user: Some("ann"), work: WorkKind::Assigned, alone: false };
 
     fn chosen(children: &[Candidate], wanted: Wanted<'_>) -> Choice {
         choose(children, wanted, FreeAffinity::LeastLoaded, 0)
@@ -171,9 +142,9 @@ mod tests {
     #[test]
     fn free_work_goes_to_the_child_that_runs_the_least_and_never_to_one_of_assigned_users() {
         let children = [
-            Candidate { kind: ChildKind::Assigned, ..IDLE },
+            Candidate { kind: WorkerType::Assigned, ..IDLE },
             Candidate { used: 1, ..IDLE },
-            Candidate { kind: ChildKind::Free, ..IDLE },
+            Candidate { kind: WorkerType::Free, ..IDLE },
         ];
         assert_eq!(chosen(&children, ANY), Choice::Take(2));
         assert_eq!(chosen(&children[..1], ANY), Choice::Wait(None));
@@ -210,7 +181,7 @@ mod tests {
     }
 
     fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
-        let kind = prop_oneof![Just(ChildKind::Free), Just(ChildKind::Assigned), Just(ChildKind::Both)];
+        let kind = prop_oneof![Just(WorkerType::Free), Just(WorkerType::Assigned), Just(WorkerType::Both)];
         let one = (kind, any::<bool>(), 1..4u32, 0..4u32, 0..3usize, any::<bool>()).prop_map(
             |(kind, has_method, slots, used, users, closed)| Candidate {
                 kind,
@@ -234,12 +205,13 @@ mod tests {
             alone: bool,
             turn: usize,
         ) {
-            let wanted = Wanted { user: Some("ann"), assigned, alone };
+            let work = if assigned { WorkKind::Assigned } else { WorkKind::Free };
+            let wanted = Wanted { user: Some("ann"), work, alone };
             for affinity in [FreeAffinity::LeastLoaded, FreeAffinity::RoundRobin, FreeAffinity::User] {
                 if let Choice::Take(index) = choose(&children, wanted, affinity, turn) {
                     let child = &children[index];
                     prop_assert!(child.has_method && !child.closed && child.used < child.slots);
-                    prop_assert!(child.kind.takes(assigned));
+                    prop_assert!(child.kind.takes(work));
                     prop_assert!(!alone || child.used == 0);
                 }
             }

@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 /// First argument of a process that is a guard.
 pub const SUBCOMMAND: &str = "child-guard";
 /// The binary of this process, even if another one has its path by now.
-pub const OWN_BINARY: &str = "/proc/self/exe";
+const OWN_BINARY: &str = "/proc/self/exe";
 /// First argument of the second stage, which becomes the program.
 const EXEC: &str = "--exec";
 /// Exit code when the program cannot be started, as in a shell.
@@ -37,6 +37,20 @@ pub const TERMINATE: u8 = b'T';
 pub const HANG_UP: u8 = b'H';
 /// Byte for SIGKILL.
 pub const KILL: u8 = b'K';
+
+/// Returns the command that starts a program below a guard of its own: with pipes for its signals and its outputs, and out
+/// of reach of the signals of a terminal.
+pub fn command(program: &[String]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(OWN_BINARY);
+    command
+        .arg(SUBCOMMAND)
+        .args(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    command
+}
 
 /// Runs the guard of a program and returns its exit code. `command` is the program and its arguments.
 pub fn run(command: &[OsString]) -> ExitCode {

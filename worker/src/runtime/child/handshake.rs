@@ -10,11 +10,12 @@ use std::time::Duration;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncReadExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::options::ChildOptions;
+use super::private_directory::PrivateDirectory;
 use super::process::{LogTail, Process, ending};
 use super::wire::{
     ChildMessage, MAX_FRAME, Method, PROTOCOL, Ready, SupervisorMessage, Welcome, WireError, body_length,
@@ -46,25 +47,6 @@ pub(super) struct Started {
     pub(super) methods: BTreeMap<String, Method>,
 }
 
-/// The directory with the sockets of a pool, which only this user can enter. It is removed when this is dropped.
-pub(super) struct SocketDirectory(PathBuf);
-
-impl SocketDirectory {
-    pub(super) fn create() -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("pagewire-{}", Key::random()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for SocketDirectory {
-    fn drop(&mut self) {
-        // an error leaves an empty directory behind
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A socket that one child may connect to. Its file is removed when this is dropped.
 pub(super) struct ChildSocket {
     pub(super) listener: UnixListener,
@@ -73,8 +55,8 @@ pub(super) struct ChildSocket {
 }
 
 impl ChildSocket {
-    pub(super) fn bind(directory: &SocketDirectory, number: u64) -> io::Result<Self> {
-        let path = directory.0.join(number.to_string());
+    pub(super) fn bind(directory: &PrivateDirectory, number: u64) -> io::Result<Self> {
+        let path = directory.path().join(number.to_string());
         let listener = UnixListener::bind(&path)?;
         Ok(Self { listener, path, token: Key::random().to_string() })
     }
@@ -95,7 +77,7 @@ impl Drop for ChildSocket {
 pub(super) async fn start(
     options: &ChildOptions,
     timing: &Timing,
-    directory: &SocketDirectory,
+    directory: &PrivateDirectory,
     number: u64,
 ) -> Result<Started, String> {
     let failed = |error: io::Error| format!("{:?} was not started: {error}", options.command);
@@ -109,16 +91,15 @@ pub(super) async fn start(
         }
     };
     let welcomed = match connected {
-        Ok((ready, reader, writer)) => welcome(options, timing, &ready, &writer)
+        Ok((ready, reader, mut writer)) => welcome(options, timing, &ready, &mut writer)
             .await
-            .map(|methods| (ready, reader, writer, methods))
+            .map(|(slots, methods)| (ready, reader, writer, slots, methods))
             .map_err(|WireError(reason)| reason),
         Err(reason) => Err(reason),
     };
     match welcomed {
-        Ok((ready, reader, writer, methods)) => {
+        Ok((ready, reader, writer, slots, methods)) => {
             process.set_process(ready.pid);
-            let slots = ready.slots.unwrap_or(options.slots).clamp(1, options.slots);
             Ok(Started { process, reader, writer, pid: ready.pid, sdk: ready.sdk, slots, methods })
         }
         Err(reason) => {
@@ -194,13 +175,13 @@ pub(super) async fn read_frame(reader: &mut ChildReader) -> Result<Option<Vec<u8
     }
 }
 
-/// Checks the first message of a child and answers it. Returns the handlers by name.
+/// Checks the first message of a child and answers it. Returns its slots, and its handlers by name.
 async fn welcome(
     options: &ChildOptions,
     timing: &Timing,
     ready: &Ready,
-    writer: &OwnedWriteHalf,
-) -> Result<BTreeMap<String, Method>, WireError> {
+    writer: &mut OwnedWriteHalf,
+) -> Result<(u32, BTreeMap<String, Method>), WireError> {
     let refused = |reason: String| Err(WireError(reason));
     if !ready.protocol.contains(&PROTOCOL) {
         return refused(format!(
@@ -223,6 +204,7 @@ async fn welcome(
     if let Some(missing) = options.methods.iter().find(|name| !methods.contains_key(*name)) {
         return refused(format!("it has no handler {missing}, which methods names"));
     }
+    let slots = ready.slots.unwrap_or(options.slots).clamp(1, options.slots);
     let welcome = Welcome {
         protocol: PROTOCOL,
         worker: options.worker.clone(),
@@ -232,27 +214,17 @@ async fn welcome(
         max_frame: MAX_FRAME,
         heartbeat_ms: timing.child_ping.as_millis() as u64,
         drain_ms: timing.drain.as_millis() as u64,
-        slots: ready.slots.unwrap_or(options.slots).clamp(1, options.slots),
+        slots,
     };
-    // the names above are far smaller than a frame, and the buffer of a new socket takes all of it
     let frame = encode(&SupervisorMessage::Welcome(&welcome));
+    // the names above are far smaller than a frame
     let frame = frame.map_err(|_| WireError("welcome is too large".to_owned()))?;
-    let mut sent = 0;
-    while sent < frame.len() {
-        let ready = writer.writable().await;
-        match ready.and_then(|()| writer.try_write(&frame[sent..])) {
-            Ok(taken) => sent += taken,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(WireError(error.to_string())),
-        }
-    }
-    Ok(methods)
+    writer.write_all(&frame).await.map_err(|error| WireError(error.to_string()))?;
+    Ok((slots, methods))
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
-
     use super::*;
 
     async fn received(bytes: &[u8], token: &str) -> Result<Ready, WireError> {

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pagewire_cluster::worker::{WorkKind, WorkerType};
+
 use super::choice::{Candidate, Choice, Wanted, choose};
-use super::options::{ChildKind, FreeAffinity};
+use super::options::FreeAffinity;
 use super::restarts::RecentFailures;
 use super::scaling::Load;
 use super::session::Session;
@@ -47,7 +49,7 @@ pub(super) struct PoolState {
 /// A child that is ready or drains.
 pub(super) struct Member {
     pub(super) session: Arc<Session>,
-    pub(super) kind: ChildKind,
+    pub(super) kind: WorkerType,
     pub(super) slots: u32,
     pub(super) used: u32,
     /// Users that are assigned to it.
@@ -66,7 +68,7 @@ pub(super) struct Member {
 
 /// Work that waits for a child.
 pub(super) struct WaitingWork {
-    pub(super) assigned: bool,
+    pub(super) work: WorkKind,
     pub(super) since: Instant,
 }
 
@@ -114,7 +116,10 @@ impl PoolState {
         member.used += slots;
         member.idle_since = None;
         let session = member.session.clone();
-        let user = wanted.user.filter(|_| wanted.assigned).map(|user| self.assign(user, session.number));
+        let user = wanted
+            .user
+            .filter(|_| wanted.work == WorkKind::Assigned)
+            .map(|user| self.assign(user, session.number));
         Some((session, slots, user))
     }
 
@@ -137,10 +142,10 @@ impl PoolState {
     }
 
     /// Returns what the children of one kind do; `children` is the number of their places.
-    pub(super) fn load(&self, kind: ChildKind, children: usize, max_users: Option<usize>) -> Load {
+    pub(super) fn load(&self, kind: WorkerType, children: usize, max_users: Option<usize>) -> Load {
         let ready: Vec<&Member> =
             self.members.iter().filter(|member| member.kind == kind && !member.closed).collect();
-        let waits = self.waiting.values().filter(|work| kind.takes(work.assigned));
+        let waits = self.waiting.values().filter(|work| kind.takes(work.work));
         let is_full = |member: &&Member| max_users.is_some_and(|most| member.users >= most);
         let idle = |member: &&Member| Some((member.session.number, member.idle_since?.elapsed()));
         Load {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use super::choice::{ChildKind, FreeAffinity};
+use pagewire_cluster::worker::WorkerType;
+
+pub use super::choice::FreeAffinity;
 pub use super::recycling::RecycleLimits;
 pub use super::scaling::ScaleLimits;
 
@@ -27,7 +29,7 @@ pub struct ChildOptions {
     /// Directory of the program; `None` for that of this process.
     pub directory: Option<PathBuf>,
     /// The children, by the work that they take.
-    pub children: Vec<(ChildKind, ScaleLimits)>,
+    pub children: Vec<(WorkerType, ScaleLimits)>,
     /// Pieces of work at a time in one child.
     pub slots: u32,
     /// Time from the start of a program until it is ready.

@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::job::Affinity;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::worker::{WorkKind, WorkerType};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::choice::Wanted;
-use super::handshake::SocketDirectory;
 use super::members::{ChoiceRules, Member, PoolState, WaitingWork};
-use super::options::{ChildKind, ChildOptions};
+use super::options::ChildOptions;
+use super::private_directory::PrivateDirectory;
 use super::restarts::RecentFailures;
 use super::scaler::Scaler;
 use super::scaling::Load;
@@ -40,7 +40,7 @@ pub struct ChildPool(Arc<PoolShared>);
 pub(super) struct PoolShared {
     pub(super) options: ChildOptions,
     pub(super) timing: Timing,
-    pub(super) directory: SocketDirectory,
+    pub(super) directory: PrivateDirectory,
     /// Changes when all children have to be replaced.
     pub(super) generation: watch::Sender<u64>,
     pub(super) stopping: CancellationToken,
@@ -58,7 +58,7 @@ pub(super) struct PoolShared {
 /// What a child is, for its pool.
 pub(super) struct NewMember {
     pub(super) session: Arc<Session>,
-    pub(super) kind: ChildKind,
+    pub(super) kind: WorkerType,
     pub(super) slots: u32,
     pub(super) methods: BTreeMap<String, Method>,
     pub(super) pid: u32,
@@ -105,7 +105,7 @@ impl ChildPool {
     /// When the directory for the sockets cannot be created.
     pub fn start(options: ChildOptions, timing: Timing) -> io::Result<Self> {
         let pool = Arc::new(PoolShared {
-            directory: SocketDirectory::create()?,
+            directory: PrivateDirectory::create("pagewire")?,
             options,
             timing,
             generation: watch::Sender::new(0),
@@ -130,6 +130,11 @@ impl ChildPool {
     /// child is ready.
     pub fn handlers(&self) -> watch::Receiver<Option<Handlers>> {
         self.0.handlers.subscribe()
+    }
+
+    /// Returns whether children fail again and again.
+    pub fn is_failing(&self) -> bool {
+        self.0.is_failing()
     }
 
     /// Resolves when the first child is ready, or has failed.
@@ -204,7 +209,7 @@ impl PoolShared {
     }
 
     /// Returns what the children of one kind do; `children` is the number of their places.
-    pub(super) fn load(&self, kind: ChildKind, children: usize, max_users: Option<usize>) -> Load {
+    pub(super) fn load(&self, kind: WorkerType, children: usize, max_users: Option<usize>) -> Load {
         self.lock().load(kind, children, max_users)
     }
 
@@ -214,8 +219,8 @@ impl PoolShared {
     }
 
     /// Notes whether new users may wait for another child of a kind.
-    pub(super) fn set_growing(&self, kind: ChildKind, is_growing: bool) {
-        if kind.takes(true) && self.lock().is_growing != is_growing {
+    pub(super) fn set_growing(&self, kind: WorkerType, is_growing: bool) {
+        if kind.takes(WorkKind::Assigned) && self.lock().is_growing != is_growing {
             self.lock().is_growing = is_growing;
             self.changed.notify_waiters();
         }
@@ -261,7 +266,8 @@ impl PoolShared {
 
     /// Runs a handler in a child.
     async fn run(self: Arc<Self>, method: &str, mut input: HandlerInput) -> RunResult {
-        let within = self.time_of(method, &input);
+        let own = self.lock().methods.get(method).and_then(|method| method.timeout_ms);
+        let within = input.time_limit(own.map(Duration::from_millis), &self.timing);
         let (began, mut stop) = (Instant::now(), input.stop.clone());
         let taken = tokio::select! {
             taken = self.take(method, &input) => taken,
@@ -279,19 +285,6 @@ impl PoolShared {
         session.run(method, input, remaining, credit).await
     }
 
-    /// Returns how long a piece of work may take.
-    fn time_of(&self, method: &str, input: &HandlerInput) -> Duration {
-        let own = self.lock().methods.get(method).and_then(|method| method.timeout_ms);
-        let own = own.map(Duration::from_millis);
-        match input.unit {
-            WorkUnit::Call => {
-                let caller = input.within.unwrap_or(self.timing.call);
-                own.map_or(caller, |own| own.min(caller))
-            }
-            WorkUnit::Job { .. } => own.unwrap_or(self.timing.job),
-        }
-    }
-
     /// Waits for a child that can run the work, and takes a slot of it.
     async fn take(self: &Arc<Self>, method: &str, input: &HandlerInput) -> (Arc<Session>, Credit) {
         // a browser without a user is assigned like a user
@@ -299,14 +292,14 @@ impl PoolShared {
         let user = input.user.as_deref().or(connection.as_deref());
         let wanted = Wanted {
             user,
-            assigned: input.affinity == Affinity::Assigned && user.is_some(),
+            work: if user.is_some() { input.affinity.work() } else { WorkKind::Free },
             alone: input.alone,
         };
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         if let Some(taken) = self.try_take(method, wanted, ticket) {
             return taken;
         }
-        let waiting = WaitingWork { assigned: wanted.assigned, since: Instant::now() };
+        let waiting = WaitingWork { work: wanted.work, since: Instant::now() };
         self.lock().waiting.insert(ticket, waiting);
         let _waiting = WaitingPiece { pool: self, ticket };
         loop {
@@ -320,7 +313,7 @@ impl PoolShared {
     }
 
     fn choice_rules(&self) -> ChoiceRules {
-        let mut limits = self.options.children.iter().filter(|(kind, _)| kind.takes(true));
+        let mut limits = self.options.children.iter().filter(|(kind, _)| kind.takes(WorkKind::Assigned));
         let max_users = limits.find_map(|(_, limits)| limits.max_users);
         ChoiceRules { affinity: self.options.affinity, max_users }
     }

@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 
 use super::guard;
 use super::options::ChildOptions;
@@ -56,21 +56,13 @@ pub(super) struct Process {
 impl Process {
     /// Starts the program of a pool as the child `number`.
     pub(super) fn start(options: &ChildOptions, number: u64, socket: &Path, token: &str) -> io::Result<Self> {
-        let mut command = Command::new(guard::OWN_BINARY);
-        command.arg(guard::SUBCOMMAND).args(&options.command);
+        let mut command = guard::command(&options.command);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(OWN_VARIABLES) {
                 command.env_remove(name);
             }
         }
-        command
-            .envs(&options.env)
-            .env("PAGEWIRE_SOCKET", socket)
-            .env("PAGEWIRE_TOKEN", token)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.envs(&options.env).env("PAGEWIRE_SOCKET", socket).env("PAGEWIRE_TOKEN", token);
         if let Some(directory) = &options.directory {
             command.current_dir(directory);
         }

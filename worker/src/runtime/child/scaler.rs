@@ -5,17 +5,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pagewire_cluster::worker::WorkerType;
 use tokio_util::sync::CancellationToken;
 
 use super::child_slot::ChildSlot;
-use super::options::{ChildKind, ScaleLimits};
+use super::options::ScaleLimits;
 use super::pool::PoolShared;
 use super::scaling::{ScaleStep, decide};
 
 /// The places for children of one kind.
 pub(super) struct Scaler {
     pool: Arc<PoolShared>,
-    kind: ChildKind,
+    kind: WorkerType,
     limits: ScaleLimits,
     places: Vec<Place>,
 }
@@ -28,7 +29,7 @@ struct Place {
 }
 
 impl Scaler {
-    pub(super) fn new(pool: Arc<PoolShared>, kind: ChildKind, limits: ScaleLimits) -> Self {
+    pub(super) fn new(pool: Arc<PoolShared>, kind: WorkerType, limits: ScaleLimits) -> Self {
         Self { pool, kind, limits, places: Vec::new() }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: the ids of work, its end, and the requests of its handlers. Never: which child runs it, or the process.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,8 +39,6 @@ pub(super) struct Session {
     requests: AtomicU64,
     done: AtomicU64,
     pinged: AtomicU64,
-    /// Set when the child has to end; it is told to work that is cancelled.
-    pub(super) draining: AtomicBool,
     timing: Timing,
     log: LogTail,
     /// Number of pieces of work that run.
@@ -86,13 +84,13 @@ impl Session {
             requests: AtomicU64::new(0),
             done: AtomicU64::new(0),
             pinged: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
             timing,
             log,
             running: watch::Sender::new(0),
         }
     }
 
+    /// Each change leaves the work consistent, so a poisoned lock is still usable.
     fn lock(&self) -> MutexGuard<'_, OpenWork> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,8 +138,7 @@ impl Session {
 
     /// Changes the work that runs.
     fn change<T>(&self, change: impl FnOnce(&mut OpenWork) -> T) -> T {
-        // each change leaves the work consistent, so a poisoned lock is still usable
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut work = self.lock();
         let changed = change(&mut work);
         self.running.send_replace(work.len());
         changed
@@ -216,7 +213,6 @@ impl Session {
 
     /// Tells the child that no more work comes, and that it has to exit.
     pub(super) fn drain(&self, within: Duration) {
-        self.draining.store(true, Ordering::Relaxed);
         self.send(&SupervisorMessage::Drain { within_ms: within.as_millis() as u64 });
     }
 

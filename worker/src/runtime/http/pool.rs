@@ -139,7 +139,7 @@ impl HttpPool {
 impl Backend {
     /// Runs a handler to its end. If this is dropped, the request is closed.
     async fn run(&self, method: &str, mut input: HandlerInput) -> RunResult {
-        let within = self.time_of(&input);
+        let within = input.time_limit(self.options.timeout, &self.timing);
         let mut stop = std::mem::take(&mut input.stop);
         let result = tokio::select! {
             result = self.exchange(method, &input, within) => result,
@@ -159,18 +159,6 @@ impl Backend {
 
     fn record_error(&self, error: &str) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_owned());
-    }
-
-    /// Returns how long a piece of work may take.
-    fn time_of(&self, input: &HandlerInput) -> Duration {
-        let own = self.options.timeout;
-        match input.unit {
-            WorkUnit::Call => {
-                let caller = input.within.unwrap_or(self.timing.call);
-                own.map_or(caller, |own| own.min(caller))
-            }
-            WorkUnit::Job { .. } => own.unwrap_or(self.timing.job),
-        }
     }
 
     /// Sends the request of a piece of work and reads the response.

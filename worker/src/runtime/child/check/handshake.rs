@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use super::CheckOptions;
 use super::case::{Deviation, failed};
 use super::program::{Program, frame};
-use crate::runtime::child::handshake::{ChildSocket, SocketDirectory, explained};
+use crate::runtime::child::handshake::{ChildSocket, explained};
 use crate::runtime::child::options::{ChildOptions, FreeAffinity, RecycleLimits};
+use crate::runtime::child::private_directory::PrivateDirectory;
 use crate::runtime::child::process::{Process, ending};
 use crate::runtime::child::wire::{MAX_FRAME, PROTOCOL};
 
@@ -23,7 +24,7 @@ const SLOTS: usize = 16;
 pub(super) struct Starter {
     pub(super) options: CheckOptions,
     child: ChildOptions,
-    directory: SocketDirectory,
+    directory: PrivateDirectory,
     started: u64,
 }
 
@@ -44,7 +45,7 @@ impl Starter {
             affinity: FreeAffinity::default(),
             methods: Vec::new(),
         };
-        Ok(Self { options, child, directory: SocketDirectory::create()?, started: 0 })
+        Ok(Self { options, child, directory: PrivateDirectory::create("pagewire")?, started: 0 })
     }
 
     /// Starts the program and welcomes it.
