@@ -130,11 +130,25 @@ impl WorkerEntry {
         tokio::spawn(async move {
             match this.assigned.admit_call(&user, &call.method).await {
                 Ok(affinity) => this.admission.enqueue(asked(call, affinity, reply)),
-                Err(Some(worker)) => reply.send(CallAnswer::Elsewhere { worker }).await,
-                Err(None) => reply.send(CallAnswer::Busy).await,
+                Err(worker) => reply.send(referral(worker)).await,
             }
         });
     }
+
+    /// Returns the refusal of a call that was accepted and has not run, because this worker does not own its user any more.
+    /// It names the worker that the caller asks next, which is this one if it owns the user again.
+    pub(crate) async fn refer(&self, call: &WorkerCall) -> CallAnswer {
+        let Some(user) = call.owner() else { return CallAnswer::Busy };
+        match self.assigned.admit_call(&user, &call.method).await {
+            Ok(_) => CallAnswer::Elsewhere { worker: self.id },
+            Err(worker) => referral(worker),
+        }
+    }
+}
+
+/// Returns the refusal of a call that another worker may run, if it is known which one.
+fn referral(worker: Option<Key>) -> CallAnswer {
+    worker.map_or(CallAnswer::Busy, |worker| CallAnswer::Elsewhere { worker })
 }
 
 impl ReservedSlot {

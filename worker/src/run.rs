@@ -18,6 +18,7 @@ use super::attempt::{Attempt, Outcome};
 use super::call::IncomingCall;
 use super::call_lines::{CallLines, LineKey};
 use super::effects::Supervisor;
+use super::entry::WorkerEntry;
 use super::handlers::{
     HandlerInput, Handlers, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit, call_snoozed,
 };
@@ -58,8 +59,8 @@ pub async fn serve(
     leaving: watch::Receiver<bool>,
     observer: Arc<dyn WorkObserver>,
 ) {
-    let (supervisor, quarantine) = (stream.supervisor(), stream.quarantine());
-    let runner = Runner { supervisor, quarantine, handlers, lines: CallLines::default(), observer };
+    let (entry, supervisor, quarantine) = (stream.entry(), stream.supervisor(), stream.quarantine());
+    let runner = Runner { entry, supervisor, quarantine, handlers, lines: CallLines::default(), observer };
     while let Some(work) = stream.next().await {
         match work {
             Work::Job(attempt) => drop(tokio::spawn(runner.clone().run(*attempt, leaving.clone()))),
@@ -80,6 +81,7 @@ pub async fn serve(
 /// What all work of a worker shares. Cheap to clone.
 #[derive(Clone)]
 struct Runner {
+    entry: WorkerEntry,
     supervisor: Arc<Supervisor>,
     quarantine: Arc<PoolQuarantine>,
     handlers: Handlers,
@@ -211,9 +213,8 @@ impl Runner {
         let WorkerCall { method, params, user, page, session, connection, .. } = &call.call;
         let user = user.as_deref();
         let owner = call.call.owner().filter(|_| call.affinity == Affinity::Assigned);
-        // the call has not run, so its caller may ask another worker
         let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
-            return CallAnswer::Busy;
+            return if owner.is_some() { self.entry.refer(&call.call).await } else { CallAnswer::Busy };
         };
         let trace = self.observer.current_trace().or_else(|| call.trace().cloned());
         let input = HandlerInput {
@@ -251,7 +252,7 @@ impl Runner {
         ended(match &reply {
             CallAnswer::Value(_) => "ok",
             CallAnswer::NoHandler => ErrorCode::NoExecutor.text(),
-            CallAnswer::Busy => ErrorCode::RateLimited.text(),
+            CallAnswer::Busy | CallAnswer::Elsewhere { .. } => ErrorCode::RateLimited.text(),
             CallAnswer::Lost => ErrorCode::WorkerLost.text(),
             _ => ErrorCode::Failed.text(),
         });

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pagewire_cluster::engine::Consistency;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Affinity, CallError, JobState, Jobs};
+use pagewire_cluster::job::{Affinity, CallError, JobState, Jobs, TurnRow};
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::wire::WorkerCall;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::outgoing::Outgoing;
-use super::worker::{jobs, process};
+use super::worker::{jobs, new_process, process};
 use super::{PATIENCE, TIMING, memory, team};
 use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
 use crate::run::{WorkObserver, serve};
@@ -60,6 +61,7 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
 
 /// Starts a worker with two slots.
 pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) -> JoinSet<()> {
+    let engine = &new_process(engine);
     let (jobs, follow) = process(engine).await;
     let id = Key::random();
     let methods: Vec<String> = handlers.names().map(str::to_owned).collect();
@@ -163,4 +165,37 @@ async fn calls_of_two_users_and_calls_of_a_handler_that_is_not_serial_run_at_the
         go_on.add_permits(2);
         assert!(calls.join_all().await.iter().all(Result::is_ok));
     }
+}
+
+/// The caller's view of the workers stays as it was, so that it knows no other worker of the user.
+#[tokio::test]
+async fn a_call_that_waits_in_line_while_its_user_moves_is_run_by_the_next_worker() {
+    let (engine, seen, go_on) =
+        (memory(), Arc::new(Seen::default()), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (jobs, (caller, follow)) = (jobs(&engine).await, process(&engine).await);
+    let mut workers = vec![start(&engine, handlers(Serial::User, seen.clone(), go_on.clone())).await];
+    let following = tokio::spawn(follow);
+    until("the caller knows the worker", || caller.workers.roster().list().len() == 1).await;
+    let mut calls = JoinSet::new();
+    calls.spawn(call(caller.clone(), "report", "ann", 0, PATIENCE));
+    until("the first one runs", || seen.order.lock().unwrap().len() == 1).await;
+    following.abort();
+    calls.spawn(call(caller.clone(), "report", "ann", 1, PATIENCE));
+    let home = || jobs.workers.roster().choose(&team(), "ann", None);
+    let before = home();
+    while home() == before {
+        workers.push(start(&engine, handlers(Serial::User, seen.clone(), go_on.clone())).await);
+        let all = workers.len();
+        until("all workers are known", || jobs.workers.roster().list().len() == all).await;
+    }
+    let key = TurnRow::key("p", "ann");
+    let released = async {
+        while let Ok(Some(_)) = jobs.records.store.get(&key, Consistency::Latest).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, released).await.expect("the user is released");
+    go_on.add_permits(2);
+    let outcomes = calls.join_all().await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }

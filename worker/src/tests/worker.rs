@@ -30,6 +30,14 @@ pub(super) async fn jobs(engine: &Engine) -> Jobs {
     jobs
 }
 
+/// Returns the engine of another process, because a process has a limited number of watches.
+pub(super) fn new_process(engine: &Engine) -> Engine {
+    match engine {
+        Engine::Memory(memory) => Engine::Memory(memory.new_process_handle()),
+        engine => engine.clone(),
+    }
+}
+
 pub(super) async fn process(engine: &Engine) -> (Jobs, impl Future<Output = ()> + use<>) {
     let subjects = Subjects::new("c");
     let workers = Workers::new(engine, &subjects, TIMING);
@@ -68,11 +76,7 @@ impl Worker {
     /// Starts a worker with some of the handlers.
     pub(super) async fn with_methods(engine: &Engine, log: &Log, methods: &[&str]) -> Self {
         let methods: BTreeSet<String> = methods.iter().map(|&method| method.to_owned()).collect();
-        // a process has a limited number of watches
-        let engine = &match engine {
-            Engine::Memory(memory) => Engine::Memory(memory.new_process_handle()),
-            engine => engine.clone(),
-        };
+        let engine = &new_process(engine);
         let (jobs, follow) = process(engine).await;
         let follow = tokio::spawn(follow);
         let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
