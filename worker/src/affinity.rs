@@ -123,11 +123,6 @@ impl AssignedJobs {
         }
     }
 
-    /// Returns the other worker that a user is assigned to for a method.
-    pub(crate) fn successor(&self, user: &str, method: &str) -> Option<Key> {
-        self.assignment.worker_of(user, Some(method)).filter(|worker| *worker != self.assignment.id)
-    }
-
     /// Releases a user to the worker that the user is assigned to.
     async fn release_user(&self, user: &str) {
         if !self.turns.release(user, ReleaseReason::Moved).await {

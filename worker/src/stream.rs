@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{AskedCall, CallAdmission};
 use super::affinity::AssignedJobs;
 use super::assignment::Assignment;
-use super::call::ReplyPath;
+use super::call::{IncomingCall, ReplyPath};
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
@@ -210,7 +210,7 @@ impl WorkStream {
     async fn refuse_rest(&mut self, leave: impl Future<Output = ()>) {
         let unanswered = self.entry.parts.unanswered.clone();
         unanswered.close();
-        let (control, work, assigned) = (&mut self.control, &mut self.work, &self.entry.assigned);
+        let (control, work, entry) = (&mut self.control, &mut self.work, &self.entry);
         let last = async move {
             leave.await;
             // an error means that a message was not handled
@@ -219,11 +219,9 @@ impl WorkStream {
         };
         let refused = async {
             while let Some(work) = work.recv().await {
-                let Work::Call(call) = work else { continue };
-                let user = call.call.owner().filter(|_| call.affinity == Affinity::Assigned);
-                let next = user.and_then(|user| assigned.successor(&user, &call.call.method));
-                let refused = next.map_or(CallAnswer::Busy, |worker| CallAnswer::Elsewhere { worker });
-                call.answer(refused).await;
+                if let Work::Call(call) = work {
+                    tokio::spawn(refuse(entry.clone(), *call));
+                }
             }
         };
         tokio::select! {
@@ -231,6 +229,19 @@ impl WorkStream {
             () = refused => {}
         }
     }
+}
+
+/// Refuses a call at a worker that drains.
+async fn refuse(entry: WorkerEntry, call: IncomingCall) {
+    let refusal = match call.affinity {
+        Affinity::Free => CallAnswer::Busy,
+        Affinity::Assigned => {
+            // before that, the view of this process names this worker as the next one
+            entry.marked().await;
+            entry.refer(&call.call).await
+        }
+    };
+    call.answer(refusal).await;
 }
 
 impl Drop for WorkStream {

@@ -104,6 +104,29 @@ async fn a_guess_at_a_users_worker_that_is_wrong_is_put_right_by_the_worker_that
 }
 
 #[tokio::test]
+async fn a_call_to_a_worker_that_drains_and_is_not_seen_to_do_so_is_run_by_the_next_worker() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let workers = [Worker::start(&engine, &log).await, Worker::start(&engine, &log).await];
+    serving(&jobs, 2).await;
+    let own = call(&jobs, Some("ann")).await.unwrap();
+    let (leaving, staying): (Vec<_>, Vec<_>) = workers.into_iter().partition(|worker| worker.id == own);
+    let (seen, is_seen) = tokio::sync::oneshot::channel();
+    let (draining, caller) = (
+        leaving.into_iter().next().unwrap().drain_seen_after(async { is_seen.await.unwrap() }),
+        jobs.clone(),
+    );
+    let draining = tokio::spawn(draining);
+    let mut calling = tokio::spawn(async move { call(&caller, Some("ann")).await });
+    // a refusal would come at once
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut calling).await;
+    assert!(early.is_err(), "{early:?}");
+    seen.send(()).unwrap();
+    assert_eq!(calling.await.unwrap(), Ok(staying[0].id));
+    draining.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_worker_whose_slots_are_taken_says_so_and_one_that_is_left_frees_its_slot() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;

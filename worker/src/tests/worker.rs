@@ -60,7 +60,10 @@ pub(super) type Log = Arc<Mutex<Vec<(Key, String)>>>;
 pub(super) struct Worker {
     pub(super) id: Key,
     draining: watch::Sender<bool>,
+    /// Writes into the row of the worker that it drains.
+    mark: watch::Sender<bool>,
     stop: watch::Sender<bool>,
+    leave: watch::Sender<bool>,
     work: Option<tokio::task::JoinHandle<WorkStream>>,
     pub(super) supervisor: Arc<Supervisor>,
     pub(super) keeper: tokio::task::JoinHandle<()>,
@@ -89,8 +92,10 @@ impl Worker {
             ..WorkerRow::default()
         };
         let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
-        let (draining, drains) = watch::channel(false);
+        let draining = watch::Sender::new(false);
+        let (mark, marked) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
+        let (leave, mut leaving) = watch::channel(false);
         let intake = loop {
             let setup = WorkerSetup {
                 id,
@@ -109,12 +114,11 @@ impl Worker {
             }
         };
         let supervisor = intake.supervisor();
-        let mut stopping = stopped.clone();
-        let keeper = tokio::spawn(keeper.keep(drains, async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
+        let keeper = tokio::spawn(keeper.keep(marked, async move {
+            let _ = leaving.wait_for(|leave| *leave).await;
         }));
         let work = Some(tokio::spawn(work(intake, id, log.clone(), stopped)));
-        Self { id, draining, stop, work, supervisor, keeper, follow }
+        Self { id, draining, mark, stop, leave, work, supervisor, keeper, follow }
     }
 
     /// Takes a user over, by a call.
@@ -143,11 +147,21 @@ impl Worker {
     }
 
     /// Finishes the running work and shuts down.
-    pub(super) async fn drain(mut self) {
+    pub(super) async fn drain(self) {
+        self.drain_seen_after(std::future::ready(())).await;
+    }
+
+    /// Finishes the running work and shuts down. Every process, its own one too, sees that after `seen`.
+    pub(super) async fn drain_seen_after(mut self, seen: impl Future<Output = ()>) {
         self.draining.send_replace(true);
         let work = self.work.take().unwrap();
         self.stop.send_replace(true);
-        work.await.unwrap().close().await;
+        let marking = async {
+            seen.await;
+            self.mark.send_replace(true);
+        };
+        tokio::join!(async { work.await.unwrap().close().await }, marking);
+        self.leave.send_replace(true);
         (&mut self.keeper).await.unwrap();
     }
 }
