@@ -33,6 +33,11 @@ impl World {
         Self { nodes, left: AtomicUsize::new(jobs), calm: AtomicBool::new(false), waiting: Mutex::default() }
     }
 
+    /// Returns the page of jobs that have not ended.
+    pub(super) async fn open_jobs(&self) -> Value {
+        self.nodes[0].api().get_json("/api/v1/jobs?state=scheduled,queued,running&limit=100").await
+    }
+
     /// Describes the jobs that each page waits for.
     pub(super) fn waiting(&self) -> String {
         format!("{:?}", self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
