@@ -5,4 +5,5 @@
 
 pub(crate) mod body;
 pub(crate) mod coding;
+pub(crate) mod compression;
 pub(crate) mod static_files;
