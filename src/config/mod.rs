@@ -139,6 +139,8 @@ pub struct Websocket {
     pub ping_timeout_ms: u64,
     /// Accepted origins in addition to the node's own.
     pub origins: Vec<String>,
+    /// Origins of web pages that may import the browser client from this node; `*` for all.
+    pub client_origins: Vec<String>,
     /// Maximum bytes of a client's frame.
     pub max_frame: usize,
     /// Maximum bytes that may wait for one socket.
