@@ -10,6 +10,7 @@ mod backend;
 mod cache;
 mod file_path;
 mod folder;
+mod recent;
 mod single_page;
 
 #[cfg(test)]
@@ -30,8 +31,9 @@ pub(crate) use self::cache::CacheRule;
 use self::cache::{REVALIDATE, cache_control};
 use self::file_path::FilePath;
 use self::folder::{Found, OpenedFile, Search};
-use super::body::{MountBody, empty};
-use super::coding::{accepted, add_vary};
+use self::recent::{RecentFile, RecentFiles};
+use super::body::{MountBody, empty, full};
+use super::coding::{Coding, accepted, add_vary};
 
 /// Bytes that are read from a large file at once: each read is a step on another thread.
 const CHUNK: usize = 256 * 1024;
@@ -65,6 +67,7 @@ pub(crate) struct StaticFiles {
     directory: Arc<PathBuf>,
     fallback: Option<FilePath>,
     cache: Arc<[CacheRule]>,
+    recent: Arc<RecentFiles>,
 }
 
 /// The answer of a folder.
@@ -81,7 +84,12 @@ impl StaticFiles {
     /// never found.
     pub(crate) fn new(options: StaticOptions) -> Self {
         let fallback = options.fallback.and_then(|name| FilePath::parse(&format!("/{name}")));
-        Self { directory: Arc::new(options.directory), fallback, cache: options.cache.into() }
+        Self {
+            directory: Arc::new(options.directory),
+            fallback,
+            cache: options.cache.into(),
+            recent: Arc::default(),
+        }
     }
 
     /// Answers a request. `path` is the raw path below the folder with a `/` at its beginning; `query` is kept in
@@ -93,32 +101,69 @@ impl StaticFiles {
         path: &str,
         query: Option<&str>,
     ) -> StaticAnswer {
-        let Some(path) = FilePath::parse(path) else { return StaticAnswer::Missing };
+        let codings = accepted(headers);
         let is_read = [Method::GET, Method::HEAD].contains(method);
-        match self.find(method, headers, path.clone()).await {
+        if is_read && let Some(recent) = self.recent.get(path, &codings) {
+            return StaticAnswer::File(self.again(method, headers, &recent).await);
+        }
+        let Some(plain) = FilePath::parse(path) else { return StaticAnswer::Missing };
+        match self.find(method, headers, plain.clone(), codings.clone()).await {
             Ok(Found::Missing) => StaticAnswer::Missing,
             Ok(_) if !is_read => StaticAnswer::File(not_allowed()),
-            Ok(Found::Folder) => StaticAnswer::File(redirect(&path, query)),
-            Ok(Found::File(file)) => StaticAnswer::File(self.answer(method, headers, file).await),
+            Ok(Found::Folder) => StaticAnswer::File(redirect(&plain, query)),
+            Ok(Found::File(file)) => {
+                let file = OneFile::new(file);
+                self.keep(path, codings, &file).await;
+                StaticAnswer::File(self.answer(method, headers, &file).await)
+            }
             Err(error) => {
-                tracing::error!(%error, directory = %self.directory.display(), ?path, "a file cannot be read");
+                tracing::error!(%error, directory = %self.directory.display(), path, "a file cannot be read");
                 StaticAnswer::File(with_status(StatusCode::INTERNAL_SERVER_ERROR))
             }
         }
     }
 
-    async fn find(&self, method: &Method, headers: &HeaderMap, path: FilePath) -> io::Result<Found> {
-        let is_conditional = CONDITIONS.iter().any(|name| headers.contains_key(name));
+    async fn find(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        path: FilePath,
+        codings: Vec<Coding>,
+    ) -> io::Result<Found> {
         let is_read = [Method::GET, Method::HEAD].contains(method);
         let fallback = self.fallback.clone().filter(|_| is_read && single_page::wants_page(headers, &path));
-        let (directory, codings) = (self.directory.clone(), accepted(headers));
-        let read = *method == Method::GET && !is_conditional;
+        let (directory, read) = (self.directory.clone(), is_whole(method, headers));
         let search = move || Search { directory: &directory, path, codings, read, fallback }.run();
         tokio::task::spawn_blocking(search).await.map_err(io::Error::other)?
     }
 
-    async fn answer(&self, method: &Method, headers: &HeaderMap, file: OpenedFile) -> Response<MountBody> {
-        let file = OneFile::new(file);
+    /// Keeps a file that has been read, except the fallback, which answers any number of paths.
+    async fn keep(&self, path: &str, codings: Vec<Coding>, file: &OneFile) {
+        let opened = file.file();
+        if file.in_memory().is_none() || opened.is_fallback {
+            return;
+        }
+        let suffix = opened.coding.map_or("", Coding::extension);
+        let place = opened.path.with_suffix(suffix).below(&self.directory);
+        let headers = self.apply(file, &Method::HEAD, HeaderMap::new()).await.into_parts().0.headers;
+        if let Some(recent) = RecentFile::new(file.clone(), place, codings, headers) {
+            self.recent.insert(path, recent);
+        }
+    }
+
+    /// Answers with a file in memory.
+    async fn again(&self, method: &Method, headers: &HeaderMap, recent: &RecentFile) -> Response<MountBody> {
+        match recent.file.in_memory() {
+            Some(content) if is_whole(method, headers) => {
+                let mut response = Response::new(full(content.clone()));
+                *response.headers_mut() = recent.headers.clone();
+                response
+            }
+            _ => self.answer(method, headers, &recent.file).await,
+        }
+    }
+
+    async fn answer(&self, method: &Method, headers: &HeaderMap, file: &OneFile) -> Response<MountBody> {
         let mut conditions = HeaderMap::new();
         for name in CONDITIONS {
             if let Some(value) = headers.get(&name) {
@@ -133,12 +178,12 @@ impl StaticFiles {
         if let Some(validator) = headers.get(header::IF_RANGE)
             && conditions.contains_key(header::RANGE)
         {
-            let whole = self.apply(&file, &Method::HEAD, HeaderMap::new()).await;
+            let whole = self.apply(file, &Method::HEAD, HeaderMap::new()).await;
             if !is_current(validator, whole.headers()) {
                 conditions.remove(header::RANGE);
             }
         }
-        self.apply(&file, method, conditions).await
+        self.apply(file, method, conditions).await
     }
 
     /// Applies conditions and ranges to a file.
@@ -190,6 +235,11 @@ impl StaticFiles {
         }
         response
     }
+}
+
+/// Whether the whole content of the file answers the request.
+fn is_whole(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::GET && !CONDITIONS.iter().any(|name| headers.contains_key(name))
 }
 
 /// Returns the range as `ServeDir` understands it. `None`: it is ignored, because its unit is not bytes or the file is

@@ -5,17 +5,16 @@ use std::io;
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder};
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::Full;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 
-use super::super::body::empty;
+use super::super::body::{empty, full};
 use super::*;
 
 const LONG: usize = 5000;
 
 fn whole(bytes: impl Into<Bytes>) -> MountBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    full(bytes.into())
 }
 
 fn headers(fields: &[(&str, &str)]) -> HeaderMap {

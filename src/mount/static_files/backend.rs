@@ -35,13 +35,18 @@ impl OneFile {
         &self.0
     }
 
+    /// The content, if it has been read.
+    pub(super) fn in_memory(&self) -> Option<&Bytes> {
+        match &self.0.content {
+            Content::Read(bytes) => Some(bytes),
+            Content::Open(_) => None,
+        }
+    }
+
     /// The size of the file, in bytes.
     pub(super) fn length(&self) -> u64 {
-        match &self.0.content {
-            // the file may have become shorter since its size was read
-            Content::Read(bytes) => bytes.len() as u64,
-            Content::Open(_) => self.0.metadata.len(),
-        }
+        // the file may have become shorter since its size was read
+        self.in_memory().map_or_else(|| self.0.metadata.len(), |bytes| bytes.len() as u64)
     }
 
     fn facts(&self) -> FileFacts {

@@ -61,23 +61,36 @@ impl Site {
     }
 
     async fn request(&self, method: Method, target: &str, fields: &[(&str, &str)]) -> Received {
-        let (path, query) =
-            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let fields = fields.iter();
-        let headers =
-            fields.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
-        match self.files.serve(&method, &headers.collect(), path, query).await {
-            StaticAnswer::Missing => Received { status: 404, headers: HeaderMap::new(), body: Vec::new() },
-            StaticAnswer::File(response) => {
-                let (head, body) = response.into_parts();
-                let body = body.collect().await.unwrap().to_bytes().to_vec();
-                Received { status: head.status.as_u16(), headers: head.headers, body }
+        receive(&self.files, method, target, fields).await
+    }
+
+    /// Requests a file until it is in memory.
+    async fn keeps(&self, path: &str) {
+        let kept = async {
+            while self.files.recent.get(path, &[]).is_none() {
+                self.get(path, &[]).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(20), kept).await.expect("the file is kept");
     }
 
     async fn get(&self, target: &str, fields: &[(&str, &str)]) -> Received {
         self.request(Method::GET, target, fields).await
+    }
+}
+
+async fn receive(files: &StaticFiles, method: Method, target: &str, fields: &[(&str, &str)]) -> Received {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let fields = fields.iter();
+    let headers = fields.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
+    match files.serve(&method, &headers.collect(), path, query).await {
+        StaticAnswer::Missing => Received { status: 404, headers: HeaderMap::new(), body: Vec::new() },
+        StaticAnswer::File(response) => {
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.unwrap().to_bytes().to_vec();
+            Received { status: head.status.as_u16(), headers: head.headers, body }
+        }
     }
 }
 
@@ -244,6 +257,38 @@ async fn a_large_file_and_its_parts_are_complete() {
     assert!(whole.body == content && whole.header("content-length") == "1000003");
     let part = site.get("/large.bin", &[("range", "bytes=300000-900000")]).await;
     assert!(part.status == 206 && part.body == content[300_000..=900_000]);
+}
+
+#[tokio::test]
+async fn a_file_in_memory_is_answered_like_one_on_disk_and_is_never_old() {
+    let site = Site::new();
+    let conditions: [&[(&str, &str)]; 4] =
+        [&[], &[("range", "bytes=1-2")], &[("if-none-match", "*")], &[("accept-encoding", "br")]];
+    for content in ["first", "other"] {
+        fs::write(site.path("app.js"), content).unwrap();
+        assert_eq!(site.get("/app.js", &[]).await.text(), content);
+        let another =
+            StaticFiles::new(StaticOptions { directory: site.path("."), fallback: None, cache: Vec::new() });
+        site.keeps("/app.js").await;
+        for fields in conditions {
+            for method in [Method::GET, Method::HEAD] {
+                let received = site.request(method.clone(), "/app.js", fields).await;
+                let fresh = receive(&another, method, "/app.js", fields).await;
+                assert_eq!(
+                    (received.status, received.text()),
+                    (fresh.status, fresh.text()),
+                    "{content} {fields:?}"
+                );
+                assert_eq!(received.headers, fresh.headers, "{content} {fields:?}");
+            }
+        }
+        assert_eq!(site.request(Method::POST, "/app.js", &[]).await.status, 405);
+    }
+    site.keeps("/app.js").await;
+    fs::remove_file(site.path("app.js")).unwrap();
+    assert_eq!(site.get("/app.js", &[]).await.status, 404);
+    symlink(site.root.path().join("secret.txt"), site.path("app.js")).unwrap();
+    assert_eq!(site.get("/app.js", &[]).await.status, 404);
 }
 
 #[tokio::test]
