@@ -1,22 +1,26 @@
-//! The body of an answer of a mount.
+//! The bodies of requests and answers that pass through a mount.
 //!
-//! Owns: the one type of such bodies, and bodies that are complete. Never: where bytes come from.
+//! Owns: their one type. Never: limits (`edge`).
 
 use std::io;
 
 use bytes::Bytes;
+use http::Response;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 
-/// The body of an answer of a mount. An error in it ends the connection, so that the client sees an incomplete answer.
+/// A body that is passed on as it arrives.
 pub(crate) type MountBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Returns a body that is known as a whole.
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> MountBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// Returns a body without a byte.
 pub(crate) fn empty() -> MountBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Returns a body with these bytes.
-pub(crate) fn full(bytes: Bytes) -> MountBody {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
-}
+/// The response to a request of a mount.
+pub(crate) type MountResponse = Response<MountBody>;

@@ -32,7 +32,7 @@ use self::cache::{REVALIDATE, cache_control};
 use self::file_path::FilePath;
 use self::folder::{Found, OpenedFile, Search};
 use self::recent::{RecentFile, RecentFiles};
-use super::body::{MountBody, empty, full};
+use super::body::{MountBody, empty, whole};
 use super::coding::{Coding, accepted, add_vary};
 
 /// Bytes that are read from a large file at once. Each read is a step on another thread, and a download in progress has
@@ -156,7 +156,7 @@ impl StaticFiles {
     async fn again(&self, method: &Method, headers: &HeaderMap, recent: &RecentFile) -> Response<MountBody> {
         match recent.file.in_memory() {
             Some(content) if is_whole(method, headers) => {
-                let mut response = Response::new(full(content.clone()));
+                let mut response = Response::new(whole(content.clone()));
                 *response.headers_mut() = recent.headers.clone();
                 response
             }

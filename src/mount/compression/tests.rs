@@ -8,14 +8,10 @@ use futures_util::stream;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 
-use super::super::body::{empty, full};
+use super::super::body::{empty, whole};
 use super::*;
 
 const LONG: usize = 5000;
-
-fn whole(bytes: impl Into<Bytes>) -> MountBody {
-    full(bytes.into())
-}
 
 fn headers(fields: &[(&str, &str)]) -> HeaderMap {
     let fields = fields.iter();
