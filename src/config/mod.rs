@@ -28,7 +28,7 @@ pub use address::read as parse_address;
 pub use executors::{DefaultMode, DiscoveryMode, ExecutorsConfig, Preference};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
-pub use mount::MountConfig;
+pub use mount::{CacheConfig, MountConfig, StaticConfig, StaticRule};
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use proxy::{ProxyConfig, TrustedNet};
 pub use secret::Secret;

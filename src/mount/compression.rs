@@ -17,8 +17,8 @@ use hyper::body::{Body, Frame};
 use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use super::body::MountBody;
-use super::coding::{Coding, accepted, add_vary};
+use super::body::{MountBody, MountResponse};
+use super::coding::{Coding, add_vary};
 
 /// Minimum size of a compressed answer, in bytes: a smaller one fits into one packet anyway.
 const MIN_SIZE: u64 = 1024;
@@ -51,18 +51,16 @@ const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// Compresses the answer if it is text of at least 1 KiB or of unknown length and the client accepts a coding. Each
+/// Compresses the answer with the coding that the client prefers, if it is text of at least 1 KiB or of unknown length. Each
 /// chunk of a slow body is flushed: the encoder writes out what it has when the body has no more data at the moment.
 /// Trailers of a compressed answer are dropped.
-pub(crate) fn compressed(response: Response<MountBody>, request_headers: &HeaderMap) -> Response<MountBody> {
+pub(super) fn compressed(response: MountResponse, coding: Option<Coding>) -> MountResponse {
     if !is_compressible(&response) {
         return response;
     }
     let (mut head, body) = response.into_parts();
     add_vary(&mut head.headers, header::ACCEPT_ENCODING);
-    let Some(coding) = accepted(request_headers).first().copied() else {
-        return Response::from_parts(head, body);
-    };
+    let Some(coding) = coding else { return Response::from_parts(head, body) };
     head.headers.insert(header::CONTENT_ENCODING, coding.header_value());
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::ACCEPT_RANGES);
@@ -72,7 +70,7 @@ pub(crate) fn compressed(response: Response<MountBody>, request_headers: &Header
     Response::from_parts(head, encode(coding, body))
 }
 
-fn is_compressible(response: &Response<MountBody>) -> bool {
+fn is_compressible(response: &MountResponse) -> bool {
     let headers = response.headers();
     let has_body = ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::PARTIAL_CONTENT]
         .contains(&response.status())

@@ -3,12 +3,13 @@
 //! Owns: the mounts of the configuration, and the path of a request through one of them. Never: the server's own paths
 //! (`edge`, `api`), or sockets.
 //!
-//! `route` decides which mount gets a request (pure) → `forward` rewrites the heads (pure) → `upstream` has the connections,
-//! `tunnel` the WebSockets.
+//! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
+//! `upstream` has the connections, `tunnel` the WebSockets → `compression` compresses the answer.
 
 pub(crate) mod body;
 pub(crate) mod coding;
 mod compression;
+mod folders;
 mod forward;
 mod path;
 mod proxy;
@@ -27,6 +28,9 @@ use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
 
 use self::body::{MountBody, MountResponse};
+use self::coding::accepted;
+use self::compression::compressed;
+use self::folders::Folders;
 use self::proxy::{Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
@@ -45,7 +49,12 @@ pub struct Mounts {
 /// One mount.
 struct Mount {
     path: String,
-    proxy: Proxy,
+    /// The folders that are looked into first.
+    folders: Folders,
+    /// The upstream; `None`: what no folder has is missing.
+    proxy: Option<Proxy>,
+    /// Whether text is compressed.
+    compress: bool,
     max_body: u64,
 }
 
@@ -99,7 +108,7 @@ impl Mounts {
         };
         let measure = self.metrics.begin(&mount.path);
         let origin = origin(request.peer, request.request.headers(), &self.trusted);
-        let response = mount.proxy.respond(ProxyRequest { request, origin, request_id: &request_id }).await;
+        let response = mount.respond(ProxyRequest { request, origin, request_id: &request_id }).await;
         measure.end(response.status());
         response
     }
@@ -107,6 +116,27 @@ impl Mounts {
 
 impl Mount {
     fn new(config: &MountConfig, timing: &Timing) -> Self {
-        Self { path: config.path.clone(), proxy: Proxy::new(config, timing), max_body: config.max_body() }
+        Self {
+            path: config.path.clone(),
+            folders: Folders::new(config),
+            proxy: (!config.http.is_empty()).then(|| Proxy::new(config, timing)),
+            compress: config.compress,
+            max_body: config.max_body(),
+        }
+    }
+
+    async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
+        let request = &asked.request.request;
+        let (method, headers, uri) = (request.method(), request.headers(), request.uri());
+        let coding = self.compress.then(|| accepted(headers).first().copied());
+        let response = match (self.folders.serve(method, headers, uri).await, &self.proxy) {
+            (Some(response), _) => response,
+            (None, Some(proxy)) => proxy.respond(asked).await,
+            (None, None) => refusal(StatusCode::NOT_FOUND, headers, asked.request_id),
+        };
+        match coding {
+            Some(coding) => compressed(response, coding),
+            None => response,
+        }
     }
 }

@@ -27,12 +27,12 @@ use http_body_util::{BodyExt, Empty};
 use tower_http::services::ServeDir;
 
 use self::backend::OneFile;
-pub(crate) use self::cache::CacheRule;
+pub(super) use self::cache::CacheRule;
 use self::cache::{REVALIDATE, cache_control};
-use self::file_path::FilePath;
+use self::file_path::{FilePath, encoded};
 use self::folder::{Found, OpenedFile, Search};
 use self::recent::{RecentFile, RecentFiles};
-use super::body::{MountBody, empty, whole};
+use super::body::{MountResponse, empty, whole};
 use super::coding::{Coding, accepted, add_vary};
 
 /// Bytes that are read from a large file at once. Each read is a step on another thread, and a download in progress has
@@ -53,18 +53,18 @@ const CONDITIONS: [HeaderName; 5] = [
 
 /// The configuration of a folder.
 #[derive(Debug, Clone)]
-pub(crate) struct StaticOptions {
+pub(super) struct StaticOptions {
     /// The folder.
-    pub(crate) directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// The file in it that answers for each page of a single-page application, for example `index.html`.
-    pub(crate) fallback: Option<String>,
+    pub(super) fallback: Option<String>,
     /// `Cache-Control` of its files.
-    pub(crate) cache: Vec<CacheRule>,
+    pub(super) cache: Vec<CacheRule>,
 }
 
 /// The files of a folder.
 #[derive(Debug, Clone)]
-pub(crate) struct StaticFiles {
+pub(super) struct StaticFiles {
     directory: Arc<PathBuf>,
     fallback: Option<FilePath>,
     cache: Arc<[CacheRule]>,
@@ -73,9 +73,9 @@ pub(crate) struct StaticFiles {
 
 /// The answer of a folder.
 #[derive(Debug)]
-pub(crate) enum StaticAnswer {
+pub(super) enum StaticAnswer {
     /// The file, or an answer about it: not modified, a redirect to the folder, a method that files do not have.
-    File(Response<MountBody>),
+    File(MountResponse),
     /// No file has the path.
     Missing,
 }
@@ -83,7 +83,7 @@ pub(crate) enum StaticAnswer {
 impl StaticFiles {
     /// The files of a folder, which does not have to exist yet. A fallback that is no plain path inside the folder is
     /// never found.
-    pub(crate) fn new(options: StaticOptions) -> Self {
+    pub(super) fn new(options: StaticOptions) -> Self {
         let fallback = options.fallback.and_then(|name| FilePath::parse(&format!("/{name}")));
         Self {
             directory: Arc::new(options.directory),
@@ -95,7 +95,7 @@ impl StaticFiles {
 
     /// Answers a request. `path` is the raw path below the folder with a `/` at its beginning; `query` is kept in
     /// redirects.
-    pub(crate) async fn serve(
+    pub(super) async fn serve(
         &self,
         method: &Method,
         headers: &HeaderMap,
@@ -111,7 +111,7 @@ impl StaticFiles {
         match self.find(method, headers, plain.clone(), codings.clone()).await {
             Ok(Found::Missing) => StaticAnswer::Missing,
             Ok(_) if !is_read => StaticAnswer::File(not_allowed()),
-            Ok(Found::Folder) => StaticAnswer::File(redirect(&plain, query)),
+            Ok(Found::Folder) => StaticAnswer::File(redirect(plain.name().unwrap_or_default(), query)),
             Ok(Found::File(file)) => {
                 let file = OneFile::new(file);
                 self.keep(path, codings, &file).await;
@@ -153,7 +153,7 @@ impl StaticFiles {
     }
 
     /// Answers with a file in memory.
-    async fn again(&self, method: &Method, headers: &HeaderMap, recent: &RecentFile) -> Response<MountBody> {
+    async fn again(&self, method: &Method, headers: &HeaderMap, recent: &RecentFile) -> MountResponse {
         match recent.file.in_memory() {
             Some(content) if is_whole(method, headers) => {
                 let mut response = Response::new(whole(content.clone()));
@@ -164,7 +164,7 @@ impl StaticFiles {
         }
     }
 
-    async fn answer(&self, method: &Method, headers: &HeaderMap, file: &OneFile) -> Response<MountBody> {
+    async fn answer(&self, method: &Method, headers: &HeaderMap, file: &OneFile) -> MountResponse {
         let mut conditions = HeaderMap::new();
         for name in CONDITIONS {
             if let Some(value) = headers.get(&name) {
@@ -188,13 +188,13 @@ impl StaticFiles {
     }
 
     /// Applies conditions and ranges to a file.
-    async fn apply(&self, file: &OneFile, method: &Method, conditions: HeaderMap) -> Response<MountBody> {
+    async fn apply(&self, file: &OneFile, method: &Method, conditions: HeaderMap) -> MountResponse {
         let opened = file.file();
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.method_mut() = method.clone();
         *request.headers_mut() = conditions;
         // the type of the content follows from the name
-        if let Ok(uri) = format!("/{}", opened.path.encoded_name()).parse() {
+        if let Ok(uri) = format!("/{}", encoded(opened.path.name().unwrap_or_default())).parse() {
             *request.uri_mut() = uri;
         }
         let chunk = file.length().clamp(1, CHUNK as u64) as usize;
@@ -212,7 +212,7 @@ impl StaticFiles {
     }
 
     /// Adds the headers of a mount.
-    fn complete(&self, file: &OpenedFile, mut response: Response<MountBody>) -> Response<MountBody> {
+    fn complete(&self, file: &OpenedFile, mut response: MountResponse) -> MountResponse {
         let has_content = response.status().is_success();
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -276,26 +276,28 @@ fn media_type(path: &FilePath, guess: &HeaderValue) -> Option<HeaderValue> {
     Some(HeaderValue::from_static(fixed))
 }
 
-/// A redirect to the path with a slash at its end, so that relative links of the folder's page work. The status allows
-/// no cache to keep it, because the folder can become a file.
-fn redirect(path: &FilePath, query: Option<&str>) -> Response<MountBody> {
+/// A redirect from a folder to the path with a slash at its end, so that relative links of the folder's page work. The
+/// location is relative and begins with `./`, so it has no host and no scheme. The status allows no cache to keep it,
+/// because the folder can become a file.
+pub(super) fn redirect(name: &str, query: Option<&str>) -> MountResponse {
+    let folder = format!("./{}/", encoded(name));
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let mut response = with_status(StatusCode::TEMPORARY_REDIRECT);
     // a query that cannot be in a header is dropped
-    let location = HeaderValue::try_from(format!("{}{query}", path.reference_with_slash()));
-    if let Ok(location) = location.or_else(|_| HeaderValue::try_from(path.reference_with_slash())) {
+    let location = HeaderValue::try_from(format!("{folder}{query}"));
+    if let Ok(location) = location.or_else(|_| HeaderValue::try_from(folder)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
 }
 
-fn not_allowed() -> Response<MountBody> {
+fn not_allowed() -> MountResponse {
     let mut response = with_status(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(header::ALLOW, ALLOWED);
     response
 }
 
-fn with_status(status: StatusCode) -> Response<MountBody> {
+fn with_status(status: StatusCode) -> MountResponse {
     let mut response = Response::new(empty());
     *response.status_mut() = status;
     response

@@ -45,6 +45,7 @@ mod rollouts;
 mod sockets;
 mod state;
 mod state_api;
+mod static_files;
 mod telemetry;
 mod tidy;
 mod topics;

@@ -17,12 +17,12 @@ const BUILT: &str = "assets";
 
 /// `Cache-Control` of some files. The first rule that matches a file applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CacheRule {
+pub(in crate::mount) struct CacheRule {
     /// A pattern of names, in which `*` stands for any characters and `?` for one. With a `/` in it, it is a pattern of
     /// paths below the folder, without a `/` at the beginning.
-    pub(crate) files: String,
+    pub(in crate::mount) files: String,
     /// The value of the header.
-    pub(crate) value: HeaderValue,
+    pub(in crate::mount) value: HeaderValue,
 }
 
 /// Returns `Cache-Control` of a file.

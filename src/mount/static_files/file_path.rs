@@ -68,17 +68,11 @@ impl FilePath {
         path.extend(&self.segments);
         path
     }
+}
 
-    /// Returns a relative reference from this path to the same one with a slash at its end. It begins with `./`, so
-    /// it has no host and no scheme, and it keeps what the mount's own path is.
-    pub(super) fn reference_with_slash(&self) -> String {
-        format!("./{}/", self.encoded_name())
-    }
-
-    /// Returns the name of the file, percent-encoded.
-    pub(super) fn encoded_name(&self) -> String {
-        utf8_percent_encode(self.name().unwrap_or_default(), &RESERVED).to_string()
-    }
+/// Returns a name as a segment of a URL.
+pub(super) fn encoded(name: &str) -> String {
+    utf8_percent_encode(name, &RESERVED).to_string()
 }
 
 /// Decodes a segment. `None`: it names no served entry of a folder.
@@ -134,14 +128,6 @@ mod tests {
             let found = found.as_ref().map(|path| (path.segments.as_slice(), path.names_folder));
             let found = found.map(|(names, folder)| (names.iter().map(String::as_str).collect(), folder));
             assert_eq!(found, expected.map(|(names, folder)| (names.to_vec(), folder)), "{raw}");
-        }
-    }
-
-    #[test]
-    fn a_reference_to_a_folder_names_no_host_and_no_scheme() {
-        let table = [("/docs", "./docs/"), ("/a/b c", "./b%20c/"), ("/javascript:x", "./javascript%3Ax/")];
-        for (raw, expected) in table {
-            assert_eq!(FilePath::parse(raw).unwrap().reference_with_slash(), expected);
         }
     }
 

@@ -35,14 +35,14 @@ pub(super) struct RecentFile {
     /// The headers of the whole file.
     pub(super) headers: HeaderMap,
     place: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     codings: Vec<Coding>,
     found: Instant,
 }
 
 /// What changes when a place gets another file or the file changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
@@ -51,7 +51,7 @@ struct Identity {
     changed: (i64, i64),
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -74,7 +74,7 @@ impl RecentFile {
     ) -> Option<Self> {
         let metadata = &file.file().metadata;
         let is_old = last_change(metadata)?.elapsed().is_ok_and(|age| age >= MIN_AGE);
-        let identity = Identity::of(metadata);
+        let identity = FileIdentity::of(metadata);
         (is_old && file.in_memory().is_some()).then(|| Self {
             file,
             headers,
@@ -91,7 +91,7 @@ impl RecentFile {
 
     fn is_current(&self) -> bool {
         let metadata = self.place.metadata();
-        metadata.is_ok_and(|metadata| Identity::of(&metadata) == self.identity)
+        metadata.is_ok_and(|metadata| FileIdentity::of(&metadata) == self.identity)
     }
 }
 
