@@ -113,7 +113,7 @@ impl StaticFiles {
             Ok(_) if !is_read => StaticAnswer::File(not_allowed()),
             Ok(Found::Folder) => StaticAnswer::File(redirect(plain.name().unwrap_or_default(), query)),
             Ok(Found::File(file)) => {
-                let file = OneFile::new(file);
+                let file = OneFile::new(*file);
                 self.keep(path, codings, &file).await;
                 StaticAnswer::File(self.answer(method, headers, &file).await)
             }

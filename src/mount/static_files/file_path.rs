@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn only_plain_names_are_a_path() {
-        let table: [(&str, Option<(&[&str], bool)>); 30] = [
+        type Expected = Option<(&'static [&'static str], bool)>;
+        let table: [(&str, Expected); 30] = [
             ("/", Some((&[], true))),
             ("/a", Some((&["a"], false))),
             ("/a/", Some((&["a"], true))),

@@ -43,7 +43,7 @@ pub(super) struct Search<'a> {
 #[derive(Debug)]
 pub(super) enum Found {
     /// A file.
-    File(OpenedFile),
+    File(Box<OpenedFile>),
     /// A folder with an index, the path of which does not end with a slash.
     Folder,
     /// Nothing that is served.
@@ -83,7 +83,7 @@ impl Search<'_> {
         let found = self.find()?;
         match (&self.fallback, found) {
             (Some(fallback), Found::Missing) => Ok(match self.file(fallback)? {
-                Some(file) => Found::File(OpenedFile { is_fallback: true, ..file }),
+                Some(file) => Found::File(Box::new(OpenedFile { is_fallback: true, ..file })),
                 None => Found::Missing,
             }),
             (_, found) => Ok(found),
@@ -96,14 +96,14 @@ impl Search<'_> {
             let index = self.path.joined(INDEX);
             return Ok(match self.file(&index)? {
                 Some(_) if !self.path.names_folder => Found::Folder,
-                Some(file) => Found::File(file),
+                Some(file) => Found::File(Box::new(file)),
                 None => Found::Missing,
             });
         }
         if self.path.names_folder || !metadata.is_file() {
             return Ok(Found::Missing);
         }
-        Ok(self.opened(&self.path)?.map_or(Found::Missing, Found::File))
+        Ok(self.opened(&self.path)?.map_or(Found::Missing, |file| Found::File(Box::new(file))))
     }
 
     /// Opens a path if it is a file.

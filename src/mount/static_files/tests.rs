@@ -213,7 +213,8 @@ async fn a_range_is_a_part_and_nothing_else_is() {
     let whole = site.get("/empty/only.txt", &[]).await;
     let (tag, time) = (whole.header("etag"), whole.header("last-modified"));
     let weak = format!("W/{tag}");
-    let table: [(&[(&str, &str)], u16, &str, &str); 16] = [
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let table: [(Fields<'_>, u16, &str, &str); 16] = [
         (&[("range", "bytes=2-4")], 206, "234", "bytes 2-4/10"),
         (&[("range", "bytes=0-0")], 206, "0", "bytes 0-0/10"),
         (&[("range", "bytes=7-")], 206, "789", "bytes 7-9/10"),
