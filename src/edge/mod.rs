@@ -12,6 +12,7 @@ mod body;
 mod connection;
 mod connection_limit;
 mod current_router;
+pub mod framing;
 pub mod handshake;
 mod heartbeat;
 mod http;
