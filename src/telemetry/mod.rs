@@ -12,6 +12,7 @@ mod children;
 mod export;
 mod metrics;
 mod readiness;
+mod refused_requests;
 mod rollouts;
 mod trace;
 mod waiting;
@@ -31,6 +32,7 @@ use crate::config::Config;
 pub use export::{ExportFailure, TraceExport};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use readiness::{Latch, Readiness};
+pub use refused_requests::count_refused_request;
 pub use trace::{child_of, current_trace};
 pub use work::{ExecutorPlace, WorkMetrics, executor_name};
 
