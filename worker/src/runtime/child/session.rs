@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::frame_reader::FrameReader;
 use super::frame_writer::FrameWriter;
-use super::handshake::{ChildReader, read_frame};
 use super::open_work::{OpenWork, Requester, RunningPiece};
 use super::pool::Credit;
 use super::process::LogTail;
@@ -231,16 +231,20 @@ impl Session {
         self.writer.run().await;
     }
 
-    /// Reads messages until the connection ends.
+    /// Reads messages until the connection ends. No message is lost if this is dropped.
     ///
     /// # Errors
     ///
     /// [`WireError`] when the child breaks the rules of frames.
-    pub(super) async fn read(self: &Arc<Self>, reader: &mut ChildReader) -> Result<(), WireError> {
-        while let Some(body) = read_frame(reader).await? {
-            self.receive(ChildMessage::parse(&body)?)?;
+    pub(super) async fn read(self: &Arc<Self>, reader: &mut FrameReader) -> Result<(), WireError> {
+        loop {
+            while let Some(message) = reader.take(ChildMessage::parse)? {
+                self.receive(message)?;
+            }
+            if !reader.receive().await? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn receive(self: &Arc<Self>, message: ChildMessage) -> Result<(), WireError> {
