@@ -1,6 +1,6 @@
 //! The child processes of a process: those of its pools with a `command`.
 //!
-//! Owns: their start, their reload and their end. Never: what a child does (`pagewire_worker::runtime::child`), or the
+//! Owns: their start, their reload, their readiness and their end. Never: what a child does (`pagewire_worker::runtime::child`), or the
 //! workers that give them work (`pools`).
 
 use std::time::Duration;
@@ -12,12 +12,14 @@ use pagewire_worker::runtime::child::options::{ChildOptions, FreeAffinity, Recyc
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use super::pools::PoolPart;
+use super::tasks::{TaskKind, Tasks};
 use crate::calls::LocalWorkers;
 use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
-use crate::telemetry::Latch;
+use crate::telemetry::Readiness;
 
 /// The pools of child processes. Cheap to clone.
 #[derive(Clone, Default)]
@@ -54,11 +56,6 @@ impl ChildPools {
         Ok(this)
     }
 
-    /// Waits until each pool has a child that is ready or has failed, so that a process that is ready has its handlers.
-    pub(super) async fn settled(&self) {
-        join_all(self.0.iter().map(|(_, pool)| pool.settled())).await;
-    }
-
     /// Replaces all children on SIGHUP. Never returns.
     pub(super) async fn reload_on_hangup(self) {
         let Ok(mut hangups) = signal(SignalKind::hangup()) else { return std::future::pending().await };
@@ -76,11 +73,26 @@ impl ChildPools {
         }
     }
 
-    /// Shows in the readiness whether children fail again and again. Never returns.
-    pub(super) async fn watch(self, latch: Latch, period: Duration) {
-        loop {
-            latch.set(!self.0.iter().any(|(_, pool)| pool.is_failing()));
-            tokio::time::sleep(period).await;
+    /// Shows in the readiness which pools do not have all of their workers yet, and which have children that fail again
+    /// and again. `parts` are the pools of the workers of the process, with tokens that are cancelled when they serve.
+    pub(super) fn watch(
+        &self,
+        parts: &[(String, CancellationToken)],
+        readiness: &Readiness,
+        period: Duration,
+        tasks: &Tasks,
+    ) {
+        for (name, pool) in &self.0 {
+            let own = parts.iter().filter(|(pool, _)| pool == name);
+            let serving: Vec<_> = own.map(|(_, serves)| serves.clone()).collect();
+            let (pool, latch) = (pool.clone(), readiness.pool_latch(name));
+            tasks.spawn("children", TaskKind::Vital, async move {
+                join_all(serving.iter().map(CancellationToken::cancelled)).await;
+                loop {
+                    latch.set(!pool.is_failing());
+                    tokio::time::sleep(period).await;
+                }
+            });
         }
     }
 
