@@ -121,10 +121,9 @@ impl NodePools {
         mut parts: Vec<PoolPart>,
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
-        let PoolServices { config, jobs, tasks, .. } = services;
-        let children = ChildPools::start(config, jobs.timing, &services.local, &mut parts)?;
+        let children = ChildPools::start(services, &mut parts)?;
         if !children.is_empty() {
-            tasks.spawn("reload", TaskKind::Vital, children.clone().reload_on_hangup());
+            services.tasks.spawn("reload", TaskKind::Vital, children.clone().reload_on_hangup());
         }
         parts.extend(http_pools::parts(services)?);
         let this = Self {
@@ -160,7 +159,7 @@ impl NodePools {
                 std::future::pending().await
             });
         }
-        this.children.watch(&serving_parts, readiness, jobs.timing.child_watch, tasks);
+        this.children.watch(&serving_parts, readiness, services);
         Ok(this)
     }
 

@@ -178,12 +178,8 @@ async fn a_program_that_is_never_ready_delays_neither_its_node_nor_another_pool(
         .file(&format!("{slow}{}", pool(&[], "free = 1\nassigned = 1")))
         .launch();
     let api = node.api();
-    eventually("the other pool serves", SOON, async || {
-        let body = json!({"method": "echo", "params": 1});
-        let response = api.request(Method::POST, "/api/v1/calls").json(&body).send().await.ok()?;
-        response.status().is_success().then_some(())
-    })
-    .await;
+    let answer = first_call(&api, "echo", json!(1)).await;
+    assert_eq!(answer, (StatusCode::OK, json!(1)), "a call waits for the program of its pool");
     assert_eq!(api.get("/livez").await.0, StatusCode::OK);
     eventually("only one pool is not ready", SOON, async || {
         let (status, body) = api.get("/readyz").await;
