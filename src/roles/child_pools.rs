@@ -136,5 +136,6 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
             config::FreeAffinity::LeastLoaded => FreeAffinity::LeastLoaded,
         },
         methods: pool.methods.clone(),
+        http: None,
     }
 }

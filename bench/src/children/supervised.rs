@@ -69,6 +69,7 @@ impl Supervised {
             recycle: RecycleLimits::default(),
             affinity: FreeAffinity::default(),
             methods: Vec::new(),
+            http: None,
         };
         let since = Instant::now();
         let pool = ChildPool::start(options, Timing::PRODUCTION)?;

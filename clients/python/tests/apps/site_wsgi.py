@@ -11,9 +11,10 @@ PLAIN = [("Content-Type", "text/plain")]
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/environ":
-        start_response("200 OK", [("Content-Type", "application/json")])
         shown = {name: value for name, value in environ.items() if isinstance(value, str)}
-        return [json.dumps(shown | {"pid": os.getpid(), "url_scheme": environ["wsgi.url_scheme"]}).encode()]
+        body = json.dumps(shown | {"pid": os.getpid(), "url_scheme": environ["wsgi.url_scheme"]}).encode()
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
     if path == "/stream":
         start_response("200 OK", PLAIN)
         return stream(environ["QUERY_STRING"])

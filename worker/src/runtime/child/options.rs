@@ -7,6 +7,7 @@ use std::time::Duration;
 use pagewire_cluster::worker::WorkerType;
 
 pub use super::choice::FreeAffinity;
+pub use super::http_lease::HttpLimits;
 pub use super::recycling::RecycleLimits;
 pub use super::scaling::ScaleLimits;
 
@@ -40,4 +41,6 @@ pub struct ChildOptions {
     pub affinity: FreeAffinity,
     /// The only handlers that are used; empty for all.
     pub methods: Vec<String>,
+    /// How requests of HTTP wait for a child; `None` when the children do not serve HTTP.
+    pub http: Option<HttpLimits>,
 }
