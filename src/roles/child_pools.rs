@@ -137,5 +137,6 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
         },
         methods: pool.methods.clone(),
         http: None,
+        needs: Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::runtime::child::guard;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 use pagewire_worker::runtime::child::options::{
-    ChildOptions, FreeAffinity, HttpLimits, RecycleLimits, ScaleLimits,
+    ChildOptions, FreeAffinity, HttpLimits, Prerequisite, RecycleLimits, ScaleLimits,
 };
 use pagewire_worker::runtime::child::pool::ChildPool;
 use rustix::process::{Pid, Signal, kill_process};
@@ -56,6 +56,7 @@ fn options(target: &str, children: usize) -> ChildOptions {
         affinity: FreeAffinity::LeastLoaded,
         methods: Vec::new(),
         http: Some(LIMITS),
+        needs: Vec::new(),
     }
 }
 
@@ -320,6 +321,21 @@ async fn an_application_that_cannot_be_imported_is_the_reason_with_its_traceback
     assert_eq!(pool.http(None).await.err(), Some(NoProcess::Stopping));
 }
 
+async fn the_first_start_waits_for_what_the_application_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = folder.path().join("daemon.sock");
+    let needs = vec![Prerequisite::Unix(daemon.clone())];
+    let pool =
+        ChildPool::start(ChildOptions { needs, ..options("site_wsgi", 1) }, Timing::TEST).expect("a folder");
+    pool.settled().await;
+    let Err(NoProcess::Failing(reason)) = pool.http(None).await else { panic!("it is served") };
+    assert!(reason.starts_with(&format!("the start waits for unix:{}", daemon.display())), "{reason}");
+    let _daemon = tokio::net::UnixListener::bind(daemon).expect("a socket");
+    eventually("the child is ready", async || (ready(&pool) == 1).then_some(())).await;
+    pid(&pool, None).await;
+    pool.stop().await;
+}
+
 async fn a_program_that_does_not_serve_http_is_refused() {
     let mut options = options("", 1);
     options.command = ["python3", "-m", "pagewire", "work:threads"].map(str::to_owned).to_vec();
@@ -356,6 +372,7 @@ fn main() -> ExitCode {
         after_a_kill_its_requests_break_and_the_next_one_is_served_by_another_child
         a_child_that_refuses_a_connection_is_replaced
         an_application_that_cannot_be_imported_is_the_reason_with_its_traceback
+        the_first_start_waits_for_what_the_application_needs
         a_program_that_does_not_serve_http_is_refused
     );
     let filter = arguments.iter().filter_map(|text| text.to_str()).find(|text| !text.starts_with('-'));

@@ -5,6 +5,7 @@
 //!
 //! - [`wire`]: the messages and their frames;
 //! - [`guard`]: the small process above each child, which kills it when this process is gone;
+//! - `prerequisites`: what has to be there before the first program starts;
 //! - [`private_directory`]: where the sockets are;
 //! - `process`: one program below its guard, and the last lines of its log;
 //! - `handshake`: a program that has started connects and says what it has;
@@ -28,6 +29,7 @@ mod members;
 mod open_work;
 pub mod options;
 pub mod pool;
+mod prerequisites;
 pub mod private_directory;
 mod process;
 mod recycling;

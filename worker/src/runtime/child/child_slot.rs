@@ -66,6 +66,10 @@ impl ChildSlot {
         let stopping = self.stopping.clone();
         let mut generation = self.pool.generation.subscribe();
         let mut old: Option<RunningChild> = None;
+        tokio::select! {
+            () = self.pool.prerequisites_met() => {}
+            () = stopping.cancelled() => return,
+        }
         loop {
             generation.mark_unchanged();
             let started = tokio::select! {

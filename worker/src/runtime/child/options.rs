@@ -8,6 +8,7 @@ use pagewire_cluster::worker::WorkerType;
 
 pub use super::choice::FreeAffinity;
 pub use super::http_lease::HttpLimits;
+pub use super::prerequisites::Prerequisite;
 pub use super::recycling::RecycleLimits;
 pub use super::scaling::ScaleLimits;
 
@@ -43,4 +44,6 @@ pub struct ChildOptions {
     pub methods: Vec<String>,
     /// How requests of HTTP wait for a child; `None` when the children do not serve HTTP.
     pub http: Option<HttpLimits>,
+    /// What has to accept connections before the first child starts.
+    pub needs: Vec<Prerequisite>,
 }

@@ -275,6 +275,19 @@ impl PoolShared {
         self.settled.cancel();
     }
 
+    /// Waits for what the children need before they start.
+    pub(super) async fn prerequisites_met(&self) {
+        let pool = &self.options.pool;
+        for need in &self.options.needs {
+            need.met(&self.timing, |reason| {
+                tracing::warn!(pool, "{reason}");
+                self.lock().last_error = Some(reason);
+                self.settled.cancel();
+            })
+            .await;
+        }
+    }
+
     fn handlers_of(self: &Arc<Self>, methods: &BTreeMap<String, Method>) -> Handlers {
         let add = |builder: HandlersBuilder, method: &Method| {
             let (pool, name) = (self.clone(), Arc::<str>::from(method.name.as_str()));
