@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! [`cli`] subcommands · [`roles`] builds the parts · [`edge`] sockets · [`api`] HTTP endpoints for programs ·
-//! [`command`] commands of pages · [`pages`] pages, hub, outboxes, delivery · [`calls`] executors of calls ·
+//! [`mount`] upstreams · [`command`] commands of pages · [`pages`] pages, hub, outboxes, delivery · [`calls`] executors of calls ·
 //! [`protocol`] protocol between browser and server · leaves: [`config`], [`auth`], [`telemetry`]
 
 pub mod api;
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod edge;
+pub mod mount;
 pub mod pages;
 pub mod protocol;
 pub mod roles;

@@ -84,6 +84,11 @@ pub struct Timing {
     pub write_stall: Duration,
     /// Time between the last frame on a connection and dropping it, so that the other end can receive the frame.
     pub close_timeout: Duration,
+    /// How long connecting to the upstream of a mount may take.
+    pub upstream_connect: Duration,
+    /// How long an unused connection to an upstream is kept: less than usual servers keep theirs, so that few requests meet
+    /// one that is about to close.
+    pub upstream_idle: Duration,
     /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
     /// How long a worker that has drained still refuses calls of processes that have not seen that it drains.
@@ -149,6 +154,8 @@ impl Timing {
         hello: Duration::from_secs(10),
         write_stall: Duration::from_secs(20),
         close_timeout: Duration::from_secs(2),
+        upstream_connect: Duration::from_secs(5),
+        upstream_idle: Duration::from_secs(1),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),
@@ -195,6 +202,8 @@ impl Timing {
         hello: Duration::from_millis(1000),
         write_stall: Duration::from_secs(2),
         close_timeout: Duration::from_millis(500),
+        upstream_connect: Duration::from_secs(1),
+        upstream_idle: Duration::from_secs(1),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),

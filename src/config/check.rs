@@ -7,7 +7,7 @@ use pagewire_cluster::rollout::is_name;
 
 use super::{
     AuthConfig, Config, InvalidConfig, JobsConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket,
-    pool,
+    mount, pool,
 };
 
 /// The largest message between processes in bytes, which limits every frame.
@@ -39,6 +39,10 @@ impl Config {
         self.limits.check(&mut found);
         self.telemetry.check(&mut found);
         pool::check(&self.pool, &mut found);
+        mount::check(&self.mount, &mut found);
+        for path in self.native.iter().filter(|path| !mount::is_path(path)) {
+            found.add("native", format!("{path:?} is not a path such as /api/v1"));
+        }
         if found.0.is_empty() { Ok(()) } else { Err(InvalidConfig(found.0)) }
     }
 

@@ -3,7 +3,7 @@
 //! Owns: the check of these keys, and the backend of a lane. Never: how requests are sent (`pagewire_worker`).
 
 use super::check::Problems;
-use super::pool::PoolConfig;
+use super::pool::{MAX_TIMEOUT_MS, PoolConfig};
 
 /// The keys that only a pool with a `url` has, except `lanes`, which is a table.
 pub(super) const KEYS: &[&str] = &["url", "secret", "secret_file", "callback", "timeout_ms"];
@@ -40,7 +40,7 @@ impl PoolConfig {
             found.add("pool.secret", "secret and secret_file exclude each other");
         }
         if let Some(timeout) = self.timeout_ms {
-            found.range("pool.timeout_ms", timeout, 1..=24 * 3_600_000);
+            found.range("pool.timeout_ms", timeout, 1..=MAX_TIMEOUT_MS);
         }
     }
 

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::Config;
 use super::environment::{read_environment, read_value};
 use super::layer::{at, known_keys, merge, set, unknown_key, unknown_keys};
-use super::pool;
+use super::{mount, pool};
 
 /// The documented defaults.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -66,6 +66,7 @@ pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
     let mut merged = defaults.clone();
     let mut schema = defaults.clone();
     schema.insert("pool".to_owned(), Value::Table(pool::known_keys()));
+    schema.insert("mount".to_owned(), Value::Table(mount::known_keys()));
     let known = known_keys(&schema, "");
     let mut problems = Vec::new();
     let (file, name) = read_file(sources.file.as_ref())?;

@@ -12,7 +12,9 @@ mod host;
 mod http_pool;
 mod layer;
 mod load;
+mod mount;
 mod pool;
+mod proxy;
 mod secret;
 mod telemetry;
 
@@ -26,7 +28,9 @@ pub use address::read as parse_address;
 pub use executors::{DefaultMode, DiscoveryMode, ExecutorsConfig, Preference};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
+pub use mount::MountConfig;
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
+pub use proxy::{ProxyConfig, TrustedNet};
 pub use secret::Secret;
 pub use telemetry::{OtlpProtocol, SampleShare, TelemetryConfig};
 
@@ -60,6 +64,12 @@ pub struct Config {
     pub executors: ExecutorsConfig,
     /// The pools of this node.
     pub pool: Vec<PoolConfig>,
+    /// What is served beside the server's own paths.
+    pub mount: Vec<MountConfig>,
+    /// The server's own paths, which no mount takes.
+    pub native: Vec<String>,
+    /// The proxies in front of this node.
+    pub proxy: ProxyConfig,
     /// State trees.
     pub state: StateConfig,
     /// Topics.

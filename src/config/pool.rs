@@ -21,6 +21,8 @@ const SLOTS_OF_CHILD: u32 = 8;
 const MAX_SLOTS: u32 = 4096;
 const MAX_CHILDREN: u32 = 1024;
 const START_MS: u64 = 30_000;
+/// The longest time that work or a request may take, in milliseconds.
+pub(super) const MAX_TIMEOUT_MS: u64 = 24 * 3_600_000;
 const DAY_S: u64 = 86_400;
 
 /// One entry of `[[pool]]`. A key that is absent has the default of its runtime.
@@ -298,8 +300,12 @@ fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
-/// Reads a number of bytes, or a text such as `512M`.
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    bytes(deserializer, "max_rss")
+}
+
+/// Reads a number of bytes, or a text such as `512M`, for a key.
+pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D, key: &str) -> Result<Option<u64>, D::Error> {
     let bytes = match Value::deserialize(deserializer)? {
         Value::Integer(bytes) => u64::try_from(bytes).ok(),
         Value::String(text) => bytes_of(&text),
@@ -307,7 +313,7 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
     };
     bytes
         .map(Some)
-        .ok_or_else(|| D::Error::custom("max_rss is a number of bytes, or a text such as \"512M\""))
+        .ok_or_else(|| D::Error::custom(format!("{key} is a number of bytes, or a text such as \"512M\"")))
 }
 
 fn bytes_of(text: &str) -> Option<u64> {

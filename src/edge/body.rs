@@ -6,26 +6,69 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, timeout};
 
 use super::http_limits::HttpLimits;
 
+/// The limits of one body, which the route of its request may change before the body is read. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct BodyAllowance(Arc<AllowanceState>);
+
+#[derive(Debug)]
+struct AllowanceState {
+    /// The most bytes.
+    bytes: AtomicU64,
+    /// Whether the time limit is for each part of the body instead of the whole.
+    is_per_part: AtomicBool,
+    is_too_long: AtomicBool,
+    is_too_slow: AtomicBool,
+}
+
+impl BodyAllowance {
+    fn new(bytes: u64) -> Self {
+        Self(Arc::new(AllowanceState {
+            bytes: AtomicU64::new(bytes),
+            is_per_part: AtomicBool::new(false),
+            is_too_long: AtomicBool::new(false),
+            is_too_slow: AtomicBool::new(false),
+        }))
+    }
+
+    /// Allows a body of this many bytes, for as long as parts of it arrive in time.
+    pub(super) fn stream(&self, bytes: u64) {
+        self.0.bytes.store(bytes, Ordering::Relaxed);
+        self.0.is_per_part.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the status for a body that has broken its limits.
+    pub(super) fn failure(&self) -> Option<StatusCode> {
+        match (self.0.is_too_long.load(Ordering::Relaxed), self.0.is_too_slow.load(Ordering::Relaxed)) {
+            (true, _) => Some(StatusCode::PAYLOAD_TOO_LARGE),
+            (false, true) => Some(StatusCode::REQUEST_TIMEOUT),
+            (false, false) => None,
+        }
+    }
+}
+
 /// A body that is read when a handler reads it. Reading returns `ErrorKind::FileTooLarge` when the body exceeds its
 /// size limit and `ErrorKind::TimedOut` when it exceeds its time limit.
 pub(super) struct Arriving {
     /// `None` after the end of the body.
     rest: Option<Incoming>,
-    /// Bytes that may still arrive.
-    room: u64,
+    /// Bytes that have arrived.
+    read: u64,
+    allowance: BodyAllowance,
     bounds: HttpLimits,
-    /// Time limit of the body. Starts with the first read.
+    /// Time limit of the body, or of its next part. Starts with the first read.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The client sent `Expect` and waits for `100 Continue`: a final response instead of it means that no body
     /// follows.
@@ -35,7 +78,18 @@ pub(super) struct Arriving {
 impl Arriving {
     pub(super) fn new(body: Incoming, headers: &HeaderMap, bounds: HttpLimits) -> Self {
         let waits = headers.contains_key(header::EXPECT);
-        Self { rest: Some(body), room: bounds.body as u64, bounds, deadline: None, waits }
+        let allowance = BodyAllowance::new(bounds.body as u64);
+        Self { rest: Some(body), read: 0, allowance, bounds, deadline: None, waits }
+    }
+
+    /// Returns the limits of this body.
+    pub(super) fn allowance(&self) -> BodyAllowance {
+        self.allowance.clone()
+    }
+
+    fn too_long(&self) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.allowance.0.is_too_long.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err(io::ErrorKind::FileTooLarge.into())))
     }
 }
 
@@ -49,32 +103,35 @@ impl Body for Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
         let Some(body) = &mut this.rest else { return Poll::Ready(None) };
-        if body.size_hint().lower() > this.room {
-            return Poll::Ready(Some(Err(io::ErrorKind::FileTooLarge.into())));
+        let room = this.allowance.0.bytes.load(Ordering::Relaxed).saturating_sub(this.read);
+        if body.size_hint().lower() > room {
+            return this.too_long();
         }
         let within = this.bounds.timing.http_body;
         let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
         if deadline.as_mut().poll(cx).is_ready() {
+            this.allowance.0.is_too_slow.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        Poll::Ready(match frame {
+        if this.allowance.0.is_per_part.load(Ordering::Relaxed) {
+            this.deadline = None;
+        }
+        match frame {
             None => {
                 this.rest = None;
-                None
+                Poll::Ready(None)
             }
-            Some(Err(error)) => Some(Err(io::Error::other(error))),
+            Some(Err(error)) => Poll::Ready(Some(Err(io::Error::other(error)))),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                match this.room.checked_sub(length) {
-                    Some(room) => {
-                        this.room = room;
-                        Some(Ok(frame))
-                    }
-                    None => Some(Err(io::ErrorKind::FileTooLarge.into())),
+                if length > room {
+                    return this.too_long();
                 }
+                this.read += length;
+                Poll::Ready(Some(Ok(frame)))
             }
-        })
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -110,10 +110,14 @@ fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<B
     if request.headers().get_all(header::HOST).iter().count() > 1 {
         return Err(StatusCode::BAD_REQUEST);
     }
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let body = match body.is_end_stream() {
         true => Body::empty(),
-        false => Body::new(Arriving::new(body, &head.headers, bounds)),
+        false => {
+            let body = Arriving::new(body, &head.headers, bounds);
+            head.extensions.insert(body.allowance());
+            Body::new(body)
+        }
     };
     Ok(Request::from_parts(head, body))
 }

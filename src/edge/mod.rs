@@ -18,6 +18,7 @@ mod http;
 mod http_call;
 mod http_limits;
 mod listener;
+mod mounted;
 mod origin;
 mod rate_limit;
 mod socket;
@@ -45,6 +46,7 @@ use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
 use crate::command::Context;
 use crate::config::Config;
+use crate::mount::Mounts;
 use crate::telemetry::Metrics;
 
 /// Number of sockets that are closed per second when the node shuts down, so that clients do not all reconnect at once.
@@ -108,6 +110,14 @@ impl Edge {
             .route(http_call::PATH, post(http_call::call))
             .with_state(self.clone())
             .fallback_service(rest)
+    }
+
+    /// Returns the routes of the node: `native` ones, and the mounts of the configuration for all other paths.
+    pub fn with_mounts(&self, native: Router, config: &Config) -> Router {
+        match Mounts::new(config, &self.timing, self.metrics.mounts.clone()) {
+            Some(mounts) => mounted::mounted(native, mounts),
+            None => native,
+        }
     }
 
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no

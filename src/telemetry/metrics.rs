@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::batches::BatchCollector;
 use super::children::{ChildCollector, ChildSource};
+use super::mounts::MountMetrics;
 use super::rollouts::RolloutCollector;
 use super::waiting::WaitingJobsCollector;
 use crate::protocol::{CloseCode, ResumeOutcome};
@@ -67,6 +68,8 @@ pub struct Metrics {
     pub outbox_bytes: Gauge,
     /// Reconnections to NATS.
     pub nats_reconnects: Counter,
+    /// Requests of mounts.
+    pub mounts: MountMetrics,
     frames: Family<Direction, Counter>,
     closed: Family<CloseLabels, Counter>,
     recovered: Family<OutcomeLabels, Counter>,
@@ -112,6 +115,7 @@ impl Metrics {
             frames_out: frames.get_or_create_owned(&Direction { direction: "out" }),
             outbox_bytes: Gauge::default(),
             nats_reconnects: Counter::default(),
+            mounts: MountMetrics::default(),
             closed: Family::default(),
             recovered: Family::default(),
             push_seconds: seconds(),
@@ -142,6 +146,7 @@ impl Metrics {
         all.register("state_writes", "Writes of state trees", self.state_writes.clone());
         all.register("calls", "Calls of executors", self.calls.clone());
         all.register("call_seconds", "From a call to its result", self.call_seconds.clone());
+        self.mounts.register(all);
     }
 
     /// Registers the metrics of jobs and NATS, which nodes and workers have.

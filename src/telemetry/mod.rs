@@ -11,6 +11,7 @@ mod batches;
 mod children;
 mod export;
 mod metrics;
+mod mounts;
 mod readiness;
 mod rollouts;
 mod trace;
@@ -30,6 +31,7 @@ use crate::config::Config;
 
 pub use export::{ExportFailure, TraceExport};
 pub use metrics::{CONTENT_TYPE, Metrics};
+pub use mounts::MountMetrics;
 pub use readiness::{Latch, Readiness};
 pub use trace::{child_of, current_trace};
 pub use work::{ExecutorPlace, WorkMetrics, executor_name};

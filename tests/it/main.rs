@@ -30,6 +30,7 @@ mod lifecycle;
 mod lifetimes;
 mod limits;
 mod methods;
+mod mounts;
 mod pages;
 mod push;
 mod python_effects;

@@ -18,6 +18,7 @@ mod page;
 mod process;
 pub(crate) mod python;
 mod token;
+mod upstream;
 mod wires;
 mod worker;
 
@@ -38,6 +39,7 @@ pub(crate) use self::opening::Refusal;
 pub(crate) use self::page::{Away, Page};
 pub(crate) use self::process::Process;
 pub(crate) use self::token::{SECRET, Token};
+pub(crate) use self::upstream::{RawConnection, Upstream, mirrored};
 pub(crate) use self::wires::Wires;
 pub(crate) use self::worker::WorkerProcess;
 

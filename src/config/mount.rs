@@ -1,0 +1,168 @@
+//! `[[mount]]`: what is served beside the server's own paths.
+//!
+//! Owns: the keys of a mount, their defaults and their check. Never: how a mount serves a request (`mount`).
+
+use serde::{Deserialize, Deserializer, Serialize};
+use toml::{Table, Value};
+
+use super::check::Problems;
+use super::pool::{MAX_TIMEOUT_MS, bytes};
+
+/// The longest body of a request to an upstream, in bytes.
+const MAX_BODY: u64 = 100 << 20;
+/// How long an upstream may take until it answers, in seconds.
+const TIMEOUT_S: u64 = 60;
+
+/// One entry of `[[mount]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MountConfig {
+    /// The path below which it serves; `/` for all that has no other mount.
+    pub path: String,
+    /// The URL of an upstream, or `unix:` and the path of its socket; empty for none.
+    pub http: String,
+    /// Whether the upstream gets its own name as `Host` instead of that of the client.
+    pub upstream_host: bool,
+    /// How long the upstream may take until it answers, in seconds; 0 for no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_s: Option<u64>,
+    /// The longest body of a request, in bytes; written as a number, or with `K`, `M` or `G`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "max_body")]
+    max_body: Option<u64>,
+}
+
+impl Default for MountConfig {
+    fn default() -> Self {
+        Self {
+            path: "/".to_owned(),
+            http: String::new(),
+            upstream_host: false,
+            timeout_s: None,
+            max_body: None,
+        }
+    }
+}
+
+impl MountConfig {
+    /// Returns how long the upstream may take until it answers, in milliseconds; `None` for no limit.
+    pub fn timeout_ms(&self) -> Option<u64> {
+        Some(self.timeout_s.unwrap_or(TIMEOUT_S)).filter(|limit| *limit > 0).map(|limit| limit * 1000)
+    }
+
+    /// Returns the longest body of a request, in bytes.
+    pub fn max_body(&self) -> u64 {
+        self.max_body.unwrap_or(MAX_BODY)
+    }
+
+    fn check(&self, found: &mut Problems) {
+        let path = &self.path;
+        if !is_path(path) {
+            found.add("mount.path", format!("{path:?} is not / or a path such as /shop"));
+        }
+        if self.http.is_empty() {
+            found.add("mount.http", format!("the mount {path:?} has no upstream"));
+        }
+        if !self.http.is_empty() && !is_upstream(&self.http) {
+            let problem =
+                "is not of the form http://host:port, http://host:port/path or unix:/path/of/socket";
+            found.add("mount.http", format!("{:?} {problem}", self.http));
+        }
+        if let Some(limit) = self.timeout_s {
+            found.range("mount.timeout_s", limit, 0..=MAX_TIMEOUT_MS / 1000);
+        }
+    }
+}
+
+/// Checks the mounts of a node.
+pub(super) fn check(mounts: &[MountConfig], found: &mut Problems) {
+    for (index, mount) in mounts.iter().enumerate() {
+        mount.check(found);
+        if mounts[..index].iter().any(|other| other.path == mount.path) {
+            found.add("mount.path", format!("{:?} is mounted twice", mount.path));
+        }
+    }
+}
+
+/// Whether a text is a path that has no part which a client could write in another way.
+pub(super) fn is_path(text: &str) -> bool {
+    let plain = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b))
+    };
+    text == "/" || text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain))
+}
+
+fn is_upstream(text: &str) -> bool {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path.starts_with('/');
+    }
+    let Some(rest) = text.strip_prefix("http://") else { return false };
+    let (authority, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let path =
+        path.is_none_or(|path| path.is_empty() || is_path(&format!("/{}", path.trim_end_matches('/'))));
+    path && !authority.contains('@') && authority.parse::<http::uri::Authority>().is_ok()
+}
+
+/// Returns the keys of a mount; the defaults have none, because they have no mount.
+pub(super) fn known_keys() -> Table {
+    let text = || Value::String(String::new());
+    let section = |keys: &[&str]| -> Table { keys.iter().map(|key| ((*key).to_owned(), text())).collect() };
+    let mut keys =
+        section(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body"]);
+    keys.insert("static".to_owned(), Value::Table(section(&["path", "directory"])));
+    keys.insert("cache".to_owned(), Value::Table(section(&["files", "value"])));
+    keys
+}
+
+fn max_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    bytes(deserializer, "max_body")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Sources, load};
+    use super::*;
+
+    fn loaded(text: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("some.toml");
+        std::fs::write(&path, text).unwrap();
+        load(&Sources { file: Some(path), ..Sources::default() }).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_mount_has_an_upstream_and_the_limits_of_one() {
+        let file = "[[mount]]\nhttp = \"unix:/run/a.sock\"\n[[mount]]\npath = \"/shop\"\n\
+                    http = \"http://127.0.0.1:3000\"\nmax_body = \"2M\"\ntimeout_s = 0";
+        let mounts = loaded(file).unwrap().mount;
+        let (all, shop) = (&mounts[0], &mounts[1]);
+        assert_eq!((all.path.as_str(), all.timeout_ms()), ("/", Some(TIMEOUT_S * 1000)));
+        assert_eq!((shop.max_body(), shop.timeout_ms(), shop.upstream_host), (2 << 20, None, false));
+        assert_eq!(loaded("").unwrap().mount, []);
+    }
+
+    #[test]
+    fn a_mount_that_cannot_work_is_refused_with_its_key() {
+        for (file, problem) in [
+            ("[[mount]]", "no upstream"),
+            ("[[mount]]\npath = \"a\"\nhttp = \"http://a\"", "mount.path"),
+            ("[[mount]]\npath = \"/a/\"\nhttp = \"http://a\"", "mount.path"),
+            ("[[mount]]\npath = \"/a/../b\"\nhttp = \"http://a\"", "mount.path"),
+            ("[[mount]]\nhttp = \"http://a\"\n[[mount]]\nhttp = \"http://b\"", "mounted twice"),
+            ("[[mount]]\nhttp = \"ftp://a\"", "mount.http"),
+            ("[[mount]]\nhttp = \"http://u@a\"", "mount.http"),
+            ("[[mount]]\nhttp = \"unix:a\"", "mount.http"),
+            ("[[mount]]\nhttp = \"http://a\"\nmax_body = \"much\"", "max_body"),
+            ("[[mount]]\nhtp = \"http://a\"", "the nearest known one is mount.http"),
+        ] {
+            let error = loaded(file).unwrap_err();
+            assert!(error.contains(problem), "{file}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_paths_of_mounts_have_one_spelling() {
+        assert!(["/", "/a", "/a/b.c", "/_rsrc/common"].into_iter().all(is_path));
+        assert!(!["", "a", "//", "/a/", "/a//b", "/./a", "/%61", "/a b", "/ä"].into_iter().any(is_path));
+    }
+}

@@ -1,0 +1,255 @@
+//! The heads that pass through a mount. Pure.
+//!
+//! Owns: which headers an upstream and a client receive. Never: framing, which is checked on the raw head (`edge`) and
+//! written anew for each side, or what is believed about the client (`trust`).
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Version};
+
+use super::trust::Origin;
+
+/// Headers of one connection, which end at the proxy; in addition to those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Headers that a client cannot set for an upstream, because upstreams believe them: the client's address, its user, and
+/// variables of CGI.
+const NOT_OF_CLIENTS: [&str; 20] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "proxy",
+    "proxy-connection",
+    "remote-user",
+    "script-name",
+    "true-client-ip",
+    "via",
+    "x-auth-request-user",
+    "x-authenticated-user",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-url",
+    "x-real-ip",
+    "x-remote-user",
+    "x-request-id",
+    "x-rewrite-url",
+    "x-script-name",
+];
+/// Prefixes of such headers.
+const PREFIXES_NOT_OF_CLIENTS: [&str; 3] = ["x-forwarded-", "x-pagewire-", "x-remote-"];
+
+/// What an upstream is told about a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForwardFacts<'a> {
+    pub(crate) origin: Origin,
+    pub(crate) request_id: &'a str,
+    /// The path of the mount, if the upstream gets paths without it.
+    pub(crate) prefix: Option<&'a str>,
+    /// The name of the upstream, if it gets that as `Host`.
+    pub(crate) host: Option<&'a HeaderValue>,
+    /// Whether the request asks for a WebSocket.
+    pub(crate) is_upgrade: bool,
+}
+
+/// Returns the headers of a request for its upstream. The cookies of the application stay as they are.
+pub(crate) fn request_headers(headers: &HeaderMap, facts: ForwardFacts<'_>) -> HeaderMap {
+    let mut passed = end_to_end(headers, |name| is_of_client(name) && *name != header::EXPECT);
+    let mut set = |name: &'static str, value: &str| {
+        // the values are addresses, ids, and paths of the configuration
+        if let Ok(value) = HeaderValue::from_str(value) {
+            passed.insert(name, value);
+        }
+    };
+    set("x-forwarded-for", &facts.origin.address.to_string());
+    set("x-forwarded-proto", if facts.origin.is_secure { "https" } else { "http" });
+    set("x-request-id", facts.request_id);
+    if let Some(prefix) = facts.prefix {
+        set("x-forwarded-prefix", prefix);
+    }
+    if let Some(host) = headers.get(header::HOST) {
+        passed.insert("x-forwarded-host", host.clone());
+    }
+    if let Some(host) = facts.host {
+        passed.insert(header::HOST, host.clone());
+    }
+    if facts.is_upgrade {
+        keep_upgrade(headers, &mut passed);
+    }
+    passed
+}
+
+/// Returns the headers of an upstream's response for the client.
+pub(crate) fn response_headers(headers: &HeaderMap, is_upgrade: bool) -> HeaderMap {
+    let mut passed = end_to_end(headers, |_| true);
+    if is_upgrade {
+        keep_upgrade(headers, &mut passed);
+    }
+    passed
+}
+
+fn keep_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
+    to.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = from.get(header::UPGRADE) {
+        to.insert(header::UPGRADE, protocol.clone());
+    }
+}
+
+/// Returns whether a request asks for another protocol.
+pub(crate) fn asks_for_upgrade(version: Version, headers: &HeaderMap) -> bool {
+    version == Version::HTTP_11
+        && headers.contains_key(header::UPGRADE)
+        && connection_tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// Returns the headers that do not end at a proxy, of those that `is_passed`.
+fn end_to_end(headers: &HeaderMap, is_passed: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let named: Vec<&str> = connection_tokens(headers).collect();
+    let ends_here = |name: &HeaderName| {
+        HOP_BY_HOP.contains(name) || named.iter().any(|token| token.eq_ignore_ascii_case(name.as_str()))
+    };
+    let passed = headers.iter().filter(|(name, _)| !ends_here(name) && is_passed(name));
+    let mut kept = HeaderMap::with_capacity(headers.len() + 5);
+    for (name, value) in passed {
+        kept.append(name, value.clone());
+    }
+    kept
+}
+
+fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',').map(str::trim)).filter(|token| !token.is_empty())
+}
+
+/// Returns whether a client may set a header. A name with `_` would be the same variable as one with `-` in an application.
+fn is_of_client(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !name.contains('_')
+        && !NOT_OF_CLIENTS.contains(&name)
+        && !PREFIXES_NOT_OF_CLIENTS.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+        headers[name].to_str().unwrap()
+    }
+
+    fn facts() -> ForwardFacts<'static> {
+        let origin = Origin { address: "9.9.9.9".parse().unwrap(), is_secure: true };
+        ForwardFacts { origin, request_id: "r1", prefix: None, host: None, is_upgrade: false }
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn an_upstream_receives_one_address_and_no_header_of_the_connection_or_of_others() {
+        let sent = headers(&[
+            ("host", "a.example"),
+            ("cookie", "mysite=a?b&c=+"),
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("X-Forwarded-User", "root"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("remote-user", "root"),
+            ("proxy", "http://evil"),
+            ("expect", "100-continue"),
+            ("x-request-id", "chosen"),
+            ("accept", "*/*"),
+        ]);
+        let passed = request_headers(&sent, facts());
+        assert_eq!(
+            names(&passed),
+            [
+                "accept",
+                "cookie",
+                "host",
+                "x-forwarded-for",
+                "x-forwarded-host",
+                "x-forwarded-proto",
+                "x-request-id"
+            ]
+        );
+        assert_eq!(
+            (text(&passed, "x-forwarded-for"), text(&passed, "x-forwarded-proto")),
+            ("9.9.9.9", "https")
+        );
+        assert_eq!((text(&passed, "cookie"), text(&passed, "x-request-id")), ("mysite=a?b&c=+", "r1"));
+    }
+
+    #[test]
+    fn an_upgrade_keeps_its_two_headers_and_the_host_may_be_that_of_the_upstream() {
+        let sent = headers(&[
+            ("host", "a.example"),
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "k"),
+        ]);
+        assert!(asks_for_upgrade(Version::HTTP_11, &sent) && !asks_for_upgrade(Version::HTTP_10, &sent));
+        assert!(!asks_for_upgrade(Version::HTTP_11, &headers(&[("upgrade", "websocket")])));
+        let own = HeaderValue::from_static("127.0.0.1:3000");
+        let facts = ForwardFacts { is_upgrade: true, host: Some(&own), prefix: Some("/shop"), ..facts() };
+        let passed = request_headers(&sent, facts);
+        assert_eq!((text(&passed, "connection"), text(&passed, "upgrade")), ("upgrade", "websocket"));
+        assert_eq!(
+            (text(&passed, "host"), text(&passed, "x-forwarded-host")),
+            ("127.0.0.1:3000", "a.example")
+        );
+        assert_eq!((text(&passed, "sec-websocket-key"), text(&passed, "x-forwarded-prefix")), ("k", "/shop"));
+        assert!(request_headers(&sent, ForwardFacts { is_upgrade: false, ..facts }).get("upgrade").is_none());
+    }
+
+    #[test]
+    fn a_client_receives_all_cookies_and_no_header_of_the_upstreams_connection() {
+        let sent = headers(&[
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("connection", "close"),
+            ("keep-alive", "5"),
+            ("x-gnrtime", "3"),
+        ]);
+        let passed = response_headers(&sent, false);
+        assert_eq!(names(&passed), ["set-cookie", "x-gnrtime"]);
+        assert_eq!(passed.get_all("set-cookie").iter().count(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_that_upstreams_believe_comes_from_a_client(
+            name in "(x-forwarded-|x-pagewire-|x-remote-)[a-z-]{1,8}|[a-z]{1,5}_[a-z]{1,5}", connection in "[a-z, -]{0,20}"
+        ) {
+            let sent = headers(&[("connection", &connection), (&name, "forged")]);
+            let passed = request_headers(&sent, facts());
+            prop_assert!(passed.values().all(|value| value != "forged"));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A mount whose requests go to an upstream.
+//!
+//! Owns: the way of one request to the upstream and back. Never: the rules for heads (`forward`), or connections
+//! (`upstream`).
+
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use http::uri::{Authority, PathAndQuery};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use pagewire_cluster::timing::Timing;
+
+use super::MountRequest;
+use super::body::{MountBody, MountResponse};
+use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
+use super::path::below;
+use super::refusal::refusal;
+use super::trust::Origin;
+use super::tunnel::ClientSide;
+use super::upstream::{UpstreamAddress, UpstreamClient, UpstreamError};
+use crate::config::MountConfig;
+
+/// The upstream of a mount.
+pub(super) struct Proxy {
+    client: UpstreamClient,
+    /// The path of the mount, and what it is replaced by; `None`: the upstream gets paths as they are.
+    rewrite: Option<(String, String)>,
+    /// The name of the upstream, if it gets that as `Host`.
+    host: Option<HeaderValue>,
+    timeout: Option<Duration>,
+}
+
+/// A request for an upstream.
+pub(super) struct ProxyRequest<'a> {
+    pub(super) request: MountRequest,
+    pub(super) origin: Origin,
+    pub(super) request_id: &'a str,
+}
+
+impl Proxy {
+    pub(super) fn new(config: &MountConfig, timing: &Timing) -> Self {
+        let (address, base) = address_of(&config.http);
+        let client = UpstreamClient::new(address, timing);
+        let host = HeaderValue::from_str(client.authority().as_str()).ok().filter(|_| config.upstream_host);
+        let rewrite = base.map(|base| (config.path.clone(), base));
+        Self { client, rewrite, host, timeout: config.timeout_ms().map(Duration::from_millis) }
+    }
+
+    /// Sends a request to the upstream and returns its answer, or the page for its failure.
+    pub(super) async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
+        let ProxyRequest { request, origin, request_id } = asked;
+        let MountRequest { mut request, body_failure, .. } = request;
+        let accept = request.headers().clone();
+        let failed = |status| refusal(status, &accept, request_id);
+        let is_upgrade = asks_for_upgrade(request.version(), request.headers());
+        let client_side = is_upgrade.then(|| ClientSide::of(&mut request));
+        let facts = ForwardFacts {
+            origin,
+            request_id,
+            prefix: self.rewrite.as_ref().map(|(mount, _)| mount.as_str()),
+            host: self.host.as_ref(),
+            is_upgrade,
+        };
+        let Some(forwarded) = self.rebuilt(request, facts) else { return failed(StatusCode::BAD_REQUEST) };
+        match self.client.send(forwarded, self.timeout).await {
+            Ok(response) => passed_on(response, client_side, request_id).unwrap_or_else(failed),
+            Err(error) => {
+                let status = body_failure().unwrap_or(match error {
+                    UpstreamError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                    UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => StatusCode::BAD_GATEWAY,
+                });
+                tracing::warn!(request_id, %error, status = status.as_u16(), "an upstream has not answered");
+                failed(status)
+            }
+        }
+    }
+
+    /// Returns the request with a new head. `None` if its path cannot be written.
+    fn rebuilt(&self, request: Request<MountBody>, facts: ForwardFacts<'_>) -> Option<Request<MountBody>> {
+        let (parts, body) = request.into_parts();
+        let mut forwarded = Request::new(body);
+        *forwarded.method_mut() = parts.method;
+        *forwarded.uri_mut() = self.path_of(&parts.uri)?;
+        *forwarded.version_mut() = Version::HTTP_11;
+        *forwarded.headers_mut() = request_headers(&parts.headers, facts);
+        Some(forwarded)
+    }
+
+    fn path_of(&self, uri: &Uri) -> Option<Uri> {
+        let path = match &self.rewrite {
+            None => uri.path().to_owned(),
+            Some((mount, base)) => {
+                let rest = if mount == "/" { uri.path() } else { below(uri.path(), mount)? };
+                let rest = if rest.is_empty() && base.is_empty() { "/" } else { rest };
+                format!("{base}{rest}")
+            }
+        };
+        let path = match uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+        Uri::from_parts(parts).ok()
+    }
+}
+
+/// Returns the response for the client, and connects both sides if the upstream has changed the protocol.
+///
+/// # Errors
+///
+/// The status for an upstream that changes the protocol without being asked.
+fn passed_on(
+    mut response: Response<Incoming>,
+    client_side: Option<ClientSide>,
+    request_id: &str,
+) -> Result<MountResponse, StatusCode> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match client_side {
+        Some(client) if switches => client.connect(&mut response),
+        None if switches => return Err(StatusCode::BAD_GATEWAY),
+        _ => {}
+    }
+    let (parts, body) = response.into_parts();
+    let body = match switches {
+        true => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+        false => body.map_err(std::io::Error::other).boxed_unsync(),
+    };
+    let mut passed = Response::new(body);
+    *passed.status_mut() = parts.status;
+    *passed.headers_mut() = response_headers(&parts.headers, switches);
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        passed.headers_mut().entry("x-request-id").or_insert(id);
+    }
+    Ok(passed)
+}
+
+/// Returns the address of a URL that the configuration has checked, and its path if it has one.
+fn address_of(url: &str) -> (UpstreamAddress, Option<String>) {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return (UpstreamAddress::Unix(path.into()), None);
+    }
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    let (authority, base) = match rest.split_once('/') {
+        Some((authority, base)) => (authority, Some(base)),
+        None => (rest, None),
+    };
+    let base = base
+        .map(|base| if base.is_empty() { String::new() } else { format!("/{}", base.trim_end_matches('/')) });
+    let authority = Authority::try_from(authority).unwrap_or_else(|_| Authority::from_static("localhost"));
+    (UpstreamAddress::Tcp(authority), base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path_behind(mount: &str, url: &str, asked: &str) -> String {
+        let mut config = MountConfig::default();
+        (config.path, config.http) = (mount.to_owned(), url.to_owned());
+        let proxy = Proxy::new(&config, &Timing::TEST);
+        proxy.path_of(&asked.parse().unwrap()).unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_path_in_the_url_replaces_that_of_the_mount() {
+        for (mount, url, asked, expected) in [
+            ("/", "http://a:1", "/x/y?q=1", "/x/y?q=1"),
+            ("/shop", "http://a:1", "/shop/x", "/shop/x"),
+            ("/shop", "http://a:1/", "/shop/x?q", "/x?q"),
+            ("/shop", "http://a:1/", "/shop", "/"),
+            ("/shop", "http://a:1/base/", "/shop/x", "/base/x"),
+            ("/shop", "http://a:1/base", "/shop", "/base"),
+            ("/", "http://a:1/base", "/x", "/base/x"),
+            ("/", "unix:/run/a.sock", "//sys//x", "//sys//x"),
+        ] {
+            assert_eq!(path_behind(mount, url, asked), expected, "{mount} {url} {asked}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The answers that a mount gives by itself.
+//!
+//! Owns: their pages. Never: the reason for an answer, which only the log has, beside the same request id.
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+
+use super::body::{MountResponse, whole};
+
+/// Returns the page for a status: HTML for a browser, JSON for other programs.
+pub(crate) fn refusal(status: StatusCode, request: &HeaderMap, request_id: &str) -> MountResponse {
+    let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let (content_type, body) = if accept.contains("text/html") {
+        let title = format!("{} {reason}", status.as_u16());
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
+             <h1>{title}</h1>\n<p>Request <code>{request_id}</code></p>\n</html>\n"
+        );
+        ("text/html; charset=utf-8", page)
+    } else {
+        let body =
+            serde_json::json!({ "status": status.as_u16(), "message": reason, "request_id": request_id });
+        ("application/json", format!("{body}\n"))
+    };
+    let mut response = Response::new(whole(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert("x-request-id", id);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn text(response: MountResponse) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_page_has_the_status_and_the_request_id_and_nothing_else() {
+        let mut browser = HeaderMap::new();
+        browser.insert(header::ACCEPT, HeaderValue::from_static("text/html,*/*"));
+        let page = refusal(StatusCode::BAD_GATEWAY, &browser, "r1");
+        assert_eq!(page.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(page.headers()["x-request-id"], "r1");
+        let page = text(page).await;
+        assert!(page.contains("<h1>502 Bad Gateway</h1>") && page.contains("<code>r1</code>"), "{page}");
+        let answer = refusal(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), "r2");
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
+        let answer: serde_json::Value = serde_json::from_str(&text(answer).await).unwrap();
+        assert_eq!(answer["request_id"], "r2");
+        assert_eq!(answer["status"], 503);
+    }
+}
