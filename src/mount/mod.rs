@@ -4,11 +4,12 @@
 //! (`edge`, `api`), or sockets.
 //!
 //! `route` decides which mount gets a request (pure) → `forward` rewrites the heads (pure) → `upstream` has the connections,
-//! `tunnel` the WebSockets.
+//! `tunnel` the WebSockets, `process_upstream` the processes of an application.
 
 pub(crate) mod body;
 mod forward;
 mod path;
+mod process_upstream;
 mod proxy;
 mod refusal;
 pub(crate) mod route;
@@ -22,8 +23,10 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::runtime::child::pool::ChildPool;
 
 use self::body::{MountBody, MountResponse};
+pub(crate) use self::process_upstream::MountPools;
 use self::proxy::{Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
@@ -56,8 +59,13 @@ pub(crate) struct MountRequest {
 }
 
 impl Mounts {
-    /// Creates the mounts of a configuration. `None` if there are none.
-    pub fn new(config: &Config, timing: &Timing, metrics: MountMetrics) -> Option<Arc<Self>> {
+    /// Creates the mounts of a configuration; `pools` are the processes of their applications. `None` if there are none.
+    pub(crate) fn new(
+        config: &Config,
+        timing: &Timing,
+        metrics: MountMetrics,
+        pools: &MountPools,
+    ) -> Option<Arc<Self>> {
         if config.mount.is_empty() {
             return None;
         }
@@ -66,7 +74,8 @@ impl Mounts {
             native: config.native.iter().cloned().chain(own).collect(),
             mounts: config.mount.iter().map(|mount| mount.path.clone()).collect(),
         };
-        let mounts = config.mount.iter().map(|mount| Mount::new(mount, timing)).collect();
+        let pool = |mount: &MountConfig| pools.get(&mount.path).cloned();
+        let mounts = config.mount.iter().map(|mount| Mount::new(mount, timing, pool(mount))).collect();
         Some(Arc::new(Self { table, mounts, trusted: config.proxy.trusted.clone(), metrics }))
     }
 
@@ -103,7 +112,11 @@ impl Mounts {
 }
 
 impl Mount {
-    fn new(config: &MountConfig, timing: &Timing) -> Self {
-        Self { path: config.path.clone(), proxy: Proxy::new(config, timing), max_body: config.max_body() }
+    fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
+        Self {
+            path: config.path.clone(),
+            proxy: Proxy::new(config, timing, pool),
+            max_body: config.max_body(),
+        }
     }
 }

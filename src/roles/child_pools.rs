@@ -3,6 +3,7 @@
 //! Owns: their start, their reload and their end. Never: what a child does (`pagewire_worker::runtime::child`), or the
 //! workers that give them work (`pools`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,14 +15,19 @@ use pagewire_worker::slots::SlotOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::StartError;
+use super::mount_processes::{MountProcesses, pool_name};
 use super::pools::PoolPart;
 use crate::calls::LocalWorkers;
 use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
+use crate::mount::MountPools;
 use crate::telemetry::Latch;
 
-/// The pools of child processes. Cheap to clone.
+/// The pools of child processes, and the processes of mounts. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct ChildPools(Vec<(String, ChildPool)>);
+pub(crate) struct ChildPools {
+    pools: Vec<(String, ChildPool)>,
+    mounts: Arc<MountProcesses>,
+}
 
 impl ChildPools {
     /// Starts the children of the pools with a `command`, and adds the workers of these pools to `parts`.
@@ -49,14 +55,38 @@ impl ChildPools {
                 handlers: children.handlers(),
             }));
             local.add_children(pool.name.clone(), children.clone());
-            this.0.push((pool.name.clone(), children));
+            this.pools.push((pool.name.clone(), children));
         }
         Ok(this)
     }
 
+    /// Starts the processes of mounts, which get no calls and no jobs.
+    ///
+    /// # Errors
+    /// [`StartError::Pool`] when the system has no room for them.
+    pub(super) fn start_mounts(
+        &mut self,
+        config: &Config,
+        timing: Timing,
+        local: &LocalWorkers,
+    ) -> Result<(), StartError> {
+        self.mounts = Arc::new(MountProcesses::start(config, timing)?);
+        for (path, pool) in self.mounts.pools() {
+            let name = pool_name(path);
+            local.add_children(name.clone(), pool.clone());
+            self.pools.push((name, pool.clone()));
+        }
+        Ok(())
+    }
+
+    /// Returns the processes of mounts.
+    pub(super) fn mount_pools(&self) -> &MountPools {
+        self.mounts.pools()
+    }
+
     /// Waits until each pool has a child that is ready or has failed, so that a process that is ready has its handlers.
     pub(super) async fn settled(&self) {
-        join_all(self.0.iter().map(|(_, pool)| pool.settled())).await;
+        join_all(self.pools.iter().map(|(_, pool)| pool.settled())).await;
     }
 
     /// Replaces all children on SIGHUP. Never returns.
@@ -70,7 +100,7 @@ impl ChildPools {
 
     /// Replaces all children, each by a new one that is ready before the old one drains.
     pub(crate) fn reload(&self) {
-        for (name, pool) in &self.0 {
+        for (name, pool) in &self.pools {
             tracing::info!(pool = name, "the children of the pool are replaced");
             pool.reload();
         }
@@ -79,19 +109,19 @@ impl ChildPools {
     /// Shows in the readiness whether children fail again and again. Never returns.
     pub(super) async fn watch(self, latch: Latch, period: Duration) {
         loop {
-            latch.set(!self.0.iter().any(|(_, pool)| pool.is_failing()));
+            latch.set(!self.pools.iter().any(|(_, pool)| pool.is_failing()));
             tokio::time::sleep(period).await;
         }
     }
 
     /// Returns whether there are none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pools.is_empty()
     }
 
     /// Ends all children. They have no work any more, or it takes longer than a drain.
     pub(super) async fn stop(&self) {
-        join_all(self.0.iter().map(|(_, pool)| pool.stop())).await;
+        join_all(self.pools.iter().map(|(_, pool)| pool.stop())).await;
     }
 }
 

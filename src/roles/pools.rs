@@ -60,7 +60,7 @@ pub(super) struct PoolServices {
 /// The pools of a running node.
 pub(crate) struct NodePools {
     draining: watch::Sender<bool>,
-    children: ChildPools,
+    pub(super) children: ChildPools,
     parts: TaskTracker,
     /// Whether running work ends before the node stops.
     waits: bool,
@@ -121,7 +121,10 @@ impl NodePools {
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
         let PoolServices { config, jobs, tasks, .. } = services;
-        let children = ChildPools::start(config, jobs.timing, &services.local, &mut parts)?;
+        let mut children = ChildPools::start(config, jobs.timing, &services.local, &mut parts)?;
+        if services.node.is_some() {
+            children.start_mounts(config, jobs.timing, &services.local)?;
+        }
         if !children.is_empty() {
             tasks.spawn("reload", TaskKind::Vital, children.clone().reload_on_hangup());
             let latch = readiness.latch("pools");

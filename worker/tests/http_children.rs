@@ -39,7 +39,7 @@ const LIMITS: HttpLimits =
     HttpLimits { queue: 2, wait: Duration::from_millis(300), drain: Duration::from_secs(20) };
 
 fn options(target: &str, children: usize) -> ChildOptions {
-    let python = std::env::var("WSGI_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = std::env::var("WSGI_PYTHON").expect("a Python with gunicorn: tests/run.py sets WSGI_PYTHON");
     let arguments = ["-m", "pagewire.wsgi", target, "--server", "gunicorn", "--threads", "2"];
     ChildOptions {
         pool: "site".to_owned(),

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from pagewire.serving.wsgi_environ import server_of
 from supervisor import PATIENCE, TESTS
 
 WSGI = ["gunicorn", "granian"]
@@ -54,6 +55,20 @@ class Site:
         status, body = self.get(path, **headers)
         assert status == 200, body
         return json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme", "server"),
+    [
+        ("a.example", "http", ("a.example", "80")),
+        ("a.example:8443", "https", ("a.example", "8443")),
+        ("[::1]", "https", ("[::1]", "443")),
+        ("[::1]:81", "http", ("[::1]", "81")),
+        ("", "http", ("localhost", "80")),
+    ],
+)
+def test_the_server_of_a_request_is_that_of_its_host(host, scheme, server):
+    assert server_of({"HTTP_HOST": host, "wsgi.url_scheme": scheme}) == server
 
 
 @pytest.fixture
@@ -100,6 +115,7 @@ def test_the_application_sees_the_client_and_the_scheme_that_pagewire_names(wsgi
     seen = wsgi("site_wsgi").shown("/environ", X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https")
     assert (seen["REMOTE_ADDR"], seen["url_scheme"]) == ("203.0.113.7", "https")
     assert (seen["SCRIPT_NAME"], seen["HTTP_HOST"]) == ("", "site.example")
+    assert (seen["SERVER_NAME"], seen["SERVER_PORT"], "REMOTE_PORT" in seen) == ("site.example", "443", False)
 
 
 def test_the_secrets_of_the_child_are_not_in_the_environment_of_the_application(wsgi):

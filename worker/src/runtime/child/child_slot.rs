@@ -61,15 +61,19 @@ impl ChildSlot {
         Self { pool, kind, stopping, current, restarts: Restarts::default() }
     }
 
-    /// Runs one child after the other until the place is not needed any more.
-    pub(super) async fn run(mut self) {
+    /// Runs one child after the other, once there is what they need, until the place is not needed any more.
+    pub(super) async fn run(self) {
+        let stopping = self.stopping.clone();
+        tokio::select! {
+            () = self.pool.prerequisites_met() => self.run_children().await,
+            () = stopping.cancelled() => {}
+        }
+    }
+
+    async fn run_children(mut self) {
         let stopping = self.stopping.clone();
         let mut generation = self.pool.generation.subscribe();
         let mut old: Option<RunningChild> = None;
-        tokio::select! {
-            () = self.pool.prerequisites_met() => {}
-            () = stopping.cancelled() => return,
-        }
         loop {
             generation.mark_unchanged();
             let started = tokio::select! {

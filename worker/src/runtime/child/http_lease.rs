@@ -50,7 +50,10 @@ impl fmt::Display for NoProcess {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting => out.write_str("no process is ready yet"),
-            Self::Failing(reason) => write!(out, "no process is ready: {reason}"),
+            // the log has the other lines already
+            Self::Failing(reason) => {
+                write!(out, "no process is ready: {}", reason.lines().next().unwrap_or_default())
+            }
             Self::Stopping => out.write_str("the processes end"),
             Self::Busy => out.write_str("all processes are busy"),
         }

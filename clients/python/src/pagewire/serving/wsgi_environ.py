@@ -31,6 +31,8 @@ class MountedApplication:
         scheme = get("HTTP_X_FORWARDED_PROTO")
         if scheme == "https" or scheme == "http":
             environ["wsgi.url_scheme"] = scheme
+        if environ["SERVER_NAME"].startswith("/"):  # of granian: the path of its socket
+            environ["SERVER_NAME"], environ["SERVER_PORT"] = server_of(environ)
         name = self._script_name
         if name:
             path = environ["PATH_INFO"]
@@ -38,3 +40,12 @@ class MountedApplication:
                 environ["SCRIPT_NAME"] = name
                 environ["PATH_INFO"] = path[len(name) :]
         return self._application(environ, start_response)
+
+
+def server_of(environ: dict[str, Any]) -> tuple[str, str]:
+    """Returns the name and the port that the client has asked for."""
+    host = environ.get("HTTP_HOST") or "localhost"
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdigit():
+        return name, port
+    return host, "443" if environ["wsgi.url_scheme"] == "https" else "80"
