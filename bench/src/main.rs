@@ -29,6 +29,7 @@ mod leaves;
 mod lives;
 mod load;
 mod measure;
+mod mounts;
 mod nats;
 mod plan;
 mod push;
@@ -93,6 +94,8 @@ enum Measurement {
     Children(children::Options),
     /// Measure which users move when workers come and go, and how long they wait.
     Affinity(affinity::Options),
+    /// Measure an application through a mount, beside the application alone and nginx.
+    Mounts(mounts::Options),
     /// Measure durable jobs, for any worker and assigned to users, beside a bare work queue.
     Jobs(jobs::Options),
     /// Measure jobs from pages beside those from the server API, and the time until a job starts.
@@ -163,6 +166,7 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::Affinity(options) => interruptible(affinity::run(options)),
         // the measured runtime is in this process
         Measurement::Children(options) => interruptible_on(&runtime()?, children::run(options)),
+        Measurement::Mounts(options) => interruptible(mounts::run(options)),
         Measurement::Jobs(options) => interruptible(jobs::run(options)),
         Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),

@@ -54,7 +54,23 @@ impl Node {
         core: Option<usize>,
         settings: &[(&str, &str)],
     ) -> io::Result<Self> {
+        Self::launch(cluster, core, settings, "").await
+    }
+
+    /// The same with a configuration file.
+    pub(crate) async fn with_file(cluster: &Cluster, file: &str) -> io::Result<Self> {
+        Self::launch(cluster, None, &[], file).await
+    }
+
+    async fn launch(
+        cluster: &Cluster,
+        core: Option<usize>,
+        settings: &[(&str, &str)],
+        file: &str,
+    ) -> io::Result<Self> {
         let (directory, address, api_key) = (scratch_directory()?, free_address()?, random());
+        // read from the directory in which the node starts
+        std::fs::write(directory.path().join("pagewire.toml"), file)?;
         let mut command = cluster.pagewire(&["serve"])?;
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         command.env("PAGEWIRE_LISTEN", address.to_string());

@@ -1,0 +1,122 @@
+//! Requests over connections that stay open.
+//!
+//! Owns: sending them and checking each response. Never: the servers.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Instant;
+
+use futures_util::future::try_join_all;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::report::quantile;
+
+/// The address of a server.
+#[derive(Debug, Clone)]
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// How many requests are sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) requests: u64,
+    pub(super) connections: u64,
+}
+
+/// What a load has measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    /// Requests per second.
+    pub(super) rate: f64,
+    /// The median of a request, in microseconds.
+    pub(super) p50_us: f64,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// Sends all requests, one at a time on each connection.
+pub(super) async fn run(address: &Address, load: Load) -> io::Result<Measured> {
+    let next = Rc::new(Cell::new(0));
+    let mut connections = Vec::new();
+    for _ in 0..load.connections {
+        connections.push(Connection::open(address).await?);
+    }
+    let began = Instant::now();
+    let lanes = connections.into_iter().map(|connection| connection.send(next.clone(), load.requests));
+    let mut each = try_join_all(lanes).await?.concat();
+    let rate = load.requests as f64 / began.elapsed().as_secs_f64();
+    Ok(Measured { rate, p50_us: quantile(&mut each, 50) })
+}
+
+struct Connection {
+    stream: Box<dyn Stream>,
+    input: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &Address) -> io::Result<Self> {
+        let stream: Box<dyn Stream> = match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        };
+        Ok(Self { stream, input: Vec::new() })
+    }
+
+    async fn send(mut self, next: Rc<Cell<u64>>, requests: u64) -> io::Result<Vec<f64>> {
+        let mut each = Vec::new();
+        loop {
+            let number = next.get();
+            if number >= requests {
+                return Ok(each);
+            }
+            next.set(number + 1);
+            let sent = Instant::now();
+            self.stream
+                .write_all(b"GET /page?id=1 HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n")
+                .await?;
+            self.response().await?;
+            each.push(sent.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+
+    async fn response(&mut self) -> io::Result<()> {
+        loop {
+            if let Some(length) = complete(&self.input)? {
+                self.input.drain(..length);
+                return Ok(());
+            }
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// Returns the length of the first response; `None` while it is incomplete.
+///
+/// # Errors
+/// If it is no success, or has no length.
+fn complete(input: &[u8]) -> io::Result<Option<usize>> {
+    let Some(head) = input.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let text = String::from_utf8_lossy(&input[..head]);
+    if !text.starts_with("HTTP/1.1 200") {
+        return Err(io::Error::other(format!("a request was refused: {text}")));
+    }
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = lengths.find_map(|(_, value)| value.trim().parse::<usize>().ok());
+    let whole = head + 4 + length.ok_or_else(|| io::Error::other("a response without a length"))?;
+    Ok((input.len() >= whole).then_some(whole))
+}
