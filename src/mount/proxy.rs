@@ -37,9 +37,9 @@ pub(super) struct Proxy {
 
 enum ProxyUpstream {
     /// Another server.
-    Server(UpstreamClient),
+    Server(Box<UpstreamClient>),
     /// An application in processes of this server.
-    Processes(ProcessUpstream),
+    Processes(Box<ProcessUpstream>),
 }
 
 /// A response, and the lease of the process that gives it.
@@ -57,14 +57,14 @@ impl Proxy {
     pub(super) fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
         let timeout = config.timeout_ms().map(Duration::from_millis);
         if let Some(pool) = pool {
-            let upstream = ProxyUpstream::Processes(ProcessUpstream::new(pool, timing));
+            let upstream = ProxyUpstream::Processes(Box::new(ProcessUpstream::new(pool, timing)));
             return Self { upstream, rewrite: None, host: None, timeout };
         }
         let (address, base) = address_of(&config.http);
         let client = UpstreamClient::new(address, timing);
         let host = HeaderValue::from_str(client.authority().as_str()).ok().filter(|_| config.upstream_host);
         let rewrite = base.map(|base| (config.path.clone(), base));
-        Self { upstream: ProxyUpstream::Server(client), rewrite, host, timeout }
+        Self { upstream: ProxyUpstream::Server(Box::new(client)), rewrite, host, timeout }
     }
 
     /// Sends a request to the upstream and returns its answer, or the page for its failure.

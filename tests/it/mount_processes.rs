@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
@@ -214,12 +213,13 @@ async fn requests_beyond_the_queue_get_503_with_a_time_to_come_back() {
     assert_eq!(running.chunk().await.expect("a part").expect("a part"), "first");
     let waiting = async { get(&node, "/environ").await.0 };
     let refused = async {
-        let response = eventually("a request is refused", SOON, async || {
-            let limit = Duration::from_millis(500);
-            let response = node.api().request(Method::GET, "/environ").timeout(limit).send().await.ok()?;
-            (response.status() == 503).then_some(response)
+        eventually("a request waits", SOON, async || {
+            let pools = node.api().get_json("/api/v1/executors").await;
+            (pools["pools"][0]["queued"] == 1).then_some(())
         })
         .await;
+        let response = node.api().request(Method::GET, "/environ").send().await.expect("an answer");
+        assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
         std::fs::write(&gate, "").expect("a file");
         assert_eq!(running.text().await.expect("the rest"), "second");
@@ -290,35 +290,34 @@ async fn a_flask_and_a_fastapi_application_are_mounted_side_by_side() {
 }
 
 #[tokio::test]
-async fn the_admin_of_a_django_site_works_below_a_path() {
+async fn the_admin_of_a_django_site_works_with_its_login_and_static_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys =
         format!("processes = 1\nenv = {{ CLINIC_DATABASE = {} }}", json!(folder.path().join("clinic.db")));
-    let node = setup(&mount("/clinic", "wsgi = \"clinic:application\"", SITES, &keys)).start().await;
-    served(&node, "/clinic/admin/login/").await;
+    let node = setup(&mount("/", "wsgi = \"clinic:application\"", SITES, &keys)).start().await;
+    served(&node, "/admin/login/").await;
     let (url, client) =
         (node.url(), reqwest::Client::builder().redirect(Policy::none()).build().expect("a client"));
-    let page = client.get(format!("{url}/clinic/admin/")).send().await.expect("an answer");
-    assert_eq!(page.headers()["location"], "/clinic/admin/login/?next=/clinic/admin/");
-    let form = client.get(format!("{url}/clinic/admin/login/")).send().await.expect("an answer");
+    let page = client.get(format!("{url}/admin/")).send().await.expect("an answer");
+    assert_eq!(page.headers()["location"], "/admin/login/?next=/admin/");
+    let form = client.get(format!("{url}/admin/login/")).send().await.expect("an answer");
     let cookie = cookie(&form, "csrftoken");
     let form = form.text().await.expect("a body");
     let (_, token) = form.split_once("name=\"csrfmiddlewaretoken\" value=\"").expect("a token");
     let token = token.split('"').next().expect("a token");
-    let style = "/clinic/static/admin/css/base.css";
+    let style = "/static/admin/css/base.css";
     assert!(form.contains(style));
     assert_eq!(get(&node, style).await.0, 200);
-    let body = format!("csrfmiddlewaretoken={token}&username=ann&password=secret+of+ann&next=/clinic/admin/");
-    let login = client.post(format!("{url}/clinic/admin/login/")).header("Cookie", &cookie).body(body);
+    let body = format!("csrfmiddlewaretoken={token}&username=ann&password=secret+of+ann&next=/admin/");
+    let login = client.post(format!("{url}/admin/login/")).header("Cookie", &cookie).body(body);
     let login =
         login.header("Content-Type", "application/x-www-form-urlencoded").send().await.expect("an answer");
     assert_eq!(
         (login.status().as_u16(), &login.headers()["location"]),
-        (302, &"/clinic/admin/".parse().expect("text"))
+        (302, &"/admin/".parse().expect("text"))
     );
     let session = self::cookie(&login, "sessionid");
-    let page =
-        client.get(format!("{url}/clinic/admin/")).header("Cookie", session).send().await.expect("an answer");
+    let page = client.get(format!("{url}/admin/")).header("Cookie", session).send().await.expect("an answer");
     let page = page.text().await.expect("a body");
     assert!(page.contains("Site administration") && page.contains("ann"), "{page}");
 }
