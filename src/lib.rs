@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! [`cli`] subcommands · [`roles`] builds the parts · [`edge`] sockets · [`api`] HTTP endpoints for programs ·
-//! [`mount`] upstreams · [`command`] commands of pages · [`pages`] pages, hub, outboxes, delivery · [`calls`] executors of calls ·
+//! [`mount`] upstreams and files · [`command`] commands of pages · [`pages`] pages, hub, outboxes, delivery · [`calls`] executors of calls ·
 //! [`protocol`] protocol between browser and server · leaves: [`config`], [`auth`], [`telemetry`]
 
 pub mod api;

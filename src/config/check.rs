@@ -153,12 +153,12 @@ impl Websocket {
         found.range("websocket.max_frame", self.max_frame, 128..=MESSAGE);
         found.range("websocket.outbox_bytes", self.outbox_bytes, 1024..=64 * 1024 * 1024);
         found.range("websocket.replay_bytes", self.replay_bytes, 0..=64 * 1024 * 1024);
-        for origin in &self.origins {
+        let is_any = self.client_origins == ["*"];
+        let client_origins = self.client_origins.iter().filter(|_| !is_any);
+        let all = self.origins.iter().map(|origin| ("websocket.origins", origin));
+        for (key, origin) in all.chain(client_origins.map(|origin| ("websocket.client_origins", origin))) {
             if !is_origin(origin) {
-                found.add(
-                    "websocket.origins",
-                    format!("{origin:?} is not of the form https://host or https://host:port"),
-                );
+                found.add(key, format!("{origin:?} is not of the form https://host or https://host:port"));
             }
         }
     }

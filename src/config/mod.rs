@@ -29,7 +29,7 @@ pub use address::read as parse_address;
 pub use executors::{DefaultMode, DiscoveryMode, ExecutorsConfig, Preference};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
-pub use mount::MountConfig;
+pub use mount::{CacheConfig, MountConfig, StaticConfig, StaticRule};
 pub use mount_process::{ApplicationKind, MountProcessConfig, Need};
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use proxy::{ProxyConfig, TrustedNet};
@@ -151,6 +151,8 @@ pub struct Websocket {
     pub ping_timeout_ms: u64,
     /// Accepted origins in addition to the node's own.
     pub origins: Vec<String>,
+    /// Origins of web pages that may import the browser client from this node; `*` for all.
+    pub client_origins: Vec<String>,
     /// Maximum bytes of a client's frame.
     pub max_frame: usize,
     /// Maximum bytes that may wait for one socket.

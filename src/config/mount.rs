@@ -2,6 +2,8 @@
 //!
 //! Owns: the keys of a mount, their defaults and their check. Never: how a mount serves a request (`mount`).
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
@@ -22,6 +24,17 @@ pub struct MountConfig {
     pub path: String,
     /// The URL of an upstream, or `unix:` and the path of its socket; empty for none.
     pub http: String,
+    /// The folder whose files are served, or the folders in which files are looked for before the upstream is asked.
+    #[serde(rename = "static", skip_serializing_if = "Option::is_none")]
+    pub files: Option<StaticConfig>,
+    /// The file in the folder that answers for each page of a single-page application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// `Cache-Control` of files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<CacheConfig>,
+    /// Whether text is compressed while it is sent.
+    pub compress: bool,
     /// Whether the upstream gets its own name as `Host` instead of that of the client.
     pub upstream_host: bool,
     /// How long the upstream may take until it answers, in seconds; 0 for no limit.
@@ -35,11 +48,45 @@ pub struct MountConfig {
     pub process: MountProcessConfig,
 }
 
+/// `static` of a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StaticConfig {
+    /// The mount is this folder.
+    Folder(PathBuf),
+    /// These folders come before the upstream.
+    Rules(Vec<StaticRule>),
+}
+
+/// One entry of `[[mount.static]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticRule {
+    /// The path of requests, with that of the mount.
+    pub path: String,
+    /// The folder.
+    pub directory: PathBuf,
+}
+
+/// One entry of `[[mount.cache]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheConfig {
+    /// A pattern of names of files.
+    pub files: String,
+    /// The value of `Cache-Control`.
+    pub value: String,
+}
+
 impl Default for MountConfig {
     fn default() -> Self {
         Self {
             path: "/".to_owned(),
             http: String::new(),
+            files: None,
+            fallback: None,
+            cache: Vec::new(),
+            compress: true,
             upstream_host: false,
             timeout_s: None,
             max_body: None,
@@ -67,13 +114,19 @@ impl MountConfig {
             found.add("mount.path", format!("{path:?} is not / or a path such as /shop"));
         }
         self.process.check(path, found);
-        match (self.http.is_empty(), self.process.application()) {
-            (true, None) => {
-                found.add("mount.http", format!("the mount {path:?} has no upstream: http, wsgi or asgi"));
+        let is_folder = matches!(self.files, Some(StaticConfig::Folder(_)));
+        let has_application = self.process.application().is_some();
+        match (!self.http.is_empty(), has_application, is_folder) {
+            (false, false, false) => {
+                let problem = "has no upstream, no application and no folder: http, wsgi, asgi or static";
+                found.add("mount.http", format!("the mount {path:?} {problem}"));
             }
-            (false, Some(_)) => {
-                found
-                    .add("mount.http", format!("the mount {path:?} has both an upstream and an application"));
+            (true, true, _) => {
+                found.add("mount.http", format!("the mount {path:?} has an application, too"));
+            }
+            (true, _, true) => found.add("mount.static", format!("the mount {path:?} has an upstream, too")),
+            (_, true, true) => {
+                found.add("mount.static", format!("the mount {path:?} has an application, too"));
             }
             _ => {}
         }
@@ -82,8 +135,41 @@ impl MountConfig {
                 "is not of the form http://host:port, http://host:port/path or unix:/path/of/socket";
             found.add("mount.http", format!("{:?} {problem}", self.http));
         }
+        self.check_files(is_folder, found);
         if let Some(limit) = self.timeout_s {
             found.range("mount.timeout_s", limit, 0..=MAX_TIMEOUT_MS / 1000);
+        }
+    }
+}
+
+impl MountConfig {
+    fn check_files(&self, is_folder: bool, found: &mut Problems) {
+        let rules = match &self.files {
+            Some(StaticConfig::Rules(rules)) => rules.as_slice(),
+            _ => &[],
+        };
+        for rule in rules {
+            let is_below = self.path == "/"
+                || rule.path == self.path
+                || rule.path.starts_with(&format!("{}/", self.path));
+            if !is_path(&rule.path) || !is_below {
+                let problem = format!("{:?} is not a path below {:?}", rule.path, self.path);
+                found.add("mount.static.path", problem);
+            }
+        }
+        if let Some(fallback) = &self.fallback
+            && !(is_folder && is_path(&format!("/{fallback}")))
+        {
+            found.add("mount.fallback", format!("{fallback:?} is not a file of a static folder"));
+        }
+        if self.files.is_none() && !self.cache.is_empty() {
+            found.add("mount.cache", format!("the mount {:?} has no static files", self.path));
+        }
+        for cache in &self.cache {
+            if cache.files.is_empty() || http::HeaderValue::from_str(&cache.value).is_err() {
+                let problem = format!("{:?} is not a pattern with a header value", cache.files);
+                found.add("mount.cache", problem);
+            }
         }
     }
 }
@@ -158,9 +244,39 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_is_a_folder_or_has_folders_before_its_upstream() {
+        let file = "[[mount]]\nstatic = \"dist\"\nfallback = \"index.html\"\ncompress = false\n\
+                    [[mount.cache]]\nfiles = \"*.png\"\nvalue = \"public, max-age=3600\"\n\
+                    [[mount]]\npath = \"/shop\"\nhttp = \"http://a\"\n\
+                    [[mount.static]]\npath = \"/shop/img\"\ndirectory = \"img\"";
+        let mounts = loaded(file).unwrap().mount;
+        assert_eq!(mounts[0].files, Some(StaticConfig::Folder("dist".into())));
+        assert_eq!((mounts[0].fallback.as_deref(), mounts[0].compress), (Some("index.html"), false));
+        assert_eq!(mounts[0].cache[0].value, "public, max-age=3600");
+        let rule = StaticRule { path: "/shop/img".to_owned(), directory: "img".into() };
+        assert_eq!((&mounts[1].files, mounts[1].compress), (&Some(StaticConfig::Rules(vec![rule])), true));
+    }
+
+    #[test]
     fn a_mount_that_cannot_work_is_refused_with_its_key() {
         for (file, problem) in [
             ("[[mount]]", "no upstream"),
+            ("[[mount]]\nhttp = \"http://a\"\nstatic = \"dist\"", "mount.static"),
+            ("[[mount]]\nhttp = \"http://a\"\nfallback = \"index.html\"", "mount.fallback"),
+            ("[[mount]]\nstatic = \"dist\"\nfallback = \"../x\"", "mount.fallback"),
+            (
+                "[[mount]]\nhttp = \"http://a\"\n[[mount.cache]]\nfiles = \"*\"\nvalue = \"no-store\"",
+                "mount.cache",
+            ),
+            ("[[mount]]\nstatic = \"a\"\n[[mount.cache]]\nfiles = \"*\"\nvalue = \"a\\n\"", "mount.cache"),
+            (
+                "[[mount]]\npath = \"/a\"\nhttp = \"http://a\"\n[[mount.static]]\npath = \"/b\"\ndirectory = \"b\"",
+                "mount.static.path",
+            ),
+            (
+                "[[mount]]\nhttp = \"http://a\"\n[[mount.static]]\npath = \"/b\"\ndirectry = \"b\"",
+                "mount.static.directory",
+            ),
             ("[[mount]]\npath = \"a\"\nhttp = \"http://a\"", "mount.path"),
             ("[[mount]]\npath = \"/a/\"\nhttp = \"http://a\"", "mount.path"),
             ("[[mount]]\npath = \"/a/../b\"\nhttp = \"http://a\"", "mount.path"),

@@ -9,6 +9,7 @@
 mod anonymous_limit;
 mod asset;
 mod body;
+mod client;
 mod connection;
 mod connection_limit;
 mod current_router;
@@ -36,10 +37,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use pagewire_cluster::timing::Timing;
 
 use self::anonymous_limit::AnonymousLimiter;
+use self::client::{BrowserClient, CLIENT_PATH};
 use self::heartbeat::Heartbeats;
 use self::origin::{ForeignOriginLog, Origins};
 use self::socket::FrameLimits;
@@ -59,6 +62,7 @@ pub struct Edge {
     timing: Timing,
     path: String,
     welcome: bool,
+    client: Arc<BrowserClient>,
     cookie: Option<String>,
     origins: Origins,
     foreign_origins: ForeignOriginLog,
@@ -81,6 +85,7 @@ impl Edge {
             timing,
             path: websocket.path.clone(),
             welcome: config.welcome,
+            client: Arc::new(BrowserClient::new(&websocket.client_origins)),
             cookie: Some(config.auth.cookie.clone()).filter(|name| !name.is_empty()),
             origins: Origins::new(
                 &websocket.origins,
@@ -103,10 +108,11 @@ impl Edge {
     /// calls over HTTP. A request that
     /// has no route goes to the welcome page, which therefore takes no path from a route.
     pub fn routes(self: &Arc<Self>) -> Router {
+        let client = self.client.clone();
         let rest = if self.welcome { welcome::router() } else { Router::new() };
         Router::new()
             .route(&self.path, get(upgrade::upgrade))
-            .route(asset::CLIENT_PATH, get(asset::client))
+            .route(CLIENT_PATH, get(async move |request: HeaderMap| client.answer(&request).await))
             .route(http_call::PATH, post(http_call::call))
             .with_state(self.clone())
             .fallback_service(rest)

@@ -1,10 +1,12 @@
 //! The welcome page, which a new server shows at its address unless `welcome` is false.
 //!
 //! Owns: the files of that page, compiled in, and the headers that the page needs. Never: access control, or the
-//! browser client, which is served without the page, too (`asset`).
+//! browser client, which is served without the page, too (`client`).
+
+use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::routing::get;
 
 use super::asset::{Asset, JAVASCRIPT};
@@ -44,13 +46,14 @@ const FILES: [(&str, &str, &str); 14] = [
 /// The routes of the page. Every other path is 404.
 pub(super) fn router() -> Router {
     FILES.into_iter().fold(Router::new(), |router, (path, content_type, body)| {
-        router.route(path, get(async move || (HEADERS, Asset { content_type, body })))
+        let asset = Arc::new(Asset::new(content_type, body));
+        router.route(path, get(async move |request: HeaderMap| (HEADERS, asset.answer(&request).await)))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::asset::CLIENT_PATH;
+    use super::super::client::CLIENT_PATH;
     use super::*;
 
     fn file(path: &str) -> Option<&'static str> {

@@ -3,16 +3,21 @@
 //! Owns: the mounts of the configuration, and the path of a request through one of them. Never: the server's own paths
 //! (`edge`, `api`), or sockets.
 //!
-//! `route` decides which mount gets a request (pure) → `forward` rewrites the heads (pure) → `upstream` has the connections,
-//! `tunnel` the WebSockets, `process_upstream` the processes of an application.
+//! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
+//! `upstream` has the connections, `process_upstream` the processes of an application, `tunnel` the WebSockets →
+//! `compression` compresses the answer.
 
 pub(crate) mod body;
+pub(crate) mod coding;
+mod compression;
+mod folders;
 mod forward;
 mod path;
 mod process_upstream;
 mod proxy;
 mod refusal;
 pub(crate) mod route;
+mod static_files;
 mod trust;
 mod tunnel;
 mod upstream;
@@ -26,6 +31,9 @@ use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::pool::ChildPool;
 
 use self::body::{MountBody, MountResponse};
+use self::coding::accepted;
+use self::compression::compressed;
+use self::folders::Folders;
 pub(crate) use self::process_upstream::MountPools;
 use self::proxy::{Proxy, ProxyRequest};
 use self::refusal::refusal;
@@ -45,7 +53,12 @@ pub struct Mounts {
 /// One mount.
 struct Mount {
     path: String,
-    proxy: Proxy,
+    /// The folders that are looked into first.
+    folders: Folders,
+    /// The upstream; `None`: what no folder has is missing.
+    proxy: Option<Proxy>,
+    /// Whether text is compressed.
+    compress: bool,
     max_body: u64,
 }
 
@@ -105,7 +118,7 @@ impl Mounts {
         };
         let measure = self.metrics.begin(&mount.path);
         let origin = origin(request.peer, request.request.headers(), &self.trusted);
-        let response = mount.proxy.respond(ProxyRequest { request, origin, request_id: &request_id }).await;
+        let response = mount.respond(ProxyRequest { request, origin, request_id: &request_id }).await;
         measure.end(response.status());
         response
     }
@@ -113,10 +126,28 @@ impl Mounts {
 
 impl Mount {
     fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
+        let has_upstream = pool.is_some() || !config.http.is_empty();
         Self {
             path: config.path.clone(),
-            proxy: Proxy::new(config, timing, pool),
+            folders: Folders::new(config),
+            proxy: has_upstream.then(|| Proxy::new(config, timing, pool)),
+            compress: config.compress,
             max_body: config.max_body(),
+        }
+    }
+
+    async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
+        let request = &asked.request.request;
+        let (method, headers, uri) = (request.method(), request.headers(), request.uri());
+        let coding = self.compress.then(|| accepted(headers).first().copied());
+        let response = match (self.folders.serve(method, headers, uri).await, &self.proxy) {
+            (Some(response), _) => response,
+            (None, Some(proxy)) => proxy.respond(asked).await,
+            (None, None) => refusal(StatusCode::NOT_FOUND, headers, asked.request_id),
+        };
+        match coding {
+            Some(coding) => compressed(response, coding),
+            None => response,
         }
     }
 }

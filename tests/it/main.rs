@@ -4,6 +4,7 @@
 //! statement that it proves. `tidy` starts nothing: it reads the source tree.
 
 mod api;
+mod assets;
 mod browser;
 mod calls;
 mod chaos;
@@ -45,6 +46,7 @@ mod rollouts;
 mod sockets;
 mod state;
 mod state_api;
+mod static_files;
 mod telemetry;
 mod tidy;
 mod topics;

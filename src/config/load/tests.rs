@@ -148,6 +148,18 @@ fn contradictions_are_refused_all_at_once() {
 }
 
 #[test]
+fn the_client_is_for_all_origins_or_for_listed_ones() {
+    let key = "PAGEWIRE_WEBSOCKET__CLIENT_ORIGINS";
+    for origins in ["", "*", "https://a.example,http://b.example:8080"] {
+        assert!(load(&environment(&[(key, origins)])).is_ok(), "{origins}");
+    }
+    for origins in ["a.example", "*,https://a.example", "https://*.example", "null"] {
+        let found = problem(&environment(&[(key, origins)]));
+        assert!(found.starts_with("websocket.client_origins: "), "{found}");
+    }
+}
+
+#[test]
 fn a_data_directory_and_nats_exclude_each_other() {
     let directory = ("PAGEWIRE_DATA_DIR", "data");
     assert_eq!(load(&environment(&[directory])).unwrap().data_dir, std::path::Path::new("data"));

@@ -234,6 +234,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/edge/anonymous_limit.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("worker/src/demo.rs", "the interval of a handler's progress reports"),
+    ("src/mount/static_files/recent.rs", "how long a file stays in the memory of one process"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),
     ("src/cli/dev/nats.rs", "how long a tool of developers waits for its server"),
     ("src/cli/dev/process.rs", "how long a tool of developers waits for the end of its processes"),
