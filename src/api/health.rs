@@ -1,5 +1,7 @@
 //! Endpoints for orchestrators and Prometheus.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -29,13 +31,13 @@ pub(super) async fn ready(State(parts): State<ApiState>) -> (StatusCode, Json<Va
     let mut missing = parts.ready.missing();
     // the lease ends by time, so it is read and not latched
     if parts.lease.holder().is_none() {
-        missing.push("lease");
+        missing.push("lease".into());
     }
     readiness(&missing)
 }
 
 /// The response to a readiness probe: ready when nothing is missing.
-pub(super) fn readiness(missing: &[&str]) -> (StatusCode, Json<Value>) {
+pub(super) fn readiness(missing: &[Cow<'_, str>]) -> (StatusCode, Json<Value>) {
     if missing.is_empty() {
         return (StatusCode::OK, Json(json!({"status": "ready"})));
     }

@@ -54,10 +54,10 @@ async fn ready(State(parts): State<WorkerState>) -> (StatusCode, Json<Value>) {
     let mut missing = parts.ready.missing();
     // the lease ends by time, so it is read and not latched
     if !parts.local.has_active() {
-        missing.push("lease");
+        missing.push("lease".into());
     }
     if parts.local.are_draining() {
-        missing.push("accepting");
+        missing.push("accepting".into());
     }
     health::readiness(&missing)
 }

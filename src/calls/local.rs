@@ -13,6 +13,7 @@ use pagewire_worker::entry::{WorkerEntry, WorkerLoad};
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::runtime::child::status::ChildPoolStatus;
 use pagewire_worker::runtime::http::pool::{HttpPool, HttpPoolStatus};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The workers inside this node. Cheap to clone; all clones share one list.
 #[derive(Clone, Default)]
@@ -20,6 +21,8 @@ pub struct LocalWorkers {
     workers: Arc<RwLock<Vec<LocalWorker>>>,
     children: Arc<RwLock<Vec<(String, ChildPool)>>>,
     backends: Arc<RwLock<Vec<(WorkerGroup, HttpPool)>>>,
+    /// The pools with a program, with tokens that are cancelled when the program serves or has failed first.
+    programs: Arc<RwLock<Vec<(String, CancellationToken)>>>,
 }
 
 /// A worker inside this node.
@@ -46,6 +49,20 @@ impl LocalWorkers {
     /// Adds the children of a pool.
     pub fn add_children(&self, pool: String, children: ChildPool) {
         self.children.write().unwrap_or_else(PoisonError::into_inner).push((pool, children));
+    }
+
+    /// Adds a pool whose program starts. It has started when the returned guard is dropped.
+    pub fn add_starting(&self, pool: String) -> DropGuard {
+        let started = CancellationToken::new();
+        self.programs.write().unwrap_or_else(PoisonError::into_inner).push((pool, started.clone()));
+        started.drop_guard()
+    }
+
+    /// Returns the tokens of the programs of a pool that start, which are cancelled when they serve or have failed.
+    pub(super) fn starting(&self, pool: &str) -> Vec<CancellationToken> {
+        let programs = self.programs.read().unwrap_or_else(PoisonError::into_inner);
+        let starting = programs.iter().filter(|(name, started)| name == pool && !started.is_cancelled());
+        starting.map(|(_, started)| started.clone()).collect()
     }
 
     /// Returns what the children of each pool do now.

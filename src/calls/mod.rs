@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::{Jobs, Quarantines};
 use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
@@ -26,6 +27,7 @@ use pagewire_cluster::worker::{WorkerGroup, Workers};
 use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure, call_snoozed};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 pub use list::{ExecutorInfo, ExecutorWorker};
 pub use local::{LocalWorker, LocalWorkers};
@@ -191,7 +193,8 @@ impl Executors {
         let started = Instant::now();
         let known = self.handlers.has(&call.method);
         let within = call.timeout.unwrap_or(self.timing.call).min(MAX_TIMEOUT);
-        let placed = self.place(&call, known);
+        let placed = self.place_when_started(&call, known, within).await;
+        let within = within.saturating_sub(started.elapsed());
         // work is placed on workers only if one of them has a handler of this name
         let is_registered = matches!(placed, Ok((_, Placement::Workers(_))));
         let kind = if is_registered { call.method.as_str() } else { self.handlers.label(&call.method) };
@@ -211,6 +214,28 @@ impl Executors {
         };
         self.metrics.record_call(kind, exec, text, started.elapsed());
         outcome
+    }
+
+    /// Places a call. If there is no executor for it, but a program of its pool starts in this process, it is placed when
+    /// the program serves or has failed, at most after `within`.
+    async fn place_when_started(
+        &self,
+        call: &CallRequest,
+        inline: bool,
+        within: Duration,
+    ) -> Result<(WorkerGroup, Placement), CommandError> {
+        let placed = self.place(call, inline);
+        if !matches!(&placed, Err(error) if error.code == ErrorCode::NoExecutor) {
+            return placed;
+        }
+        let starting = self.local().starting(call.pool.as_deref().unwrap_or(DEFAULT_POOL));
+        if starting.is_empty() {
+            return placed;
+        }
+        let started = join_all(starting.iter().map(CancellationToken::cancelled));
+        // an error means that they take longer
+        let _ = tokio::time::timeout(within, started).await;
+        self.place(call, inline)
     }
 
     /// Returns the workers of the lane of a call, and where it runs.

@@ -1,71 +1,141 @@
 //! Serves one HTTP connection within limits.
 //!
-//! Owns: size limits and time-outs of request heads. Never: the meaning of a path or a header of its response (the
-//! router), or a byte of a body (`body`). axum's own server installs no timer, so hyper's head
+//! Owns: size limits and time-outs of request heads, and the end of a connection whose framing is refused. Never: the
+//! framing itself (`framing`), the meaning of a path or a header of its response (the router), or a byte of a body
+//! (`body`). axum's own server installs no timer, so hyper's head
 //! time-out has no effect there; this module installs one.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::{self, HeaderValue};
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::service::{HttpService, Service, service_fn};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use super::body::Arriving;
 use super::current_router::CurrentRouter;
+use super::framing::{GuardState, GuardedStream, refusal_response};
 use super::http_limits::HttpLimits;
-use super::listener::Peer;
+use super::listener::{self, Peer};
 use super::write_timeout::WriteTimeout;
+use crate::telemetry::count_refused_request;
 
 /// Maximum number of header fields in a request head.
 const MAX_HEADERS: usize = 100;
 /// Minimum buffer size that hyper accepts, in bytes.
 const MIN_BUFFER: usize = 8192;
 
-/// Serves HTTP/1 on a connection until it ends, becomes a WebSocket or `stop` turns true.
+/// How hyper's work on a connection has ended.
+enum Served {
+    /// All responses are sent.
+    Finished,
+    /// The connection broke, or the peer or this node had no time left.
+    Broken,
+}
+
+/// Serves HTTP/1 on a connection until it ends, becomes a WebSocket or `stop` turns true. A request whose framing is
+/// refused is the last one: it is answered after the requests before it.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: Arc<Peer>,
     routes: CurrentRouter,
     bounds: HttpLimits,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
-    let io = TokioIo::new(WriteTimeout::new(stream, bounds.timing.write_stall));
-    let caller = peer.clone();
-    let service = service_fn(move |request| respond(request, caller.clone(), routes.now(), bounds));
-    let mut connection = pin!(builder(bounds).serve_connection(io, service).with_upgrades());
-    let mut first_head = pin!(tokio::time::sleep(bounds.timing.http_header));
+    let guard = Arc::new(GuardState::default());
+    let stream = WriteTimeout::new(stream, bounds.timing.write_stall);
+    let io = TokioIo::new(GuardedStream::new(stream, bounds.head, guard.clone()));
+    let (caller, state) = (peer.clone(), guard.clone());
+    let service =
+        service_fn(move |request| respond(request, caller.clone(), routes.now(), bounds, state.clone()));
+    let mut connection = builder(bounds).serve_connection(io, service).with_upgrades();
+    let served = run(&mut connection, &peer, &guard, bounds, stop).await;
+    // taken in any case: the stream that it holds refers to the guard
+    let upgrade = guard.take_upgrade();
+    let Some(refusal) = guard.refusal() else { return };
+    count_refused_request(refusal.word());
+    let request_id = Uuid::new_v4().simple().to_string();
+    let reason = refusal.word();
+    tracing::debug!(peer = %peer.address, reason, request_id, "the framing of a request was refused");
+    let io = match connection.into_parts() {
+        Some(parts) => Some(parts.io),
+        None => handed_over(upgrade).await,
+    };
+    if let (Some(io), Served::Finished) = (io, served) {
+        let answerable = guard.answerable_refusal();
+        let response = answerable.map(|refusal| refusal_response(refusal, &request_id)).unwrap_or_default();
+        let (stream, _) = io.into_inner().into_parts();
+        // the peer may be gone already
+        let _ = timeout(bounds.timing.close_timeout, listener::end(stream, response.as_bytes())).await;
+    }
+}
+
+/// Returns the stream of a connection that had a request with `Upgrade`: hyper hands it over at the end, even if no
+/// response has switched the protocol.
+async fn handed_over(upgrade: Option<OnUpgrade>) -> Option<TokioIo<GuardedStream>> {
+    let upgraded = upgrade?.await.ok()?;
+    upgraded.downcast::<TokioIo<GuardedStream>>().ok().map(|parts| parts.io)
+}
+
+async fn run<S>(
+    connection: &mut UpgradeableConnection<TokioIo<GuardedStream>, S>,
+    peer: &Peer,
+    guard: &GuardState,
+    bounds: HttpLimits,
+    mut stop: watch::Receiver<bool>,
+) -> Served
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
+    let mut first_head = pin!(sleep(bounds.timing.http_header));
     let (mut waits_for_head, mut stopping) = (true, false);
     loop {
+        let progress = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if !stopping && guard.answerable_refusal().is_some() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
         tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
+            ended = progress => match ended {
+                Some(Ok(())) => return Served::Finished,
+                Some(Err(error)) => {
                     tracing::debug!(peer = %peer.address, %error, "connection ended with an error");
+                    return Served::Broken;
                 }
-                return;
-            }
+                None if !peer.has_sent_request() => return Served::Finished,
+                None => {
+                    Pin::new(&mut *connection).graceful_shutdown();
+                    stopping = true;
+                }
+            },
             () = first_head.as_mut(), if waits_for_head => {
                 if !peer.has_sent_request() {
-                    return;
+                    return Served::Broken;
                 }
                 waits_for_head = false;
             }
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 if !peer.has_sent_request() {
-                    return;
+                    return Served::Broken;
                 }
-                connection.as_mut().graceful_shutdown();
+                guard.mark_final();
+                Pin::new(&mut *connection).graceful_shutdown();
                 stopping = true;
             }
         }
@@ -85,31 +155,40 @@ fn builder(bounds: HttpLimits) -> http1::Builder {
 }
 
 async fn respond(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     peer: Arc<Peer>,
     router: Router,
     bounds: HttpLimits,
+    guard: Arc<GuardState>,
 ) -> Result<Response<Body>, Infallible> {
     peer.mark_request_seen();
-    Ok(match read_body(request, bounds) {
-        Ok(mut request) => {
-            request.extensions_mut().insert(ConnectInfo(peer.address));
-            request.extensions_mut().insert(peer);
-            TowerToHyperService::new(router).call(request).await?
-        }
-        Err(status) => refusal(status),
-    })
+    let may_switch = guard.begin_request();
+    if !may_switch && let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() {
+        guard.keep_upgrade(upgrade);
+    }
+    let mut request = read_body(request, bounds);
+    request.extensions_mut().insert(ConnectInfo(peer.address));
+    request.extensions_mut().insert(peer);
+    let mut response = TowerToHyperService::new(router).call(request).await?;
+    if may_switch && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // what follows the request may be of another protocol and is not checked
+        response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if closes(response.headers()) {
+        guard.mark_final();
+    }
+    Ok(response)
+}
+
+/// Returns whether a response is the last one of its connection.
+fn closes(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    names.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Wraps the body of a request so that it is read when a handler reads it.
-///
-/// # Errors
-///
-/// 400 when the request has more than one `Host`.
-fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<Body>, StatusCode> {
-    if request.headers().get_all(header::HOST).iter().count() > 1 {
-        return Err(StatusCode::BAD_REQUEST);
-    }
+fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Request<Body> {
     let (mut head, body) = request.into_parts();
     let body = match body.is_end_stream() {
         true => Body::empty(),
@@ -119,15 +198,7 @@ fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Result<Request<B
             Body::new(body)
         }
     };
-    Ok(Request::from_parts(head, body))
-}
-
-/// A response without reading the rest of the request, so it is the connection's last response.
-fn refusal(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    Request::from_parts(head, body)
 }
 
 /// Value of `Retry-After` for a client that is refused temporarily, at least one second.

@@ -106,7 +106,11 @@ pub(super) async fn accept(
             Err(refusal) => {
                 if let Ok(turn) = refusing.clone().try_acquire_owned() {
                     tokio::spawn(async move {
-                        let _ = tokio::time::timeout(close_timeout, refuse(stream, refusal)).await;
+                        let response = match refusal {
+                            LimitError::Full => FULL,
+                            LimitError::Share => SHARE,
+                        };
+                        let _ = tokio::time::timeout(close_timeout, end(stream, response)).await;
                         drop(turn);
                     });
                 }
@@ -121,15 +125,10 @@ fn of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)
 }
 
-/// Sends the refusal and reads the request to its end, because closing with unread bytes would reset the connection
-/// before the peer has read the response.
-async fn refuse(mut stream: TcpStream, refusal: LimitError) -> io::Result<()> {
-    stream
-        .write_all(match refusal {
-            LimitError::Full => FULL,
-            LimitError::Share => SHARE,
-        })
-        .await?;
+/// Sends the last response of a connection and reads until the peer closes, because closing with unread bytes would
+/// reset the connection before the peer has read the response.
+pub(super) async fn end(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
     stream.shutdown().await?;
     let mut unread = [0; 1024];
     while stream.read(&mut unread).await? > 0 {}

@@ -3,7 +3,7 @@
 //! Owns: everything between a TCP connection and a frame. Never: the effect of a frame (`command`) or the existence
 //! of pages (`pages`). Only this folder and `api` use axum.
 //!
-//! The path of a connection: `listener` (connection limits) → `http` (limited requests) → `upgrade` → `connection`
+//! The path of a connection: `listener` (connection limits) → `http` (limited requests, over `framing`) → `upgrade` → `connection`
 //! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` pings and closes it.
 
 mod anonymous_limit;
@@ -13,6 +13,7 @@ mod client;
 mod connection;
 mod connection_limit;
 mod current_router;
+pub mod framing;
 pub mod handshake;
 mod heartbeat;
 mod http;

@@ -1,5 +1,6 @@
 //! Tests of the edge of a whole node, over real sockets.
 
+mod framing;
 mod http;
 mod socket;
 mod start;
@@ -41,8 +42,10 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
         let deaf = axum::routing::post(http::deaf);
         let first = axum::routing::post(http::first);
         let plain = axum::routing::get(async || "plain");
+        let (slow, large) = (axum::routing::get(framing::slow), axum::routing::get(framing::large));
         let router = edge.routes().route("/echo", echo).route("/deaf", deaf);
-        let router = router.route("/first", first).route("/plain", plain);
+        let router =
+            router.route("/first", first).route("/plain", plain).route("/slow", slow).route("/large", large);
         let startup = StartupServer::new(listener, &served_config, Timing::TEST, axum::Router::new());
         edge.serve(startup, router, async { drop(stopped.await) }).await;
     });

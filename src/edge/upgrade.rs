@@ -15,12 +15,12 @@ use hyper_util::rt::TokioIo;
 
 use super::Edge;
 use super::connection::{self, UpgradeInfo};
+use super::framing::GuardedStream;
 use super::handshake::{self, Handshake};
 use super::http::retry_after;
 use super::listener::Peer;
 use super::origin::OriginCheck;
 use super::socket::WebSocketStream;
-use super::write_timeout::WriteTimeout;
 use crate::protocol::SUBPROTOCOL;
 
 /// Responds to a handshake, and serves the socket after the response was sent.
@@ -69,10 +69,12 @@ async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, info: Box<UpgradeInfo>) {
         Err(error) => return tracing::debug!(peer = %info.peer.address, %error, "upgrade failed"),
     };
     // only this module makes connections, and all of them have this type
-    let Ok(parts) = upgraded.downcast::<TokioIo<WriteTimeout>>() else { return };
-    let stream = parts.io.into_inner().into_inner();
+    let Ok(parts) = upgraded.downcast::<TokioIo<GuardedStream>>() else { return };
+    let (stream, rest) = parts.io.into_inner().into_parts();
     // copied, because a slice would keep hyper's whole read buffer
-    let wire = WebSocketStream::new(stream, parts.read_buf.to_vec());
+    let mut unread = parts.read_buf.to_vec();
+    unread.extend_from_slice(&rest);
+    let wire = WebSocketStream::new(stream, unread);
     tokio::spawn(connection::serve(edge, wire, info));
 }
 

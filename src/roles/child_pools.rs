@@ -1,26 +1,26 @@
 //! The child processes of a process: those of its pools with a `command`.
 //!
-//! Owns: their start, their reload and their end. Never: what a child does (`pagewire_worker::runtime::child`), or the
-//! workers that give them work (`pools`).
+//! Owns: their start, their reload, their readiness and their end. Never: what a child does
+//! (`pagewire_worker::runtime::child`), or the workers that give them work (`pools`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::runtime::child::options::{ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits};
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use super::mount_processes::{MountProcesses, pool_name};
-use super::pools::PoolPart;
-use crate::calls::LocalWorkers;
+use super::pools::{PoolPart, PoolServices};
+use super::tasks::TaskKind;
 use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
 use crate::mount::MountPools;
-use crate::telemetry::Latch;
+use crate::telemetry::Readiness;
 
 /// The pools of child processes, and the processes of mounts. Cheap to clone.
 #[derive(Clone, Default)]
@@ -30,19 +30,16 @@ pub(crate) struct ChildPools {
 }
 
 impl ChildPools {
-    /// Starts the children of the pools with a `command`, and adds the workers of these pools to `parts`.
+    /// Starts the children of the pools with a `command`, and adds the workers of these pools to `parts`. Starts the processes
+    /// of the mounts of a node.
     ///
     /// # Errors
     /// [`StartError::Pool`] when the system has no room for them.
-    pub(super) fn start(
-        config: &Config,
-        timing: Timing,
-        local: &LocalWorkers,
-        parts: &mut Vec<PoolPart>,
-    ) -> Result<Self, StartError> {
+    pub(super) fn start(services: &PoolServices, parts: &mut Vec<PoolPart>) -> Result<Self, StartError> {
+        let PoolServices { config, jobs, local, .. } = services;
         let mut this = Self::default();
         for pool in config.pool.iter().filter(|pool| pool.runtime() == PoolRuntime::Child) {
-            let started = ChildPool::start(options(config, pool), timing);
+            let started = ChildPool::start(options(config, pool), jobs.timing);
             let children = started
                 .map_err(|error| StartError::Pool { pool: pool.name.clone(), problem: error.to_string() })?;
             parts.extend(kinds(pool).into_iter().map(|(kind, count)| PoolPart {
@@ -57,23 +54,19 @@ impl ChildPools {
             local.add_children(pool.name.clone(), children.clone());
             this.pools.push((pool.name.clone(), children));
         }
+        // a worker has no listener
+        if services.node.is_some() {
+            this.start_mounts(services)?;
+        }
         Ok(this)
     }
 
     /// Starts the processes of mounts, which get no calls and no jobs.
-    ///
-    /// # Errors
-    /// [`StartError::Pool`] when the system has no room for them.
-    pub(super) fn start_mounts(
-        &mut self,
-        config: &Config,
-        timing: Timing,
-        local: &LocalWorkers,
-    ) -> Result<(), StartError> {
-        self.mounts = Arc::new(MountProcesses::start(config, timing)?);
+    fn start_mounts(&mut self, services: &PoolServices) -> Result<(), StartError> {
+        self.mounts = Arc::new(MountProcesses::start(&services.config, services.jobs.timing)?);
         for (path, pool) in self.mounts.pools() {
             let name = pool_name(path);
-            local.add_children(name.clone(), pool.clone());
+            services.local.add_children(name.clone(), pool.clone());
             self.pools.push((name, pool.clone()));
         }
         Ok(())
@@ -82,11 +75,6 @@ impl ChildPools {
     /// Returns the processes of mounts.
     pub(super) fn mount_pools(&self) -> &MountPools {
         self.mounts.pools()
-    }
-
-    /// Waits until each pool has a child that is ready or has failed, so that a process that is ready has its handlers.
-    pub(super) async fn settled(&self) {
-        join_all(self.pools.iter().map(|(_, pool)| pool.settled())).await;
     }
 
     /// Replaces all children on SIGHUP. Never returns.
@@ -106,11 +94,39 @@ impl ChildPools {
         }
     }
 
-    /// Shows in the readiness whether children fail again and again. Never returns.
-    pub(super) async fn watch(self, latch: Latch, period: Duration) {
-        loop {
-            latch.set(!self.pools.iter().any(|(_, pool)| pool.is_failing()));
-            tokio::time::sleep(period).await;
+    /// Shows in the readiness which pools do not have all of their workers yet, and which have children that fail again
+    /// and again. Calls for a pool wait until it serves or its program has failed first. `parts` are the pools of the
+    /// workers of the process, with tokens that are cancelled when they serve.
+    pub(super) fn watch(
+        &self,
+        parts: &[(String, CancellationToken)],
+        readiness: &Readiness,
+        services: &PoolServices,
+    ) {
+        let PoolServices { tasks, local, jobs, .. } = services;
+        let period = jobs.timing.child_watch;
+        for (name, pool) in &self.pools {
+            let own = parts.iter().filter(|(pool, _)| pool == name);
+            let serving: Vec<_> = own.map(|(_, serves)| serves.clone()).collect();
+            let (pool, latch, starting) =
+                (pool.clone(), readiness.pool_latch(name), local.add_starting(name.clone()));
+            tasks.spawn("children", TaskKind::Vital, async move {
+                if serving.is_empty() {
+                    // the processes of a mount, which have no worker
+                    pool.settled().await;
+                }
+                let serve = || join_all(serving.iter().map(CancellationToken::cancelled));
+                tokio::select! {
+                    _ = serve() => {}
+                    () = failed(&pool) => {}
+                }
+                drop(starting);
+                serve().await;
+                loop {
+                    latch.set(!pool.is_failing());
+                    tokio::time::sleep(period).await;
+                }
+            });
         }
     }
 
@@ -122,6 +138,14 @@ impl ChildPools {
     /// Ends all children. They have no work any more, or it takes longer than a drain.
     pub(super) async fn stop(&self) {
         join_all(self.pools.iter().map(|(_, pool)| pool.stop())).await;
+    }
+}
+
+/// Resolves when the first child of a pool has failed. Never, if it is ready.
+async fn failed(pool: &ChildPool) {
+    pool.settled().await;
+    if pool.handlers().borrow().is_some() {
+        std::future::pending().await
     }
 }
 

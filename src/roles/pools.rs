@@ -111,7 +111,8 @@ pub(super) fn own(own: &OwnHandlers) -> PoolPart {
 }
 
 impl NodePools {
-    /// Starts the workers of a node. Returns when those that have their handlers take work.
+    /// Starts the workers of a node. Returns when those that have their handlers take work. The worker of a program
+    /// starts when the program is ready; until then `readiness` has a closed latch of its pool.
     ///
     /// # Errors
     /// [`StartError`] when a worker cannot get its lease or its subscriptions.
@@ -120,17 +121,9 @@ impl NodePools {
         mut parts: Vec<PoolPart>,
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
-        let PoolServices { config, jobs, tasks, .. } = services;
-        let mut children = ChildPools::start(config, jobs.timing, &services.local, &mut parts)?;
-        if services.node.is_some() {
-            children.start_mounts(config, jobs.timing, &services.local)?;
-        }
+        let children = ChildPools::start(services, &mut parts)?;
         if !children.is_empty() {
-            tasks.spawn("reload", TaskKind::Vital, children.clone().reload_on_hangup());
-            let latch = readiness.latch("pools");
-            latch.set(true);
-            tasks.spawn("children", TaskKind::Vital, children.clone().watch(latch, jobs.timing.child_watch));
-            children.settled().await;
+            services.tasks.spawn("reload", TaskKind::Vital, children.clone().reload_on_hangup());
         }
         parts.extend(http_pools::parts(services)?);
         let this = Self {
@@ -139,6 +132,7 @@ impl NodePools {
             parts: TaskTracker::new(),
             waits: !services.config.pool.is_empty() || services.node.is_none(),
         };
+        let mut serving_parts = Vec::new();
         for part in parts {
             let PoolPart { pool, lane, kind, slots, mut handlers } = part;
             let mut serving = ServingPart {
@@ -148,8 +142,10 @@ impl NodePools {
                 kind,
                 slots,
                 current: None,
+                serves: CancellationToken::new(),
                 roles: TaskTracker::new(),
             };
+            serving_parts.push((serving.pool.clone(), serving.serves.clone()));
             let first = handlers.borrow_and_update().clone();
             serving.replace(first).await?;
             if this.waits {
@@ -163,6 +159,7 @@ impl NodePools {
                 std::future::pending().await
             });
         }
+        this.children.watch(&serving_parts, readiness, services);
         Ok(this)
     }
 
@@ -196,6 +193,8 @@ struct ServingPart {
     kind: WorkerType,
     slots: SlotOptions,
     current: Option<CurrentWorker>,
+    /// Cancelled when the first worker takes work.
+    serves: CancellationToken,
     roles: TaskTracker,
 }
 
@@ -240,6 +239,9 @@ impl ServingPart {
             None => None,
         };
         self.drain_current();
+        if next.is_some() {
+            self.serves.cancel();
+        }
         self.current = next;
         Ok(())
     }

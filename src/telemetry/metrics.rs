@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::batches::BatchCollector;
 use super::children::{ChildCollector, ChildSource};
 use super::mounts::MountMetrics;
+use super::refused_requests::refused_requests;
 use super::rollouts::RolloutCollector;
 use super::waiting::WaitingJobsCollector;
 use crate::protocol::{CloseCode, ResumeOutcome};
@@ -149,7 +150,7 @@ impl Metrics {
         self.mounts.register(all);
     }
 
-    /// Registers the metrics of jobs and NATS, which nodes and workers have.
+    /// Registers the metrics of jobs, NATS and refused requests, which nodes and workers have.
     fn register_work(&mut self) {
         let all = &mut self.registry;
         all.register(
@@ -164,6 +165,7 @@ impl Metrics {
         all.register("worker_call_seconds", "How long the handler of a call ran", run_seconds);
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
         all.register_collector(Box::new(BatchCollector));
+        all.register("http_refused", "HTTP requests refused for their framing", refused_requests());
     }
 
     /// Adds the metrics of rollouts.

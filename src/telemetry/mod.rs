@@ -13,6 +13,7 @@ mod export;
 mod metrics;
 mod mounts;
 mod readiness;
+mod refused_requests;
 mod rollouts;
 mod trace;
 mod waiting;
@@ -33,6 +34,7 @@ pub use export::{ExportFailure, TraceExport};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use mounts::MountMetrics;
 pub use readiness::{Latch, Readiness};
+pub use refused_requests::count_refused_request;
 pub use trace::{child_of, current_trace};
 pub use work::{ExecutorPlace, WorkMetrics, executor_name};
 

@@ -23,7 +23,7 @@ struct MountLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusalLabels {
+struct RefusedPathLabels {
     reason: &'static str,
 }
 
@@ -32,7 +32,7 @@ struct RefusalLabels {
 pub struct MountMetrics {
     requests: Family<AnswerLabels, Counter>,
     seconds: Family<MountLabels, Histogram, fn() -> Histogram>,
-    refused: Family<RefusalLabels, Counter>,
+    refused: Family<RefusedPathLabels, Counter>,
 }
 
 impl Default for MountMetrics {
@@ -77,7 +77,7 @@ impl MountMetrics {
 
     /// Counts a request whose path is refused.
     pub(crate) fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&RefusalLabels { reason }).inc();
+        self.refused.get_or_create(&RefusedPathLabels { reason }).inc();
     }
 }
 

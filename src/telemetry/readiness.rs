@@ -3,6 +3,7 @@
 //! Owns: a set of named latches; a node is ready while every latch is open. Never: the condition behind a latch, which
 //! the part that holds the latch decides.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,7 +11,25 @@ use tokio::sync::watch;
 
 /// The latches of one node. Cheap to clone; all clones share the latches.
 #[derive(Clone)]
-pub struct Readiness(Arc<watch::Sender<BTreeMap<&'static str, bool>>>);
+pub struct Readiness(Arc<watch::Sender<BTreeMap<LatchName, bool>>>);
+
+/// The name of a latch. The latches of pools are the last ones.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum LatchName {
+    /// A part without which the node serves nothing.
+    Part(&'static str),
+    /// A pool. The node serves everything else without it.
+    Pool(String),
+}
+
+impl LatchName {
+    fn text(&self) -> Cow<'static, str> {
+        match self {
+            Self::Part(name) => Cow::Borrowed(name),
+            Self::Pool(pool) => Cow::Owned(format!("pool {pool}")),
+        }
+    }
+}
 
 impl Default for Readiness {
     fn default() -> Self {
@@ -21,48 +40,57 @@ impl Default for Readiness {
 impl Readiness {
     /// A new closed latch. Its name is what `/readyz` reports while the latch is closed.
     pub fn latch(&self, name: &'static str) -> Latch {
-        self.set(name, false);
+        self.closed(LatchName::Part(name))
+    }
+
+    /// A new closed latch of a pool, which `/readyz` reports as `pool NAME`. The node serves while it is closed.
+    pub fn pool_latch(&self, pool: &str) -> Latch {
+        self.closed(LatchName::Pool(pool.to_owned()))
+    }
+
+    fn closed(&self, name: LatchName) -> Latch {
+        self.set(&name, false);
         Latch { name, readiness: self.clone() }
     }
 
-    /// The names of the closed latches, in alphabetical order; empty when the node is ready.
-    pub fn missing(&self) -> Vec<&'static str> {
+    /// The names of the closed latches, in alphabetical order, those of pools last; empty when the node is ready.
+    pub fn missing(&self) -> Vec<Cow<'static, str>> {
         let latches = self.0.borrow();
-        latches.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
+        latches.iter().filter(|(_, open)| !**open).map(|(name, _)| name.text()).collect()
     }
 
-    /// Returns when every latch is open.
+    /// Returns when the node can serve: every latch is open, except those of pools.
     pub async fn wait(&self) {
         // never an error: `self` keeps the sender alive
-        let _ = self.0.subscribe().wait_for(all_open).await;
+        let _ = self.0.subscribe().wait_for(can_serve).await;
     }
 
-    /// Returns when a latch is closed.
+    /// Returns when the node cannot serve any more.
     pub async fn lost(&self) {
         // never an error: `self` keeps the sender alive
-        let _ = self.0.subscribe().wait_for(|latches| !all_open(latches)).await;
+        let _ = self.0.subscribe().wait_for(|latches| !can_serve(latches)).await;
     }
 
-    fn set(&self, name: &'static str, open: bool) {
-        self.0.send_if_modified(|latches| latches.insert(name, open) != Some(open));
+    fn set(&self, name: &LatchName, open: bool) {
+        self.0.send_if_modified(|latches| latches.insert(name.clone(), open) != Some(open));
     }
 }
 
-fn all_open(latches: &BTreeMap<&'static str, bool>) -> bool {
-    latches.values().all(|open| *open)
+fn can_serve(latches: &BTreeMap<LatchName, bool>) -> bool {
+    latches.iter().all(|(name, open)| *open || matches!(name, LatchName::Pool(_)))
 }
 
 /// One condition of readiness, held by the part that knows it. Dropping it closes it: a part that has ended is not
 /// ready.
 pub struct Latch {
-    name: &'static str,
+    name: LatchName,
     readiness: Readiness,
 }
 
 impl Latch {
     /// The condition holds, or does not hold any more.
     pub fn set(&self, open: bool) {
-        self.readiness.set(self.name, open);
+        self.readiness.set(&self.name, open);
     }
 }
 
@@ -88,5 +116,16 @@ mod tests {
         drop(view);
         readiness.lost().await;
         assert_eq!(readiness.missing(), ["view"]);
+    }
+
+    #[tokio::test]
+    async fn a_node_serves_without_a_pool_and_names_it() {
+        let readiness = Readiness::default();
+        let (lease, pool) = (readiness.latch("lease"), readiness.pool_latch("mail"));
+        lease.set(true);
+        readiness.wait().await;
+        assert_eq!(readiness.missing(), ["pool mail"]);
+        pool.set(true);
+        assert!(readiness.missing().is_empty());
     }
 }

@@ -160,11 +160,37 @@ async fn a_node_stays_up_when_its_program_does_not_start_and_shows_why() {
     assert!(node.is_running());
     eventually("the readiness shows it", SOON, async || {
         let (status, body) = api.get("/readyz").await;
-        (status == StatusCode::SERVICE_UNAVAILABLE && body.contains("pools")).then_some(())
+        (status == StatusCode::SERVICE_UNAVAILABLE && body.contains("pool default")).then_some(())
     })
     .await;
     assert_eq!(error(&api, "echo", json!(1)).await, "no_executor");
     assert!(node.log().contains("does not import"));
+}
+
+#[tokio::test]
+async fn a_program_that_is_never_ready_delays_neither_its_node_nor_another_pool() {
+    let slow = format!(
+        "[[pool]]\nname = \"slow\"\ncommand = {}\nfree = 1\nassigned = 0\nstart_ms = 600000\n",
+        json!(["python3", PROGRAM, "--never-ready"])
+    );
+    let mut node = Node::setup()
+        .set("welcome", false)
+        .file(&format!("{slow}{}", pool(&[], "free = 1\nassigned = 1")))
+        .launch();
+    let api = node.api();
+    let answer = first_call(&api, "echo", json!(1)).await;
+    assert_eq!(answer, (StatusCode::OK, json!(1)), "a call waits for the program of its pool");
+    assert_eq!(api.get("/livez").await.0, StatusCode::OK);
+    eventually("only one pool is not ready", SOON, async || {
+        let (status, body) = api.get("/readyz").await;
+        let missing = serde_json::from_str::<Value>(&body).ok()?["missing"].clone();
+        (status == StatusCode::SERVICE_UNAVAILABLE && missing == json!(["pool slow"])).then_some(())
+    })
+    .await;
+    let job = submit(&api, json!({"kind": "echo", "data": 2, "exec_mode": "any"})).await;
+    assert_eq!(ended(&api, &job).await["result"], 2, "work is followed to its end");
+    node.terminate();
+    assert!(node.exit(SOON).await.success());
 }
 
 #[tokio::test]

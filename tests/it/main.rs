@@ -19,6 +19,7 @@ mod environment;
 mod examples;
 mod executors;
 mod fairness;
+mod framing;
 mod http_calls;
 mod http_pool;
 mod identity;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::super::api_client::{self, ApiClient};
@@ -24,23 +25,37 @@ pub(super) async fn show(listen: SocketAddr, nodes: Vec<SocketAddr>) {
     }
 }
 
-/// Waits until a node is ready and returns its executors; `None` if it does not show them without a key.
+/// Waits until a node serves and each of its programs is ready or has failed. Returns its executors; `None` if it does
+/// not show them without a key.
 async fn executors(node: SocketAddr) -> Option<Value> {
     let client = ApiClient::of(format!("http://{node}"));
     loop {
-        if let Ok(executors) = client.get("/executors").await {
-            return Some(executors);
-        }
-        if is_ready(node).await.unwrap_or(false) {
-            return client.get("/executors").await.ok();
+        match client.get("/executors").await {
+            Ok(executors) if is_settled(&executors) => return Some(executors),
+            Ok(_) => {}
+            Err(_) if needs_key(node).await.unwrap_or(false) => return None,
+            Err(_) => {}
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn is_ready(node: SocketAddr) -> Result<bool, CommandFailure> {
-    let request = api_client::client()?.get(format!("http://{node}/readyz"));
-    Ok(api_client::send(request, LOOK).await?.status().is_success())
+/// Returns whether each program has a worker that serves its handlers, or shows why it has none.
+fn is_settled(executors: &Value) -> bool {
+    let workers: Vec<&Value> =
+        list(&executors["items"]).iter().flat_map(|kind| list(&kind["executors"])).collect();
+    list(&executors["pools"]).iter().all(|pool| {
+        let serves = !list(&pool["children"]).is_empty()
+            && workers.iter().any(|worker| worker["pool"] == pool["pool"]);
+        serves || !pool["last_error"].is_null()
+    })
+}
+
+/// Returns whether a node serves and refuses requests without a key.
+async fn needs_key(node: SocketAddr) -> Result<bool, CommandFailure> {
+    let request = api_client::client()?.get(format!("http://{node}/api/v1/executors"));
+    let status = api_client::send(request, LOOK).await?.status();
+    Ok(matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
 }
 
 /// Returns the handlers of the programs, and the pools whose program does not start, as text.
@@ -79,7 +94,11 @@ mod tests {
         let ready = json!({"items": items, "pools": [{"pool": "default", "children": [{"pid": 1}]}]});
         assert_eq!(summary(&ready), "handlers: a, b");
         assert_eq!(summary(&json!({"items": []})), "handlers: those of the welcome page");
-        let failing = json!({"items": [], "pools": [{"pool": "default", "children": []}]});
+        let failing =
+            json!({"items": [], "pools": [{"pool": "default", "children": [], "last_error": "exited"}]});
         assert!(summary(&failing).contains("pool default does not start"));
+        assert!([&ready, &json!({"items": []}), &failing].into_iter().all(is_settled));
+        let starting = json!({"items": items, "pools": [{"pool": "other", "children": []}]});
+        assert!(!is_settled(&starting));
     }
 }

@@ -89,7 +89,7 @@ async fn a_head_over_the_limit_is_refused() {
     assert!(request(&running, &long).await.starts_with("HTTP/1.1 431"));
     let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "x".repeat(20_000));
     assert!(request(&running, &endless).await.starts_with("HTTP/1.1 431"));
-    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(150));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(150));
     assert!(request(&running, &many).await.starts_with("HTTP/1.1 431"));
 }
 

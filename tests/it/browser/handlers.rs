@@ -1,14 +1,19 @@
 //! The handlers of an application on the welcome page.
 
+use reqwest::StatusCode;
+use serde_json::json;
+
 use super::chromium::Browser;
-use crate::environment::children::pool;
+use crate::environment::children::{first_call, pool};
 use crate::environment::{Dev, Node};
 
 #[tokio::test]
 async fn the_welcome_page_calls_the_handlers_of_an_application_and_shows_why_a_program_does_not_start() {
     let works = pool(&["--only", "who", "echo", "fail", "sleep"], "free = 1\nassigned = 1");
     let broken = pool(&["--exit-at-start"], "free = 1\nassigned = 0").replace("\"default\"", "\"reports\"");
-    let node = Node::setup().file(&works).file(&broken).start().await;
+    let node = Node::setup().file(&works).file(&broken).launch();
+    let answer = first_call(&node.api(), "echo", json!(1)).await;
+    assert_eq!(answer, (StatusCode::OK, json!(1)));
     let browser = Browser::start("handlers").await;
     browser.goto(&node.url()).await;
     browser.shows("state", "open").await;

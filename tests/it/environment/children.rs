@@ -26,6 +26,19 @@ pub(crate) async fn call(api: &Api, method: &str, params: Value) -> (StatusCode,
     (response.status(), response.json().await.expect("JSON"))
 }
 
+/// Calls a handler of a node that has just been launched, as soon as the node takes calls.
+pub(crate) async fn first_call(api: &Api, method: &str, params: Value) -> (StatusCode, Value) {
+    eventually("the node takes calls", SOON, async || {
+        let body = json!({"method": method, "params": params});
+        let response = api.request(Method::POST, "/api/v1/calls").json(&body).send().await.ok()?;
+        let status = response.status();
+        let body: Value = response.json().await.ok()?;
+        // while the process begins, it refuses everything
+        (body["error"]["code"] != "unavailable").then_some((status, body))
+    })
+    .await
+}
+
 pub(crate) async fn result(api: &Api, method: &str, params: Value) -> Value {
     let (status, body) = call(api, method, params).await;
     assert_eq!(status, StatusCode::OK, "{method}: {body}");

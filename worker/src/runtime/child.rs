@@ -9,7 +9,8 @@
 //! - [`private_directory`]: where the sockets are;
 //! - `process`: one program below its guard, and the last lines of its log;
 //! - `handshake`: a program that has started connects and says what it has;
-//! - `session`, `open_work`, `work_order`, `frame_writer`: the socket of a ready child, and the work that it runs;
+//! - `session`, `open_work`, `work_order`, `frame_reader`, `frame_writer`: the socket of a ready child, and the work that
+//!   it runs;
 //! - `child_slot`: one place of the pool, in which a child follows another one; `scaler`: as many places as are needed;
 //! - [`http_lease`], `http_socket`: children that also serve HTTP, on private sockets;
 //! - `choice`: which child runs a piece of work (pure), `restarts`: when a child starts again (pure), `recycling`: when a
@@ -20,6 +21,7 @@
 pub mod check;
 mod child_slot;
 mod choice;
+mod frame_reader;
 mod frame_writer;
 pub mod guard;
 mod handshake;

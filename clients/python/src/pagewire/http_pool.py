@@ -1,22 +1,26 @@
 """Connections to a server that are kept open between requests.
 
-Owns: connections, time-outs and the errors of a lost connection. Never: the meaning of a request (`http_api`).
+Owns: which connection is used, time-outs and the errors of a lost connection. Never: the bytes of HTTP
+(`http_connection`) or the meaning of a request (`http_api`).
 """
 
 from __future__ import annotations
 
-import http.client
+import re
 import select
 import threading
+from functools import partial
 from json import loads
-from typing import Any, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import Error
 from .http_api import Response, Route
+from .http_connection import Connection
 from .wire import encode
 
 _KEPT = 32
+_TARGET = re.compile(r"[!-~]+")
 
 
 class Pool:
@@ -28,15 +32,14 @@ class Pool:
             raise ValueError(f"the address of a server is http://host:port or https://host:port, not {url!r}")
         self._prefix = parts.path.rstrip("/") + "/api/v1"
         self._address = f"{parts.scheme}://{parts.netloc}"
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            headers["Authorization"] = f"Bearer {api_key}"
         self._timeout = timeout
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[Connection] = []
         self._lock = threading.Lock()
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        host, port = parts.hostname, parts.port
-        self._connect: Callable[[], http.client.HTTPConnection] = lambda: kind(host, port, timeout=timeout)
+        self._new = partial(Connection, parts.scheme == "https", parts.hostname, parts.port, headers, timeout)
+        self._new()  # a key that cannot be sent is an error here
 
     def request(self, route: Route, at_most: float | None = None) -> Response:
         """Sends a request and returns the response. `at_most` are the seconds that its work may take.
@@ -44,6 +47,9 @@ class Pool:
         Raises Error if there is no connection or no response.
         """
         body = None if route.body is None else _encoded(route.body)
+        target = self._prefix + route.path
+        if not _TARGET.fullmatch(target):
+            raise Error("malformed", f"{target!r} is not a path of a server")
         connection, used = self._take()
         if not used:
             try:
@@ -51,29 +57,25 @@ class Pool:
             except OSError as error:
                 raise Error("unavailable", f"no connection to {self._address}: {error}", True) from None
         try:
-            return self._exchange(connection, route, body, at_most)
+            return self._exchange(connection, route.verb, target, body, at_most)
         except TimeoutError:
             connection.close()
             raise Error("timeout", f"no response of {self._address} in time", True) from None
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             connection.close()
             if used and route.verb != "POST":  # the server has closed an idle connection
                 return self.request(route, at_most)
             raise self._lost(error, route) from error
 
     def _exchange(
-        self, connection: http.client.HTTPConnection, route: Route, body: bytes | None, at_most: float | None
+        self, connection: Connection, verb: str, target: str, body: bytes | None, at_most: float | None
     ) -> Response:
-        connection.sock.settimeout(self._timeout if at_most is None else max(self._timeout, at_most + 5))
-        connection.request(route.verb, self._prefix + route.path, body, self._headers)
-        answer = connection.getresponse()
-        data = answer.read()
-        tag = answer.headers.get("etag", "").strip('"')
-        if answer.will_close:
-            connection.close()
-        else:
+        timeout = self._timeout if at_most is None else max(self._timeout, at_most + 5)
+        status, headers, data = connection.exchange(verb, target, body, timeout)
+        tag = headers.get("etag", "").strip('"')
+        if connection.sock is not None:
             self._keep(connection)
-        return Response(answer.status, _decoded(data), int(tag) if tag.isdigit() else None)
+        return Response(status, _decoded(data), int(tag) if tag.isdigit() else None)
 
     def _lost(self, error: Exception, route: Route) -> Error:
         if route.verb == "POST":
@@ -81,19 +83,19 @@ class Pool:
             return Error("uncertain", text)
         return Error("unavailable", f"the connection to {self._address} was lost: {error}", True)
 
-    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
+    def _take(self) -> tuple[Connection, bool]:
         """Returns a connection, and whether it has been used before."""
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return self._connect(), False
+                return self._new(), False
             # an idle connection that can be read has been closed by the server
             if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
                 return connection, True
             connection.close()
 
-    def _keep(self, connection: http.client.HTTPConnection) -> None:
+    def _keep(self, connection: Connection) -> None:
         with self._lock:
             if len(self._idle) < _KEPT:
                 self._idle.append(connection)

@@ -14,8 +14,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::frame_reader::FrameReader;
 use super::frame_writer::FrameWriter;
-use super::handshake::{ChildReader, LAST_LINES, Started, explained, start};
+use super::handshake::{LAST_LINES, Started, explained, start};
 use super::http_socket::HttpSocket;
 use super::pool::{NewMember, PoolShared};
 use super::process::{Process, ending, resident_memory};
@@ -200,7 +201,7 @@ struct SupervisedChild {
     /// Where it serves HTTP.
     http: Option<Arc<HttpSocket>>,
     process: Process,
-    reader: ChildReader,
+    reader: FrameReader,
     pid: u32,
     since: Instant,
     limits: RecycleLimits,

@@ -75,36 +75,30 @@ pub(super) fn choose(
         }
         return if child.used < child.slots { Choice::Take(own) } else { Choice::Wait(None) };
     }
-    let open: Vec<usize> = (0..children.len())
-        .filter(|&index| {
-            let child = &children[index];
-            child.has_method && !child.closed && child.kind.takes(wanted.work)
-        })
-        .collect();
+    let is_open = |child: &Candidate| child.has_method && !child.closed && child.kind.takes(wanted.work);
+    let open = (0..children.len()).filter(|&index| is_open(&children[index]));
     if wanted.alone {
-        return match open.iter().copied().min_by_key(|&index| children[index].used) {
+        return match open.min_by_key(|&index| children[index].used) {
             Some(index) if children[index].used == 0 => Choice::Take(index),
             reserved => Choice::Wait(reserved),
         };
     }
     if wanted.work == WorkKind::Assigned {
         let has_room = |index: &usize| !children[*index].is_full_of_users;
-        let fewest = open
-            .into_iter()
-            .filter(has_room)
-            .min_by_key(|&index| (children[index].users, children[index].used));
+        let fewest = open.filter(has_room).min_by_key(|&index| (children[index].users, children[index].used));
         return match fewest {
             Some(index) if children[index].used < children[index].slots => Choice::Take(index),
             _ => Choice::Wait(None),
         };
     }
-    let free: Vec<usize> =
-        open.into_iter().filter(|&index| children[index].used < children[index].slots).collect();
+    let mut free = open.filter(|&index| children[index].used < children[index].slots);
     let chosen = match (affinity, wanted.user) {
-        _ if free.is_empty() => None,
-        (FreeAffinity::RoundRobin, _) => Some(free[turn % free.len()]),
-        (FreeAffinity::User, Some(user)) => free.iter().copied().max_by_key(|&index| rendezvous(user, index)),
-        _ => free.iter().copied().min_by_key(|&index| children[index].used),
+        (FreeAffinity::RoundRobin, _) => {
+            let count = free.clone().count();
+            turn.checked_rem(count).and_then(|turn| free.nth(turn))
+        }
+        (FreeAffinity::User, Some(user)) => free.max_by_key(|&index| rendezvous(user, index)),
+        _ => free.min_by_key(|&index| children[index].used),
     };
     chosen.map_or(Choice::Wait(None), Choice::Take)
 }

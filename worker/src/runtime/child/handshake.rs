@@ -11,36 +11,31 @@ use std::time::Duration;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 
+use super::frame_reader::FrameReader;
 use super::http_socket::{self, HttpSocket};
 use super::options::ChildOptions;
 use super::private_directory::PrivateDirectory;
 use super::process::{LogTail, Process, ending};
 use super::wire::{
-    ChildMessage, MAX_FRAME, Method, PROTOCOL, Ready, SupervisorMessage, Welcome, WireError, body_length,
-    encode,
+    ChildMessage, MAX_FRAME, Method, PROTOCOL, Ready, SupervisorMessage, Welcome, WireError, encode,
 };
 
 /// Maximum number of handlers of a child.
 const MAX_METHODS: usize = 4096;
 /// Maximum length of the name of a handler, in bytes.
 const MAX_NAME: usize = 200;
-/// Bytes that are read from a socket at a time.
-const READ_BUFFER: usize = 64 * 1024;
 
 /// Pause after a connection that was not accepted, because the process has too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The reading half of the socket of a child.
-pub(super) type ChildReader = BufReader<OwnedReadHalf>;
-
 /// A program that is ready.
 pub(super) struct Started {
     pub(super) process: Process,
-    pub(super) reader: ChildReader,
+    pub(super) reader: FrameReader,
     pub(super) writer: OwnedWriteHalf,
     pub(super) pid: u32,
     pub(super) sdk: String,
@@ -127,7 +122,7 @@ pub(super) fn explained(reason: &str, log: &LogTail) -> String {
 }
 
 /// Accepts connections until one sends the token. Never fails, so that another program cannot end the start.
-async fn accept(socket: &ChildSocket, number: u64) -> (Ready, ChildReader, OwnedWriteHalf) {
+async fn accept(socket: &ChildSocket, number: u64) -> (Ready, FrameReader, OwnedWriteHalf) {
     loop {
         let stream = match socket.listener.accept().await {
             Ok((stream, _)) => stream,
@@ -147,37 +142,23 @@ async fn accept(socket: &ChildSocket, number: u64) -> (Ready, ChildReader, Owned
 async fn read_ready(
     stream: UnixStream,
     token: &str,
-) -> Result<(Ready, ChildReader, OwnedWriteHalf), WireError> {
+) -> Result<(Ready, FrameReader, OwnedWriteHalf), WireError> {
     let (reader, writer) = stream.into_split();
-    let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
-    let Some(body) = read_frame(&mut reader).await? else {
-        return Err(WireError("the connection ended before ready".to_owned()));
+    let mut reader = FrameReader::new(reader);
+    let first = loop {
+        if let Some(message) = reader.take(ChildMessage::parse)? {
+            break message;
+        }
+        if !reader.receive().await? {
+            return Err(WireError("the connection ended before ready".to_owned()));
+        }
     };
-    let ChildMessage::Ready(ready) = ChildMessage::parse(&body)? else {
+    let ChildMessage::Ready(ready) = first else {
         return Err(WireError("the first message is not ready".to_owned()));
     };
     match bool::from(ready.token.as_bytes().ct_eq(token.as_bytes())) {
         true => Ok((ready, reader, writer)),
         false => Err(WireError("the token of ready is wrong".to_owned())),
-    }
-}
-
-/// Reads the body of one frame; `None` at the end of the connection.
-///
-/// # Errors
-///
-/// [`WireError`] when the connection ends within a frame, or the frame is too large.
-pub(super) async fn read_frame(reader: &mut ChildReader) -> Result<Option<Vec<u8>>, WireError> {
-    let mut prefix = [0; 4];
-    match reader.read_exact(&mut prefix).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(WireError(error.to_string())),
-    }
-    let mut body = vec![0; body_length(prefix)?];
-    match reader.read_exact(&mut body).await {
-        Ok(_) => Ok(Some(body)),
-        Err(_) => Err(WireError("the connection ended within a frame".to_owned())),
     }
 }
 

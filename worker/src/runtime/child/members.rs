@@ -35,6 +35,8 @@ pub(super) struct PoolState {
     users: HashMap<Arc<str>, AssignedUser>,
     /// Number of decisions.
     turn: usize,
+    /// The candidates of the last decision. The next decision uses their memory.
+    candidates: Vec<Candidate>,
     /// Work that waits for a child, by its ticket.
     pub(super) waiting: HashMap<u64, WaitingWork>,
     /// Whether more children for assigned users may be started.
@@ -126,9 +128,13 @@ impl PoolState {
         rules: ChoiceRules,
         ticket: u64,
     ) -> Option<(Arc<Session>, u32, Option<Arc<str>>)> {
-        let candidates = self.candidates(need, wanted.user, rules.max_users, ticket);
         self.turn = self.turn.wrapping_add(1);
-        let index = match choose(&candidates, wanted, rules.affinity, self.turn) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        candidates.extend(self.candidates(need, wanted.user, rules.max_users, ticket));
+        let choice = choose(&candidates, wanted, rules.affinity, self.turn);
+        self.candidates = candidates;
+        let index = match choice {
             Choice::Take(index) => index,
             Choice::Wait(reserved) => {
                 if let Some(index) = reserved {
@@ -221,10 +227,10 @@ impl PoolState {
         user: Option<&str>,
         max_users: Option<usize>,
         ticket: u64,
-    ) -> Vec<Candidate> {
+    ) -> impl Iterator<Item = Candidate> {
         let own = user.and_then(|user| self.users.get(user));
         let most = max_users.filter(|_| self.is_growing).unwrap_or(usize::MAX);
-        let candidate = |member: &Member| {
+        let candidate = move |member: &Member| {
             let number = member.session.number;
             let stays = |own: &AssignedUser| own.child == number && (own.running > 0 || !member.closed);
             Candidate {
@@ -238,7 +244,7 @@ impl PoolState {
                 is_of_user: own.is_some_and(stays),
             }
         };
-        self.members.iter().map(candidate).collect()
+        self.members.iter().map(candidate)
     }
 
     /// Assigns a user to a child, with one more piece of work. Users without work for long are forgotten.

@@ -108,8 +108,8 @@ impl OpenWork {
         self.by_id.values().find(is_overdue).map(|piece| piece.method.as_str())
     }
 
-    /// Returns how many pieces of work run.
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+    /// Returns whether no work runs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
     }
 }

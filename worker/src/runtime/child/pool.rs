@@ -305,6 +305,8 @@ impl PoolShared {
         let within = input.time_limit(own.map(Duration::from_millis), &self.timing);
         let (began, mut stop) = (Instant::now(), input.stop.clone());
         let taken = tokio::select! {
+            // in this order, so that work that need not wait sets no timer
+            biased;
             taken = self.take(method, &input) => taken,
             _ = stop.requested() => return Err(RunFailure::Stopped),
             () = tokio::time::sleep(within) => {

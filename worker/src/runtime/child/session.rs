@@ -10,11 +10,11 @@ use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::frame_reader::FrameReader;
 use super::frame_writer::FrameWriter;
-use super::handshake::{ChildReader, read_frame};
 use super::open_work::{OpenWork, Requester, RunningPiece};
 use super::pool::Credit;
 use super::process::LogTail;
@@ -41,8 +41,8 @@ pub(super) struct Session {
     pinged: AtomicU64,
     timing: Timing,
     log: LogTail,
-    /// Number of pieces of work that run.
-    running: watch::Sender<usize>,
+    /// No work runs any more.
+    became_idle: Notify,
 }
 
 /// Why the work of a child ends without an answer.
@@ -86,7 +86,7 @@ impl Session {
             pinged: AtomicU64::new(0),
             timing,
             log,
-            running: watch::Sender::new(0),
+            became_idle: Notify::new(),
         }
     }
 
@@ -140,7 +140,9 @@ impl Session {
     fn change<T>(&self, change: impl FnOnce(&mut OpenWork) -> T) -> T {
         let mut work = self.lock();
         let changed = change(&mut work);
-        self.running.send_replace(work.len());
+        if work.is_empty() {
+            self.became_idle.notify_waiters();
+        }
         changed
     }
 
@@ -207,8 +209,15 @@ impl Session {
 
     /// Resolves when no work runs.
     pub(super) async fn idle(&self) {
-        // never an error: the sender is part of this
-        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
+        loop {
+            let mut idle = std::pin::pin!(self.became_idle.notified());
+            // before the check, so that an end between the check and the wait is noticed
+            idle.as_mut().enable();
+            if self.lock().is_empty() {
+                return;
+            }
+            idle.await;
+        }
     }
 
     /// Tells the child that no more work comes, and that it has to exit.
@@ -219,7 +228,7 @@ impl Session {
     /// Pings the child. Returns `false` when it has missed two pings without having work. `is_busy`: it has other work
     /// than this.
     pub(super) fn ping(&self, is_busy: bool) -> bool {
-        if is_busy || *self.running.borrow() > 0 {
+        if is_busy || !self.lock().is_empty() {
             self.pinged.store(0, Ordering::Relaxed);
         }
         let missed = self.pinged.fetch_add(1, Ordering::Relaxed);
@@ -232,16 +241,20 @@ impl Session {
         self.writer.run().await;
     }
 
-    /// Reads messages until the connection ends.
+    /// Reads messages until the connection ends. No message is lost if this is dropped.
     ///
     /// # Errors
     ///
     /// [`WireError`] when the child breaks the rules of frames.
-    pub(super) async fn read(self: &Arc<Self>, reader: &mut ChildReader) -> Result<(), WireError> {
-        while let Some(body) = read_frame(reader).await? {
-            self.receive(ChildMessage::parse(&body)?)?;
+    pub(super) async fn read(self: &Arc<Self>, reader: &mut FrameReader) -> Result<(), WireError> {
+        loop {
+            while let Some(message) = reader.take(ChildMessage::parse)? {
+                self.receive(message)?;
+            }
+            if !reader.receive().await? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn receive(self: &Arc<Self>, message: ChildMessage) -> Result<(), WireError> {

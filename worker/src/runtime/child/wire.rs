@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use pagewire_cluster::wire::HandlerError;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// Version of the wire that this release speaks.
@@ -232,12 +232,18 @@ impl ChildMessage {
             t: Cow<'a, str>,
             #[serde(default)]
             id: Option<u64>,
+            /// Read here, because most messages are results.
+            #[serde(borrow, default, deserialize_with = "present")]
+            value: Option<&'a RawValue>,
         }
-        let Kind { t, id } = read(body, "a message")?;
+        let Kind { t, id, value } = read(body, "a message")?;
         if id.is_some_and(|id| id > MAX_ID) {
             return Err(WireError(format!("{t}: an id is at most {MAX_ID}")));
         }
-        Self::parse_type(&t, id, body)
+        match (&*t, id, value) {
+            ("result", Some(id), Some(value)) => Ok(Self::Result { id, value: value.to_owned() }),
+            _ => Self::parse_type(&t, id, body),
+        }
     }
 
     fn parse_type(t: &str, id: Option<u64>, body: &[u8]) -> Result<Self, WireError> {
@@ -277,6 +283,11 @@ impl ChildMessage {
             _ => Self::Unknown { t: t.to_owned(), id },
         })
     }
+}
+
+/// Reads a member that is there, also if it is null.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(member: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(member).map(Some)
 }
 
 fn read<'de, T: Deserialize<'de>>(body: &'de [u8], what: &str) -> Result<T, WireError> {
