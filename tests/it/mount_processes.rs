@@ -145,7 +145,7 @@ async fn an_answer_is_streamed_and_an_upload_of_a_hundred_megabytes_is_not_kept(
 
 #[tokio::test]
 async fn a_reload_under_load_answers_every_request() {
-    let node = setup(&wsgi("/", "processes = 2\nthreads = 4")).start().await;
+    let node = setup(&wsgi("/", "processes = 2\nthreads = 4")).real_timing().start().await;
     let before: BTreeSet<u64> =
         processes(&node, 2).await.iter().filter_map(|child| child["pid"].as_u64()).collect();
     let statuses = under_load(&node, async {
@@ -166,7 +166,7 @@ async fn a_reload_under_load_answers_every_request() {
 
 #[tokio::test]
 async fn processes_are_replaced_after_their_requests_and_answer_every_one() {
-    let node = setup(&wsgi("/", "processes = 1\nthreads = 4\nmax_requests = 20")).start().await;
+    let node = setup(&wsgi("/", "processes = 1\nthreads = 4\nmax_requests = 20")).real_timing().start().await;
     let first = processes(&node, 1).await[0]["child"].as_u64().expect("a number");
     let statuses = under_load(&node, async {
         eventually("the process is replaced twice", SOON * 2, async || {
@@ -181,7 +181,7 @@ async fn processes_are_replaced_after_their_requests_and_answer_every_one() {
 
 #[tokio::test]
 async fn after_a_kill_only_requests_that_it_ran_fail_and_others_are_served() {
-    let node = setup(&wsgi("/", "processes = 2\nthreads = 4")).start().await;
+    let node = setup(&wsgi("/", "processes = 2\nthreads = 4")).real_timing().start().await;
     let victim = processes(&node, 2).await[0]["pid"].clone();
     let statuses = under_load(&node, async {
         send(&victim, Signal::KILL);
