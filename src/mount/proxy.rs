@@ -11,11 +11,14 @@ use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::runtime::child::http_lease::HttpLease;
+use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::MountRequest;
 use super::body::{MountBody, MountResponse};
 use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
 use super::path::below;
+use super::process_upstream::{LeasedBody, ProcessUpstream};
 use super::refusal::refusal;
 use super::trust::Origin;
 use super::tunnel::ClientSide;
@@ -24,13 +27,23 @@ use crate::config::MountConfig;
 
 /// The upstream of a mount.
 pub(super) struct Proxy {
-    client: UpstreamClient,
+    upstream: ProxyUpstream,
     /// The path of the mount, and what it is replaced by; `None`: the upstream gets paths as they are.
     rewrite: Option<(String, String)>,
     /// The name of the upstream, if it gets that as `Host`.
     host: Option<HeaderValue>,
     timeout: Option<Duration>,
 }
+
+enum ProxyUpstream {
+    /// Another server.
+    Server(Box<UpstreamClient>),
+    /// An application in processes of this server.
+    Processes(Box<ProcessUpstream>),
+}
+
+/// A response, and the lease of the process that gives it.
+type Answer = (Response<Incoming>, Option<HttpLease>);
 
 /// A request for an upstream.
 pub(super) struct ProxyRequest<'a> {
@@ -40,12 +53,18 @@ pub(super) struct ProxyRequest<'a> {
 }
 
 impl Proxy {
-    pub(super) fn new(config: &MountConfig, timing: &Timing) -> Self {
+    /// Creates the proxy of a mount, whose application runs in the processes of `pool` if there is one.
+    pub(super) fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
+        let timeout = config.timeout_ms().map(Duration::from_millis);
+        if let Some(pool) = pool {
+            let upstream = ProxyUpstream::Processes(Box::new(ProcessUpstream::new(pool, timing)));
+            return Self { upstream, rewrite: None, host: None, timeout };
+        }
         let (address, base) = address_of(&config.http);
         let client = UpstreamClient::new(address, timing);
         let host = HeaderValue::from_str(client.authority().as_str()).ok().filter(|_| config.upstream_host);
         let rewrite = base.map(|base| (config.path.clone(), base));
-        Self { client, rewrite, host, timeout: config.timeout_ms().map(Duration::from_millis) }
+        Self { upstream: ProxyUpstream::Server(Box::new(client)), rewrite, host, timeout }
     }
 
     /// Sends a request to the upstream and returns its answer, or the page for its failure.
@@ -64,15 +83,28 @@ impl Proxy {
             is_upgrade,
         };
         let Some(forwarded) = self.rebuilt(request, facts) else { return failed(StatusCode::BAD_REQUEST) };
-        match self.client.send(forwarded, self.timeout).await {
-            Ok(response) => passed_on(response, client_side, request_id).unwrap_or_else(failed),
+        match self.send(forwarded).await {
+            Ok(answer) => passed_on(answer, client_side, request_id).unwrap_or_else(failed),
             Err(error) => {
                 let status = body_failure().unwrap_or(match error {
                     UpstreamError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                    UpstreamError::NoProcess(_) => StatusCode::SERVICE_UNAVAILABLE,
                     UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => StatusCode::BAD_GATEWAY,
                 });
                 tracing::warn!(request_id, %error, status = status.as_u16(), "an upstream has not answered");
                 failed(status)
+            }
+        }
+    }
+
+    async fn send(&self, request: Request<MountBody>) -> Result<Answer, UpstreamError> {
+        match &self.upstream {
+            ProxyUpstream::Server(client) => {
+                client.send(request, self.timeout).await.map(|response| (response, None))
+            }
+            ProxyUpstream::Processes(processes) => {
+                let (response, lease) = processes.send(request, self.timeout).await?;
+                Ok((response, Some(lease)))
             }
         }
     }
@@ -113,20 +145,20 @@ impl Proxy {
 ///
 /// The status for an upstream that changes the protocol without being asked.
 fn passed_on(
-    mut response: Response<Incoming>,
+    (mut response, mut lease): Answer,
     client_side: Option<ClientSide>,
     request_id: &str,
 ) -> Result<MountResponse, StatusCode> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match client_side {
-        Some(client) if switches => client.connect(&mut response),
+        Some(client) if switches => client.connect(&mut response, lease.take()),
         None if switches => return Err(StatusCode::BAD_GATEWAY),
         _ => {}
     }
     let (parts, body) = response.into_parts();
     let body = match switches {
         true => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-        false => body.map_err(std::io::Error::other).boxed_unsync(),
+        false => LeasedBody { body, lease }.boxed_unsync(),
     };
     let mut passed = Response::new(body);
     *passed.status_mut() = parts.status;
@@ -160,7 +192,7 @@ mod tests {
     fn path_behind(mount: &str, url: &str, asked: &str) -> String {
         let mut config = MountConfig::default();
         (config.path, config.http) = (mount.to_owned(), url.to_owned());
-        let proxy = Proxy::new(&config, &Timing::TEST);
+        let proxy = Proxy::new(&config, &Timing::TEST, None);
         proxy.path_of(&asked.parse().unwrap()).unwrap().to_string()
     }
 

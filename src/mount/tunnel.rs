@@ -17,10 +17,11 @@ impl ClientSide {
     }
 
     /// Connects the client with the upstream that has answered 101, when the client has received that. Both sides are closed
-    /// when one has ended.
-    pub(crate) fn connect(self, response: &mut Response<Incoming>) {
+    /// when one has ended; `held` is dropped then.
+    pub(crate) fn connect(self, response: &mut Response<Incoming>, held: impl Send + 'static) {
         let upstream = on(response);
         tokio::spawn(async move {
+            let _held = held;
             let (client, upstream) = match tokio::try_join!(self.0, upstream) {
                 Ok(sides) => sides,
                 Err(error) => return tracing::debug!(%error, "a connection has not changed its protocol"),

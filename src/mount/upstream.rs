@@ -19,6 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::runtime::child::http_lease::NoProcess;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_util::either::Either;
@@ -43,6 +44,9 @@ pub(crate) enum UpstreamError {
     /// It took too long.
     #[error("the upstream has not answered in time")]
     TimedOut,
+    /// No process of the application serves it: it has not received the request.
+    #[error("{0}")]
+    NoProcess(NoProcess),
     /// The connection ended before the answer, or the body of the request did.
     #[error("the upstream has not answered: {0}")]
     Broken(String),

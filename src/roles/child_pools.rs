@@ -1,8 +1,9 @@
 //! The child processes of a process: those of its pools with a `command`.
 //!
-//! Owns: their start, their reload, their readiness and their end. Never: what a child does (`pagewire_worker::runtime::child`), or the
-//! workers that give them work (`pools`).
+//! Owns: their start, their reload, their readiness and their end. Never: what a child does
+//! (`pagewire_worker::runtime::child`), or the workers that give them work (`pools`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,17 +15,23 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use super::mount_processes::{MountProcesses, pool_name};
 use super::pools::{PoolPart, PoolServices};
 use super::tasks::TaskKind;
 use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
+use crate::mount::MountPools;
 use crate::telemetry::Readiness;
 
-/// The pools of child processes. Cheap to clone.
+/// The pools of child processes, and the processes of mounts. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct ChildPools(Vec<(String, ChildPool)>);
+pub(crate) struct ChildPools {
+    pools: Vec<(String, ChildPool)>,
+    mounts: Arc<MountProcesses>,
+}
 
 impl ChildPools {
-    /// Starts the children of the pools with a `command`, and adds the workers of these pools to `parts`.
+    /// Starts the children of the pools with a `command`, and adds the workers of these pools to `parts`. Starts the processes
+    /// of the mounts of a node.
     ///
     /// # Errors
     /// [`StartError::Pool`] when the system has no room for them.
@@ -45,9 +52,29 @@ impl ChildPools {
                 handlers: children.handlers(),
             }));
             local.add_children(pool.name.clone(), children.clone());
-            this.0.push((pool.name.clone(), children));
+            this.pools.push((pool.name.clone(), children));
+        }
+        // a worker has no listener
+        if services.node.is_some() {
+            this.start_mounts(services)?;
         }
         Ok(this)
+    }
+
+    /// Starts the processes of mounts, which get no calls and no jobs.
+    fn start_mounts(&mut self, services: &PoolServices) -> Result<(), StartError> {
+        self.mounts = Arc::new(MountProcesses::start(&services.config, services.jobs.timing)?);
+        for (path, pool) in self.mounts.pools() {
+            let name = pool_name(path);
+            services.local.add_children(name.clone(), pool.clone());
+            self.pools.push((name, pool.clone()));
+        }
+        Ok(())
+    }
+
+    /// Returns the processes of mounts.
+    pub(super) fn mount_pools(&self) -> &MountPools {
+        self.mounts.pools()
     }
 
     /// Replaces all children on SIGHUP. Never returns.
@@ -61,7 +88,7 @@ impl ChildPools {
 
     /// Replaces all children, each by a new one that is ready before the old one drains.
     pub(crate) fn reload(&self) {
-        for (name, pool) in &self.0 {
+        for (name, pool) in &self.pools {
             tracing::info!(pool = name, "the children of the pool are replaced");
             pool.reload();
         }
@@ -78,12 +105,16 @@ impl ChildPools {
     ) {
         let PoolServices { tasks, local, jobs, .. } = services;
         let period = jobs.timing.child_watch;
-        for (name, pool) in &self.0 {
+        for (name, pool) in &self.pools {
             let own = parts.iter().filter(|(pool, _)| pool == name);
             let serving: Vec<_> = own.map(|(_, serves)| serves.clone()).collect();
             let (pool, latch, starting) =
                 (pool.clone(), readiness.pool_latch(name), local.add_starting(name.clone()));
             tasks.spawn("children", TaskKind::Vital, async move {
+                if serving.is_empty() {
+                    // the processes of a mount, which have no worker
+                    pool.settled().await;
+                }
                 let serve = || join_all(serving.iter().map(CancellationToken::cancelled));
                 tokio::select! {
                     _ = serve() => {}
@@ -101,12 +132,12 @@ impl ChildPools {
 
     /// Returns whether there are none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pools.is_empty()
     }
 
     /// Ends all children. They have no work any more, or it takes longer than a drain.
     pub(super) async fn stop(&self) {
-        join_all(self.0.iter().map(|(_, pool)| pool.stop())).await;
+        join_all(self.pools.iter().map(|(_, pool)| pool.stop())).await;
     }
 }
 
@@ -159,5 +190,7 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
             config::FreeAffinity::LeastLoaded => FreeAffinity::LeastLoaded,
         },
         methods: pool.methods.clone(),
+        http: None,
+        needs: Vec::new(),
     }
 }

@@ -64,7 +64,8 @@ async fn until_stopped(
 impl Node {
     async fn serve(&self, startup: StartupServer, stop: impl Future<Output = ()>) {
         let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
-        let router = edge.with_mounts(edge.routes().merge(api::router(self.parts())), &self.config);
+        let native = edge.routes().merge(api::router(self.parts()));
+        let router = edge.with_mounts(native, &self.config, self.pools.children.mount_pools());
         let node = self.lease.holder().map(|holder| holder.node.to_string());
         tracing::info!(url = self.config.local_url(), node, cluster = self.config.cluster, "ready");
         let stop = async {

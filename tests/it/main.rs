@@ -32,6 +32,7 @@ mod lifecycle;
 mod lifetimes;
 mod limits;
 mod methods;
+mod mount_processes;
 mod mounts;
 mod pages;
 mod push;

@@ -69,6 +69,8 @@ impl Supervised {
             recycle: RecycleLimits::default(),
             affinity: FreeAffinity::default(),
             methods: Vec::new(),
+            http: None,
+            needs: Vec::new(),
         };
         let since = Instant::now();
         let pool = ChildPool::start(options, Timing::PRODUCTION)?;

@@ -10,7 +10,10 @@ const SERVICE: [(&str, &[&str]); 14] = [
     ("lib", &[]),
     ("main", &["cli"]),
     ("cli", &["roles", "command", "calls", "pages", "edge", "protocol", "telemetry", "auth", "config"]),
-    ("roles", &["edge", "api", "command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
+    (
+        "roles",
+        &["edge", "mount", "api", "command", "calls", "pages", "protocol", "telemetry", "auth", "config"],
+    ),
     ("edge", &["mount", "command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
     ("mount", &["telemetry", "config"]),
     ("api", &["command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),

@@ -5,12 +5,14 @@
 //!
 //! - [`wire`]: the messages and their frames;
 //! - [`guard`]: the small process above each child, which kills it when this process is gone;
+//! - `prerequisites`: what has to be there before the first program starts;
 //! - [`private_directory`]: where the sockets are;
 //! - `process`: one program below its guard, and the last lines of its log;
 //! - `handshake`: a program that has started connects and says what it has;
 //! - `session`, `open_work`, `work_order`, `frame_reader`, `frame_writer`: the socket of a ready child, and the work that
 //!   it runs;
 //! - `child_slot`: one place of the pool, in which a child follows another one; `scaler`: as many places as are needed;
+//! - [`http_lease`], `http_socket`: children that also serve HTTP, on private sockets;
 //! - `choice`: which child runs a piece of work (pure), `restarts`: when a child starts again (pure), `recycling`: when a
 //!   child is replaced (pure), `scaling`: how many children there are (pure);
 //! - [`pool`], `members`: the children of a pool together;
@@ -23,10 +25,13 @@ mod frame_reader;
 mod frame_writer;
 pub mod guard;
 mod handshake;
+pub mod http_lease;
+mod http_socket;
 mod members;
 mod open_work;
 pub mod options;
 pub mod pool;
+mod prerequisites;
 pub mod private_directory;
 mod process;
 mod recycling;

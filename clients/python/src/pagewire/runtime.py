@@ -22,13 +22,22 @@ if TYPE_CHECKING:
 
 def serve(app: App) -> None:
     """Runs the handlers until the supervisor ends this child. Exits with 1 if the child cannot start."""
-    _buffer_lines()
+    buffer_lines()
     # removed, so that programs that a handler starts are not taken for this child
     path, token = os.environ.pop("PAGEWIRE_SOCKET"), os.environ.pop("PAGEWIRE_TOKEN", "")
     try:
         introduction = frame(ready(app, token))
     except TypeError as error:  # a type hint that JSON cannot be checked against
         sys.exit(f"pagewire: {error}")
+    sock, reader, welcome = introduce(path, introduction)
+    link = choose(app, (sock, reader, welcome, app.handlers))
+    run(link, link.loop)
+
+
+def introduce(path: str, introduction: bytes) -> tuple[socket.socket, FrameReader, Message]:
+    """Connects to the supervisor and sends `ready`. Returns the socket, its reader and `welcome`. Exits with 1 if it is
+    refused.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     reader = FrameReader(sock)
     try:
@@ -41,14 +50,19 @@ def serve(app: App) -> None:
         sys.exit(f"pagewire: no connection to the supervisor: {error}")
     if welcome["t"] != "welcome" or welcome.get("protocol", 1) != 1:
         sys.exit(f"pagewire: this package speaks the version 1 of the child wire, the supervisor answered {welcome}")
-    link = choose(app, (sock, reader, welcome, app.handlers))
-    run(link, link.loop)
+    return sock, reader, welcome
+
+
+def identity(token: str) -> Message:
+    """Returns the members of `ready` that every child sends."""
+    message: Message = {"t": "ready", "protocol": [1], "token": token, "pid": os.getpid()}
+    message["sdk"] = f"python/{__version__}"
+    return message
 
 
 def ready(app: App, token: str) -> Message:
     """Returns the first message of a child."""
-    message: Message = {"t": "ready", "protocol": [1], "token": token, "pid": os.getpid()}
-    message["sdk"] = f"python/{__version__}"
+    message = identity(token)
     slots = slots_of(app)
     if slots is not None:
         message["slots"] = slots
@@ -88,7 +102,7 @@ def _has_async(app: App) -> bool:
     return any(handler.is_async for handler in app.handlers.values())
 
 
-def _buffer_lines() -> None:
+def buffer_lines() -> None:
     """Makes each line that a handler prints appear in the log at once."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::frame_reader::FrameReader;
 use super::frame_writer::FrameWriter;
 use super::handshake::{LAST_LINES, Started, explained, start};
+use super::http_socket::HttpSocket;
 use super::pool::{NewMember, PoolShared};
 use super::process::{Process, ending, resident_memory};
 use super::recycling::{RecycleLimits, Usage};
@@ -61,8 +62,16 @@ impl ChildSlot {
         Self { pool, kind, stopping, current, restarts: Restarts::default() }
     }
 
-    /// Runs one child after the other until the place is not needed any more.
-    pub(super) async fn run(mut self) {
+    /// Runs one child after the other, once there is what they need, until the place is not needed any more.
+    pub(super) async fn run(self) {
+        let stopping = self.stopping.clone();
+        tokio::select! {
+            () = self.pool.prerequisites_met() => self.run_children().await,
+            () = stopping.cancelled() => {}
+        }
+    }
+
+    async fn run_children(mut self) {
         let stopping = self.stopping.clone();
         let mut generation = self.pool.generation.subscribe();
         let mut old: Option<RunningChild> = None;
@@ -153,12 +162,13 @@ impl ChildSlot {
         let number = self.pool.next_number();
         let began = Instant::now();
         let started = start(options, timing, directory, number).await?;
-        let Started { process, reader, writer, pid, sdk, slots, methods } = started;
+        let Started { process, reader, writer, pid, sdk, slots, methods, http } = started;
         let (pool, took_ms) = (&options.pool, began.elapsed().as_millis() as u64);
         tracing::info!(pool, child = number, pid, sdk, methods = methods.len(), took_ms, "a child is ready");
         let log = process.log.clone();
         let session = Arc::new(Session::new(number, pool, FrameWriter::new(writer), log, *timing));
-        let member = NewMember { session: session.clone(), kind: self.kind, slots, methods, pid, sdk };
+        let (kind, session_of, http_of) = (self.kind, session.clone(), http.clone());
+        let member = NewMember { session: session_of, kind, slots, methods, http: http_of, pid, sdk };
         self.current.store(number, Ordering::Relaxed);
         self.pool.add(member);
         let (report, replacement) = oneshot::channel();
@@ -166,6 +176,7 @@ impl ChildSlot {
         let supervised = SupervisedChild {
             pool: self.pool.clone(),
             session,
+            http,
             process,
             reader,
             pid,
@@ -187,6 +198,8 @@ fn rand_share(number: u64) -> f64 {
 struct SupervisedChild {
     pool: Arc<PoolShared>,
     session: Arc<Session>,
+    /// Where it serves HTTP.
+    http: Option<Arc<HttpSocket>>,
     process: Process,
     reader: FrameReader,
     pid: u32,
@@ -223,7 +236,10 @@ impl SupervisedChild {
                 self.request_replacement(Replacement::Failed(reason));
                 self.end_within(self.pool.timing.child_stop, SessionEnd::Replaced).await;
             }
-            ChildEvent::Retired => self.end_within(self.pool.timing.drain, SessionEnd::Replaced).await,
+            ChildEvent::Retired => {
+                self.requests_ended().await;
+                self.end_within(self.pool.timing.drain, SessionEnd::Replaced).await;
+            }
         }
         self.pool.remove(number);
         tracing::debug!(pool = self.pool.options.pool, child = number, "a child is gone");
@@ -259,7 +275,7 @@ impl SupervisedChild {
                 }
                 () = retire.cancelled() => return ChildEvent::Retired,
                 _ = pings.tick() => {
-                    if !session.ping() {
+                    if !session.ping(self.http.as_ref().is_some_and(|http| http.is_busy())) {
                         return ChildEvent::Stuck("it does not answer pings".to_owned());
                     }
                 }
@@ -267,9 +283,13 @@ impl SupervisedChild {
                     if let Some(method) = session.overdue() {
                         return ChildEvent::Stuck(format!("{method} does not stop after its time is over"));
                     }
+                    if self.http.as_ref().is_some_and(|http| http.is_refusing()) {
+                        return ChildEvent::Stuck("it does not accept connections".to_owned());
+                    }
+                    let work = session.done() + self.http.as_ref().map_or(0, |http| http.done());
                     let age = self.since.elapsed();
                     let rss = self.limits.max_rss.map_or(0, |_| resident_memory(self.pid));
-                    let reached = self.limits.reached(Usage { work: session.done(), rss, age });
+                    let reached = self.limits.reached(Usage { work, rss, age });
                     if let Some(limit) = reached
                         && let Some(report) = self.report.take()
                     {
@@ -297,6 +317,26 @@ impl SupervisedChild {
             (None, Err(_)) => "it has closed its socket".to_owned(),
         };
         self.died(how).await;
+    }
+
+    /// Waits until the requests of HTTP have ended, or have taken too long. The child does not know of its end before, so
+    /// it answers them as always.
+    async fn requests_ended(&mut self) {
+        let (Some(http), Some(limits)) = (self.http.clone(), self.pool.options.http) else { return };
+        let (session, pool) = (self.session.clone(), self.pool.clone());
+        let over = async {
+            tokio::select! {
+                () = tokio::time::sleep(limits.drain) => {}
+                () = pool.stopping.cancelled() => tokio::time::sleep(pool.timing.drain).await,
+            }
+        };
+        tokio::select! {
+            () = http.idle() => {}
+            () = over => {}
+            read = session.read(&mut self.reader) => drop(read),
+            _ = self.process.wait() => {}
+            () = async { session.write().await; std::future::pending().await } => {}
+        }
     }
 
     /// Lets the work end for a time, then ends the process: by request, by SIGTERM, by SIGKILL.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::id::Key;
@@ -15,6 +16,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::frame_reader::FrameReader;
+use super::http_socket::{self, HttpSocket};
 use super::options::ChildOptions;
 use super::private_directory::PrivateDirectory;
 use super::process::{LogTail, Process, ending};
@@ -40,6 +42,8 @@ pub(super) struct Started {
     pub(super) slots: u32,
     /// The handlers by name.
     pub(super) methods: BTreeMap<String, Method>,
+    /// Where it serves HTTP.
+    pub(super) http: Option<Arc<HttpSocket>>,
 }
 
 /// A socket that one child may connect to. Its file is removed when this is dropped.
@@ -77,7 +81,9 @@ pub(super) async fn start(
 ) -> Result<Started, String> {
     let failed = |error: io::Error| format!("{:?} was not started: {error}", options.command);
     let socket = ChildSocket::bind(directory, number).map_err(failed)?;
-    let mut process = Process::start(options, number, &socket.path, &socket.token).map_err(failed)?;
+    let http = options.http.map(|_| Arc::new(HttpSocket::new(directory, number)));
+    let path = http.as_ref().map(|http| http.path());
+    let mut process = Process::start(options, number, &socket.path, &socket.token, path).map_err(failed)?;
     let connected = tokio::select! {
         connected = accept(&socket, number) => Ok(connected),
         status = process.wait() => Err(format!("{} before it was ready", ending(status))),
@@ -95,7 +101,7 @@ pub(super) async fn start(
     match welcomed {
         Ok((ready, reader, writer, slots, methods)) => {
             process.set_process(ready.pid);
-            Ok(Started { process, reader, writer, pid: ready.pid, sdk: ready.sdk, slots, methods })
+            Ok(Started { process, reader, writer, pid: ready.pid, sdk: ready.sdk, slots, methods, http })
         }
         Err(reason) => {
             process.kill().await;
@@ -184,6 +190,9 @@ async fn welcome(
     }
     if let Some(missing) = options.methods.iter().find(|name| !methods.contains_key(*name)) {
         return refused(format!("it has no handler {missing}, which methods names"));
+    }
+    if options.http.is_some() && !ready.features.iter().any(|feature| feature == http_socket::FEATURE) {
+        return refused("it does not serve HTTP".to_owned());
     }
     let slots = ready.slots.unwrap_or(options.slots).clamp(1, options.slots);
     let welcome = Welcome {

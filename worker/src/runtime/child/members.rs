@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pagewire_cluster::worker::{WorkKind, WorkerType};
 
 use super::choice::{Candidate, Choice, Wanted, choose};
+use super::http_socket::HttpSocket;
 use super::options::FreeAffinity;
 use super::restarts::RecentFailures;
 use super::scaling::Load;
@@ -57,6 +58,8 @@ pub(super) struct Member {
     /// Users that are assigned to it.
     pub(super) users: usize,
     pub(super) methods: Arc<BTreeMap<String, Method>>,
+    /// Where it serves HTTP.
+    pub(super) http: Option<Arc<HttpSocket>>,
     /// Since when it runs nothing.
     pub(super) idle_since: Option<Instant>,
     /// Whether it gets no more work.
@@ -66,6 +69,29 @@ pub(super) struct Member {
     pub(super) pid: u32,
     pub(super) sdk: String,
     pub(super) since: Instant,
+}
+
+/// What a child has to have for a piece of work.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Need<'a> {
+    /// The handler of this name.
+    Handler(&'a str),
+    /// A socket of HTTP. A child that ends gets no new requests, also of a user whose request it still serves.
+    Http,
+}
+
+impl Member {
+    pub(super) fn has(&self, need: Need<'_>) -> bool {
+        match need {
+            Need::Handler(method) => self.methods.contains_key(method),
+            Need::Http => !self.closed && self.http.is_some(),
+        }
+    }
+
+    /// Returns how many pieces of work and requests it has ended.
+    fn done(&self) -> u64 {
+        self.session.done() + self.http.as_ref().map_or(0, |http| http.done())
+    }
 }
 
 /// Work that waits for a child.
@@ -97,7 +123,7 @@ impl PoolState {
     /// `None` when the work has to wait; then a child may be reserved for its `ticket`.
     pub(super) fn take(
         &mut self,
-        method: &str,
+        need: Need<'_>,
         wanted: Wanted<'_>,
         rules: ChoiceRules,
         ticket: u64,
@@ -105,7 +131,7 @@ impl PoolState {
         self.turn = self.turn.wrapping_add(1);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        candidates.extend(self.candidates(method, wanted.user, rules.max_users, ticket));
+        candidates.extend(self.candidates(need, wanted.user, rules.max_users, ticket));
         let choice = choose(&candidates, wanted, rules.affinity, self.turn);
         self.candidates = candidates;
         let index = match choice {
@@ -174,7 +200,7 @@ impl PoolState {
             running: member.used,
             slots: member.slots,
             users: member.users,
-            done: member.session.done(),
+            done: member.done(),
             age_s: member.since.elapsed().as_secs(),
         };
         ChildPoolStatus {
@@ -197,7 +223,7 @@ impl PoolState {
 
     fn candidates(
         &self,
-        method: &str,
+        need: Need<'_>,
         user: Option<&str>,
         max_users: Option<usize>,
         ticket: u64,
@@ -209,7 +235,7 @@ impl PoolState {
             let stays = |own: &AssignedUser| own.child == number && (own.running > 0 || !member.closed);
             Candidate {
                 kind: member.kind,
-                has_method: member.methods.contains_key(method),
+                has_method: member.has(need),
                 slots: member.slots,
                 used: member.used,
                 users: member.users,

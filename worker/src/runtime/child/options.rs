@@ -7,6 +7,8 @@ use std::time::Duration;
 use pagewire_cluster::worker::WorkerType;
 
 pub use super::choice::FreeAffinity;
+pub use super::http_lease::HttpLimits;
+pub use super::prerequisites::Prerequisite;
 pub use super::recycling::RecycleLimits;
 pub use super::scaling::ScaleLimits;
 
@@ -40,4 +42,8 @@ pub struct ChildOptions {
     pub affinity: FreeAffinity,
     /// The only handlers that are used; empty for all.
     pub methods: Vec<String>,
+    /// How requests of HTTP wait for a child; `None` when the children do not serve HTTP.
+    pub http: Option<HttpLimits>,
+    /// What has to accept connections before the first child starts.
+    pub needs: Vec<Prerequisite>,
 }

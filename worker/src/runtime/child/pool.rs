@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::choice::Wanted;
-use super::members::{ChoiceRules, Member, PoolState, WaitingWork};
+use super::http_socket::HttpSocket;
+use super::members::{ChoiceRules, Member, Need, PoolState, WaitingWork};
 use super::options::ChildOptions;
 use super::private_directory::PrivateDirectory;
 use super::restarts::RecentFailures;
@@ -49,10 +50,10 @@ pub(super) struct PoolShared {
     pub(super) tasks: TaskTracker,
     state: Mutex<PoolState>,
     /// A child, a slot or a reservation has become free.
-    changed: Notify,
+    pub(super) changed: Notify,
     handlers: watch::Sender<Option<Handlers>>,
     numbers: AtomicU64,
-    tickets: AtomicU64,
+    pub(super) tickets: AtomicU64,
 }
 
 /// What a child is, for its pool.
@@ -61,6 +62,7 @@ pub(super) struct NewMember {
     pub(super) kind: WorkerType,
     pub(super) slots: u32,
     pub(super) methods: BTreeMap<String, Method>,
+    pub(super) http: Option<Arc<HttpSocket>>,
     pub(super) pid: u32,
     pub(super) sdk: String,
 }
@@ -73,6 +75,21 @@ pub(super) struct Credit {
     user: Option<Arc<str>>,
 }
 
+impl Credit {
+    pub(super) fn new(pool: Arc<PoolShared>, child: u64, slots: u32, user: Option<Arc<str>>) -> Self {
+        Self { pool, child, slots, user }
+    }
+
+    pub(super) fn child(&self) -> u64 {
+        self.child
+    }
+
+    /// Gives the child no more work.
+    pub(super) fn close(&self) {
+        self.pool.close(self.child);
+    }
+}
+
 impl Drop for Credit {
     fn drop(&mut self) {
         self.pool.lock().give_back(self.child, self.slots, self.user.as_ref());
@@ -81,9 +98,9 @@ impl Drop for Credit {
 }
 
 /// Work that waits for a child.
-struct WaitingPiece<'a> {
-    pool: &'a PoolShared,
-    ticket: u64,
+pub(super) struct WaitingPiece<'a> {
+    pub(super) pool: &'a PoolShared,
+    pub(super) ticket: u64,
 }
 
 impl Drop for WaitingPiece<'_> {
@@ -126,6 +143,10 @@ impl ChildPool {
         Ok(Self(pool))
     }
 
+    pub(super) fn shared(&self) -> &Arc<PoolShared> {
+        &self.0
+    }
+
     /// Returns the handlers of the pool, which change when a program with other handlers is loaded. `None` until the first
     /// child is ready.
     pub fn handlers(&self) -> watch::Receiver<Option<Handlers>> {
@@ -165,7 +186,7 @@ impl ChildPool {
 
 impl PoolShared {
     /// Each change leaves the state consistent, so a poisoned lock is still usable.
-    fn lock(&self) -> MutexGuard<'_, PoolState> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,7 +197,7 @@ impl PoolShared {
 
     /// Adds a child that is ready.
     pub(super) fn add(self: &Arc<Self>, new: NewMember) {
-        let NewMember { session, kind, slots, methods, pid, sdk } = new;
+        let NewMember { session, kind, slots, methods, http, pid, sdk } = new;
         let methods = Arc::new(methods);
         let changed = {
             let mut state = self.lock();
@@ -188,6 +209,7 @@ impl PoolShared {
                 used: 0,
                 users: 0,
                 methods,
+                http,
                 idle_since: Some(since),
                 closed: false,
                 reserved: None,
@@ -253,6 +275,19 @@ impl PoolShared {
         self.settled.cancel();
     }
 
+    /// Waits for what the children need before they start.
+    pub(super) async fn prerequisites_met(&self) {
+        let pool = &self.options.pool;
+        for need in &self.options.needs {
+            need.met(&self.timing, |reason| {
+                tracing::warn!(pool, "{reason}");
+                self.lock().last_error = Some(reason);
+                self.settled.cancel();
+            })
+            .await;
+        }
+    }
+
     fn handlers_of(self: &Arc<Self>, methods: &BTreeMap<String, Method>) -> Handlers {
         let add = |builder: HandlersBuilder, method: &Method| {
             let (pool, name) = (self.clone(), Arc::<str>::from(method.name.as_str()));
@@ -314,7 +349,7 @@ impl PoolShared {
         }
     }
 
-    fn choice_rules(&self) -> ChoiceRules {
+    pub(super) fn choice_rules(&self) -> ChoiceRules {
         let mut limits = self.options.children.iter().filter(|(kind, _)| kind.takes(WorkKind::Assigned));
         let max_users = limits.find_map(|(_, limits)| limits.max_users);
         ChoiceRules { affinity: self.options.affinity, max_users }
@@ -326,9 +361,10 @@ impl PoolShared {
         wanted: Wanted<'_>,
         ticket: u64,
     ) -> Option<(Arc<Session>, Credit)> {
-        let (session, slots, user) = self.lock().take(method, wanted, self.choice_rules(), ticket)?;
+        let (session, slots, user) =
+            self.lock().take(Need::Handler(method), wanted, self.choice_rules(), ticket)?;
         let child = session.number;
-        Some((session, Credit { pool: self.clone(), child, slots, user }))
+        Some((session, Credit::new(self.clone(), child, slots, user)))
     }
 }
 

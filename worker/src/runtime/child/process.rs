@@ -54,8 +54,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program of a pool as the child `number`.
-    pub(super) fn start(options: &ChildOptions, number: u64, socket: &Path, token: &str) -> io::Result<Self> {
+    /// Starts the program of a pool as the child `number`. `http` is the path of the socket on which it serves HTTP.
+    pub(super) fn start(
+        options: &ChildOptions,
+        number: u64,
+        socket: &Path,
+        token: &str,
+        http: Option<&Path>,
+    ) -> io::Result<Self> {
         let mut command = guard::command(&options.command);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(OWN_VARIABLES) {
@@ -63,6 +69,7 @@ impl Process {
             }
         }
         command.envs(&options.env).env("PAGEWIRE_SOCKET", socket).env("PAGEWIRE_TOKEN", token);
+        command.envs(http.map(|path| ("PAGEWIRE_HTTP_SOCKET", path)));
         if let Some(directory) = &options.directory {
             command.current_dir(directory);
         }

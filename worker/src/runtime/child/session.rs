@@ -225,9 +225,10 @@ impl Session {
         self.send(&SupervisorMessage::Drain { within_ms: within.as_millis() as u64 });
     }
 
-    /// Pings the child. Returns `false` when it has missed two pings without having work.
-    pub(super) fn ping(&self) -> bool {
-        if !self.lock().is_empty() {
+    /// Pings the child. Returns `false` when it has missed two pings without having work. `is_busy`: it has other work
+    /// than this.
+    pub(super) fn ping(&self, is_busy: bool) -> bool {
+        if is_busy || !self.lock().is_empty() {
             self.pinged.store(0, Ordering::Relaxed);
         }
         let missed = self.pinged.fetch_add(1, Ordering::Relaxed);

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use pagewire_cluster::wire::HandlerError;
 use proptest::prelude::*;
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 
 use super::wire::{
     CallMessage, CallerMembers, CancelReason, ChildMessage, JobMessage, SupervisorMessage, body_length,
@@ -129,7 +129,10 @@ fn messages_of_a_child_are_read_as_in_the_vectors() {
         let agrees = match read {
             ChildMessage::Ready(ready) => {
                 let methods = message["methods"].as_array().unwrap();
-                ready.token == message["token"] && ready.methods.len() == methods.len()
+                let features = message.get("features").cloned().unwrap_or_else(|| json!([]));
+                ready.token == message["token"]
+                    && ready.methods.len() == methods.len()
+                    && json!(ready.features) == features
             }
             ChildMessage::Result { id: read, value } => {
                 Some(read) == id && serde_json::from_str::<Value>(value.get()).unwrap() == message["value"]

@@ -140,6 +140,9 @@ pub(super) struct Ready {
     pub(super) methods: Vec<Method>,
     #[serde(default)]
     pub(super) slots: Option<u32>,
+    /// What it does beside running handlers; names that are not known are ignored.
+    #[serde(default)]
+    pub(super) features: Vec<String>,
 }
 
 /// A handler of a child.

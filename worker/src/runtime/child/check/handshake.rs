@@ -44,6 +44,8 @@ impl Starter {
             recycle: RecycleLimits::default(),
             affinity: FreeAffinity::default(),
             methods: Vec::new(),
+            http: None,
+            needs: Vec::new(),
         };
         Ok(Self { options, child, directory: PrivateDirectory::create("pagewire")?, started: 0 })
     }
@@ -60,8 +62,8 @@ impl Starter {
         self.started += 1;
         let not_started = |error: io::Error| failed(format!("it was not started: {error}"));
         let socket = ChildSocket::bind(&self.directory, self.started).map_err(not_started)?;
-        let mut process =
-            Process::start(&self.child, self.started, &socket.path, &socket.token).map_err(not_started)?;
+        let mut process = Process::start(&self.child, self.started, &socket.path, &socket.token, None)
+            .map_err(not_started)?;
         let limit = self.options.start;
         let stream = tokio::select! {
             connected = timeout(limit, socket.listener.accept()) => match connected {

@@ -1,0 +1,302 @@
+"""Web applications as children: real servers on a private Unix socket, joined to the child wire."""
+
+import http.client
+import importlib.util
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from pagewire.serving.wsgi_environ import server_of
+from supervisor import PATIENCE, TESTS
+
+WSGI = ["gunicorn", "granian"]
+ASGI = ["granian", "uvicorn"]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A client of HTTP on a Unix socket."""
+
+    def __init__(self, path):
+        super().__init__("site.example", timeout=PATIENCE)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(self.path)
+
+
+class Site:
+    """A child that serves HTTP."""
+
+    def __init__(self, child, path):
+        self.child = child
+        self.path = path
+
+    def connect(self):
+        return UnixConnection(self.path)
+
+    def get(self, path, **headers):
+        connection = self.connect()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET", path, headers=named)
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        return response.status, body
+
+    def shown(self, path, **headers):
+        status, body = self.get(path, **headers)
+        assert status == 200, body
+        return json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme", "server"),
+    [
+        ("a.example", "http", ("a.example", "80")),
+        ("a.example:8443", "https", ("a.example", "8443")),
+        ("[::1]", "https", ("[::1]", "443")),
+        ("[::1]:81", "http", ("[::1]", "81")),
+        ("", "http", ("localhost", "80")),
+    ],
+)
+def test_the_server_of_a_request_is_that_of_its_host(host, scheme, server):
+    assert server_of({"HTTP_HOST": host, "wsgi.url_scheme": scheme}) == server
+
+
+@pytest.fixture
+def serve(start, tmp_path):
+    """Starts children that serve an application."""
+
+    def begin(kind, server, target, *arguments, **variables):
+        if importlib.util.find_spec(server) is None:
+            pytest.skip(f"{server} is not installed: tests/run.py does it")
+        path = str(tmp_path / "site.http")
+        command = [sys.executable, "-m", f"pagewire.{kind}", target, "--server", server, *arguments]
+        environment = {"PAGEWIRE_HTTP_SOCKET": path, **variables}
+        return Site(start(target, command=command, environment=environment), path)
+
+    return begin
+
+
+@pytest.fixture(params=WSGI)
+def wsgi(request, serve):
+    """Starts a WSGI application on each server."""
+    return lambda target, *arguments, **variables: serve("wsgi", request.param, target, *arguments, **variables)
+
+
+@pytest.fixture(params=ASGI)
+def asgi(request, serve):
+    """Starts an ASGI application on each server."""
+    return lambda target, *arguments, **variables: serve("asgi", request.param, target, *arguments, **variables)
+
+
+def test_the_process_that_serves_says_ready_with_http_and_its_threads(wsgi):
+    site = wsgi("site_wsgi", "--threads", "3")
+    ready = site.child.ready
+    assert (ready["features"], ready["slots"], ready["methods"]) == (["http"], 3, [])
+    assert site.shown("/environ")["pid"] == ready["pid"]
+
+
+def test_only_the_user_of_the_process_can_connect_to_its_socket(wsgi):
+    site = wsgi("site_wsgi")
+    mode = os.stat(site.path).st_mode
+    assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
+
+
+def test_the_application_sees_the_client_and_the_scheme_that_pagewire_names(wsgi):
+    seen = wsgi("site_wsgi").shown("/environ", X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https")
+    assert (seen["REMOTE_ADDR"], seen["url_scheme"]) == ("203.0.113.7", "https")
+    assert (seen["SCRIPT_NAME"], seen["HTTP_HOST"]) == ("", "site.example")
+    assert (seen["SERVER_NAME"], seen["SERVER_PORT"], "REMOTE_PORT" in seen) == ("site.example", "443", False)
+
+
+def test_the_secrets_of_the_child_are_not_in_the_environment_of_the_application(wsgi):
+    seen = wsgi("site_wsgi").shown("/environ")
+    assert not [name for name in seen if name.startswith("PAGEWIRE_")]
+
+
+def test_the_application_is_mounted_below_its_script_name(wsgi):
+    site = wsgi("site_wsgi", PAGEWIRE_SCRIPT_NAME="/shop")
+    seen = site.shown("/shop/environ")
+    assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("/shop", "/environ")
+    assert site.get("/shopping/environ")[0] == 404
+
+
+def test_the_servers_keep_the_rules_of_wsgi(wsgi):
+    site = wsgi("site_wsgi:valid", PAGEWIRE_SCRIPT_NAME="/shop")
+    for _ in range(3):
+        assert site.get("/shop/environ", X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https")[0] == 200
+    assert site.get("/shop")[0] == 404
+    connection = site.connect()
+    connection.request("POST", "/shop/upload", body=b"x" * 100_000)
+    assert connection.getresponse().read() == b"100000"
+
+
+def test_a_factory_makes_the_application(wsgi):
+    assert wsgi("site_wsgi:create()").get("/environ")[0] == 200
+
+
+def test_an_answer_is_streamed_while_the_application_writes_it(wsgi, tmp_path):
+    gate = tmp_path / "gate"
+    connection = wsgi("site_wsgi").connect()
+    connection.request("GET", f"/stream?{gate}")
+    response = connection.getresponse()
+    assert response.read(5) == b"first"
+    gate.touch()
+    assert response.read() == b"second"
+
+
+def test_a_chunked_upload_arrives_whole(wsgi):
+    connection = wsgi("site_wsgi").connect()
+    parts = (b"x" * 70_000 for _ in range(20))
+    connection.request("POST", "/upload", body=parts, encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+    assert connection.getresponse().read() == b"1400000"
+
+
+def test_a_request_that_runs_ends_before_the_process(wsgi, tmp_path):
+    gate = tmp_path / "gate"
+    site = wsgi("site_wsgi")
+    connection = site.connect()
+    connection.request("GET", f"/stream?{gate}")
+    response = connection.getresponse()
+    assert response.read(5) == b"first"
+    site.child.send({"t": "drain", "within_ms": 5000})
+    while reads(site.child):  # until it has seen the request to end
+        pass
+    gate.touch()
+    assert response.read() == b"second"
+    assert site.child.exit() == 0
+
+
+def reads(child):
+    try:
+        child.send({"t": "ping"})
+    except OSError:
+        return False
+    return True
+
+
+def test_a_kept_connection_does_not_prevent_the_end(wsgi):
+    site = wsgi("site_wsgi")
+    connection = site.connect()
+    connection.request("GET", "/environ")
+    connection.getresponse().read()
+    site.child.send({"t": "drain", "within_ms": 5000})
+    assert site.child.exit() == 0
+
+
+def test_the_process_ends_with_its_supervisor(wsgi):
+    site = wsgi("site_wsgi")
+    site.child.sock.shutdown(socket.SHUT_RDWR)
+    site.child.exit()
+    with pytest.raises(OSError):
+        site.get("/environ")
+
+
+def test_a_process_that_is_killed_closes_the_wire(wsgi):
+    site = wsgi("site_wsgi")
+    os.kill(site.child.ready["pid"], signal.SIGKILL)
+    assert site.child.exit() != 0
+
+
+def test_a_child_that_serves_http_answers_pings(wsgi):
+    site = wsgi("site_wsgi")
+    site.child.send({"t": "ping"})
+    site.child.wait(lambda message: message["t"] == "pong")
+
+
+def test_an_asgi_application_starts_serves_and_ends(asgi):
+    site = asgi("site_asgi", PAGEWIRE_SCRIPT_NAME="/api")
+    seen = site.shown("/api/orders", X_Forwarded_For="203.0.113.7", X_Forwarded_Proto="https")
+    assert seen["client"] == ["203.0.113.7", 0]
+    assert (seen["scheme"], seen["root_path"], seen["path"]) == ("https", "/api", "/api/orders")
+    assert (seen["started"], seen["pid"]) == (1, site.child.ready["pid"])
+    assert stat.S_IMODE(os.stat(site.path).st_mode) == 0o600
+    site.child.send({"t": "drain", "within_ms": 5000})
+    assert site.child.exit() == 0
+    assert "the application has ended" in site.child.output()
+
+
+def test_an_asgi_application_without_a_lifespan_is_served(asgi):
+    assert asgi("site_asgi:without_lifespan").shown("/")["started"] == 0
+
+
+def ended(kind, server, target, folder, **variables):
+    """Starts a child that cannot start, and returns its exit code and its output."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PAGEWIRE_")}
+    environment |= {name: str(folder / name) for name in ("PAGEWIRE_SOCKET", "PAGEWIRE_HTTP_SOCKET")}
+    done = subprocess.run(
+        [sys.executable, "-m", f"pagewire.{kind}", target, *(["--server", server] if server else [])],
+        cwd=TESTS / "apps",
+        env={**environment, "PAGEWIRE_TOKEN": "x", **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("server", WSGI)
+def test_an_application_that_cannot_be_imported_shows_its_traceback(server, tmp_path):
+    code, errors = ended("wsgi", server, "broken_import", tmp_path)
+    assert code != 0
+    assert "Traceback" in errors and "broken_import.py" in errors
+    assert "pagewire: the module `broken_import` cannot be imported" in errors
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("nowhere", "there is no module `nowhere`"),
+        ("site_wsgi:aplication", "there is no `aplication`: did you mean `application`?"),
+        ("site_wsgi:not_callable", "is a int, which cannot be called"),
+    ],
+)
+def test_an_application_that_is_not_there_is_explained(target, reason, tmp_path):
+    code, errors = ended("wsgi", "gunicorn", target, tmp_path)
+    assert code == 1 and reason in errors
+
+
+@pytest.mark.parametrize("server", ASGI)
+def test_an_asgi_application_that_fails_to_start_ends_its_process(server, tmp_path):
+    code, errors = ended("asgi", server, "site_asgi:fails_to_start", tmp_path)
+    assert code != 0 and "no database" in errors
+
+
+def test_a_server_that_is_not_installed_is_named(tmp_path):
+    """A folder of a package that cannot be found stands for a virtualenv without it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.abc, sys\n"
+        "class Without(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        return None\n"
+        "for finder in list(sys.meta_path):\n"
+        "    found = getattr(finder, 'find_spec', None)\n"
+        "    def hidden(name, *rest, found=found):\n"
+        "        return None if name in ('gunicorn', 'granian', 'uvicorn') else found(name, *rest)\n"
+        "    finder.find_spec = hidden\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    for kind, server, package in [
+        ("wsgi", "gunicorn", "gunicorn"),
+        ("wsgi", "granian", "granian"),
+        ("wsgi", "", "gunicorn or granian"),
+        ("asgi", "", "granian or uvicorn"),
+    ]:
+        code, errors = ended(kind, server, f"site_{kind}", tmp_path, PYTHONPATH=path)
+        assert code == 1 and f"pagewire: {package} is not installed" in errors and "-m pip install" in errors
+
+
+def test_a_start_without_a_mount_is_explained():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PAGEWIRE_")}
+    command = [sys.executable, "-m", "pagewire.wsgi", "site_wsgi"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and "is started by a mount of Pagewire" in done.stderr

@@ -1,0 +1,273 @@
+//! The application of a mount that runs in processes of this server: `wsgi` and `asgi` of `[[mount]]`.
+//!
+//! Owns: their keys, their defaults and their check. Never: how a process is started (`roles`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use toml::{Table, Value};
+
+use super::check::Problems;
+use super::pool::bytes;
+
+/// Processes of an application.
+const PROCESSES: u32 = 2;
+/// Requests that one process of a WSGI application serves at a time: its threads.
+const THREADS: u32 = 8;
+/// Requests that one process of an ASGI application serves at a time.
+const CONCURRENT: u32 = 256;
+/// Requests that wait for a process.
+const QUEUE: u32 = 1000;
+/// How long a request waits for a process, in milliseconds.
+const QUEUE_MS: u64 = 30_000;
+/// How long a process may take until it is ready, in milliseconds.
+const START_MS: u64 = 30_000;
+const DAY_S: u64 = 86_400;
+
+/// The keys of a mount whose application runs in processes of this server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountProcessConfig {
+    /// The WSGI application, as `module:callable`; empty for none.
+    pub wsgi: String,
+    /// The ASGI application, as `module:callable`; empty for none.
+    pub asgi: String,
+    /// The folder of the virtualenv; empty for the `python3` in `PATH`.
+    pub venv: PathBuf,
+    /// The working directory of the processes; empty for that of this process.
+    pub directory: PathBuf,
+    /// The server: `gunicorn`, `granian` or `uvicorn`; empty for the first that the virtualenv has.
+    pub server: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_ms: Option<u64>,
+    /// A process is replaced after so many requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u64>,
+    /// A process is replaced at this age, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_s: Option<u64>,
+    /// A process is replaced when it occupies so many bytes of memory; written as a number, or with `K`, `M` or `G`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
+    pub max_rss: Option<u64>,
+    /// Environment variables of the processes, in addition to those of this process.
+    pub env: BTreeMap<String, String>,
+    /// What has to accept connections before the first process starts: `tcp:HOST:PORT` or `unix:PATH`.
+    pub needs: Vec<String>,
+}
+
+/// The interface between an application and its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplicationKind {
+    /// One thread for each request.
+    Wsgi,
+    /// An event loop.
+    Asgi,
+}
+
+/// An entry of `needs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// A host and a port.
+    Tcp(String),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl MountProcessConfig {
+    /// Returns the application with its interface, if the mount has one.
+    pub fn application(&self) -> Option<(ApplicationKind, &str)> {
+        match (self.wsgi.as_str(), self.asgi.as_str()) {
+            ("", "") => None,
+            ("", asgi) => Some((ApplicationKind::Asgi, asgi)),
+            (wsgi, _) => Some((ApplicationKind::Wsgi, wsgi)),
+        }
+    }
+
+    /// Returns the number of processes.
+    pub fn processes(&self) -> u32 {
+        self.processes.unwrap_or(PROCESSES)
+    }
+
+    /// Returns how many requests one process serves at a time.
+    pub fn threads(&self) -> u32 {
+        let default = if self.asgi.is_empty() { THREADS } else { CONCURRENT };
+        self.threads.unwrap_or(default)
+    }
+
+    /// Returns how many requests wait for a process.
+    pub fn queue(&self) -> u32 {
+        self.queue.unwrap_or(QUEUE)
+    }
+
+    /// Returns how long a request waits for a process, in milliseconds.
+    pub fn queue_ms(&self) -> u64 {
+        self.queue_ms.unwrap_or(QUEUE_MS)
+    }
+
+    /// Returns how long a process may take until it is ready, in milliseconds.
+    pub fn start_ms(&self) -> u64 {
+        self.start_ms.unwrap_or(START_MS)
+    }
+
+    /// Returns what the processes need before they start.
+    pub fn needs(&self) -> impl Iterator<Item = Need> {
+        self.needs.iter().filter_map(|text| need(text))
+    }
+
+    /// Checks the keys of the mount at `path`.
+    pub(super) fn check(&self, path: &str, found: &mut Problems) {
+        let Some((kind, application)) = self.application() else {
+            if let Some(key) = self.first_key() {
+                let problem = format!("the mount {path:?} has no application: it has neither wsgi nor asgi");
+                found.add(&format!("mount.{key}"), problem);
+            }
+            return;
+        };
+        if !(self.wsgi.is_empty() || self.asgi.is_empty()) {
+            found.add("mount.asgi", format!("the mount {path:?} has both wsgi and asgi"));
+        }
+        let (key, servers): (_, &[&str]) = match kind {
+            ApplicationKind::Wsgi => ("mount.wsgi", &["", "gunicorn", "granian"]),
+            ApplicationKind::Asgi => ("mount.asgi", &["", "granian", "uvicorn"]),
+        };
+        let (module, _) = application.split_once(':').unwrap_or((application, ""));
+        if module.is_empty() || module.contains(['/', ' ']) || application.starts_with('-') {
+            found.add(key, format!("{application:?} is not of the form module:callable"));
+        }
+        if !servers.contains(&self.server.as_str()) {
+            found.add("mount.server", format!("{:?} is not {}", self.server, servers[1..].join(" or ")));
+        }
+        self.check_limits(found);
+    }
+
+    fn check_limits(&self, found: &mut Problems) {
+        found.range("mount.processes", self.processes(), 1..=256);
+        found.range("mount.threads", self.threads(), 1..=4096);
+        found.range("mount.queue", self.queue(), 0..=1_000_000);
+        found.range("mount.queue_ms", self.queue_ms(), 0..=600_000);
+        found.range("mount.start_ms", self.start_ms(), 100..=600_000);
+        found.range("mount.max_requests", self.max_requests.unwrap_or(1), 1..=u64::MAX);
+        found.range("mount.max_age_s", self.max_age_s.unwrap_or(1), 1..=366 * DAY_S);
+        found.range("mount.max_rss", self.max_rss.unwrap_or(1 << 20), 1 << 20..=1 << 50);
+        for text in self.needs.iter().filter(|text| need(text).is_none()) {
+            found.add(
+                "mount.needs",
+                format!("{text:?} is not of the form tcp:host:port or unix:/path/of/socket"),
+            );
+        }
+        if self.env.keys().any(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            found.add("mount.env", "the name of a variable is not empty and has no `=`");
+        }
+    }
+
+    /// Returns a key that is set and has no meaning without an application.
+    fn first_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("venv", self.venv != PathBuf::new()),
+            ("directory", self.directory != PathBuf::new()),
+            ("server", !self.server.is_empty()),
+            ("processes", self.processes.is_some()),
+            ("threads", self.threads.is_some()),
+            ("queue", self.queue.is_some()),
+            ("queue_ms", self.queue_ms.is_some()),
+            ("start_ms", self.start_ms.is_some()),
+            ("max_requests", self.max_requests.is_some()),
+            ("max_age_s", self.max_age_s.is_some()),
+            ("max_rss", self.max_rss.is_some()),
+            ("env", !self.env.is_empty()),
+            ("needs", !self.needs.is_empty()),
+        ];
+        keys.into_iter().find_map(|(key, is_set)| is_set.then_some(key))
+    }
+}
+
+fn need(text: &str) -> Option<Need> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path.starts_with('/').then(|| Need::Unix(path.into()));
+    }
+    let address = text.strip_prefix("tcp:")?;
+    let (host, port) = address.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| Need::Tcp(address.to_owned()))
+}
+
+/// Returns the keys.
+pub(super) fn known_keys() -> Table {
+    let keys = [
+        "wsgi",
+        "asgi",
+        "venv",
+        "directory",
+        "server",
+        "processes",
+        "threads",
+        "queue",
+        "queue_ms",
+        "start_ms",
+        "max_requests",
+        "max_age_s",
+        "max_rss",
+        "needs",
+    ];
+    let mut table: Table = keys.iter().map(|key| ((*key).to_owned(), Value::String(String::new()))).collect();
+    table.insert("env".to_owned(), Value::Table(Table::new()));
+    table
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    bytes(deserializer, "max_rss")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Sources, load};
+    use super::*;
+
+    fn loaded(keys: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("some.toml");
+        std::fs::write(&path, format!("[[mount]]\n{keys}")).unwrap();
+        load(&Sources { file: Some(path), ..Sources::default() }).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_application_has_the_limits_of_its_kind() {
+        let keys = "wsgi = \"site:application\"\nvenv = \"/srv/venv\"\nmax_rss = \"512M\"\n\
+                    needs = [\"tcp:[::1]:40404\", \"unix:/run/a.sock\"]\nenv = { A = \"1\" }";
+        let mount = loaded(keys).unwrap().mount.remove(0);
+        let process = &mount.process;
+        assert_eq!(process.application(), Some((ApplicationKind::Wsgi, "site:application")));
+        assert_eq!((process.processes(), process.threads(), process.max_rss), (2, 8, Some(512 << 20)));
+        let needs: Vec<Need> = process.needs().collect();
+        assert_eq!(needs, [Need::Tcp("[::1]:40404".to_owned()), Need::Unix("/run/a.sock".into())]);
+        assert_eq!(mount.timeout_ms(), None, "a request may take minutes");
+        let asgi = loaded("asgi = \"api:app\"\nserver = \"uvicorn\"").unwrap().mount.remove(0).process;
+        assert_eq!((asgi.application(), asgi.threads()), (Some((ApplicationKind::Asgi, "api:app")), 256));
+    }
+
+    #[test]
+    fn an_application_that_cannot_run_is_refused_with_its_key() {
+        for (keys, problem) in [
+            ("wsgi = \"a:b\"\nasgi = \"a:b\"", "both wsgi and asgi"),
+            ("wsgi = \"a:b\"\nhttp = \"http://a\"", "mount.http"),
+            ("http = \"http://a\"\nthreads = 2", "neither wsgi nor asgi"),
+            ("wsgi = \"site/wsgi.py\"", "module:callable"),
+            ("wsgi = \"a:b\"\nserver = \"uvicorn\"", "gunicorn or granian"),
+            ("wsgi = \"a:b\"\nprocesses = 0", "mount.processes"),
+            ("wsgi = \"a:b\"\nneeds = [\"40404\"]", "mount.needs"),
+            ("wsgi = \"a:b\"\nmax_rss = \"much\"", "max_rss"),
+            ("wsgi = \"a:b\"\nprocess = 2", "the nearest known one is mount.processes"),
+        ] {
+            let error = loaded(keys).unwrap_err();
+            assert!(error.contains(problem), "{keys}: {error}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The processes of a mount as its upstream.
+//!
+//! Owns: the connections to each process, and the process for one request. Never: the processes themselves
+//! (`pagewire_worker::runtime::child`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use pagewire_cluster::timing::Timing;
+use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
+use pagewire_worker::runtime::child::pool::ChildPool;
+
+use super::body::MountBody;
+use super::upstream::{UpstreamAddress, UpstreamClient, UpstreamError};
+
+/// The pools of processes, by the path of their mount.
+pub(crate) type MountPools = BTreeMap<String, ChildPool>;
+
+/// Processes that a request is offered to: one that has just ended may not be known as such yet.
+const OFFERS: usize = 4;
+
+/// The processes of one mount.
+pub(super) struct ProcessUpstream {
+    pool: ChildPool,
+    timing: Timing,
+    /// The connections to each process, by its number.
+    clients: Mutex<BTreeMap<u64, UpstreamClient>>,
+}
+
+impl ProcessUpstream {
+    pub(super) fn new(pool: ChildPool, timing: &Timing) -> Self {
+        Self { pool, timing: *timing, clients: Mutex::default() }
+    }
+
+    /// Sends a request to a process, and returns the response with the lease of the process, which lasts until the response
+    /// has ended. A request that its process has not received is sent to another one.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`] without a response.
+    pub(super) async fn send(
+        &self,
+        request: Request<MountBody>,
+        within: Option<Duration>,
+    ) -> Result<(Response<Incoming>, HttpLease), UpstreamError> {
+        let (head, body) = request.into_parts();
+        let body = OfferedBody(Arc::new(Mutex::new(body)));
+        for _ in 0..OFFERS {
+            let lease = self.pool.http(None).await.map_err(UpstreamError::NoProcess)?;
+            let offered = Request::from_parts(head.clone(), body.clone().boxed_unsync());
+            match self.client(&lease).send(offered, within).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(UpstreamError::Unreachable(reason)) => {
+                    tracing::warn!(
+                        child = lease.child(),
+                        reason,
+                        "a process of a mount accepts no connection"
+                    );
+                    lease.refused();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(UpstreamError::NoProcess(NoProcess::Busy))
+    }
+
+    fn client(&self, lease: &HttpLease) -> UpstreamClient {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&lease.child()) {
+            return client.clone();
+        }
+        let living: Vec<u64> = self.pool.status().children.iter().map(|child| child.child).collect();
+        clients.retain(|child, _| living.contains(child));
+        let client = UpstreamClient::new(UpstreamAddress::Unix(lease.path().to_owned()), &self.timing);
+        clients.insert(lease.child(), client.clone());
+        client
+    }
+}
+
+/// The body of a request that is offered to one process after the other. None of them has read it but the last one.
+#[derive(Clone)]
+struct OfferedBody(Arc<Mutex<MountBody>>);
+
+impl OfferedBody {
+    fn lock(&self) -> MutexGuard<'_, MountBody> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for OfferedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut *self.lock()).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.lock().size_hint()
+    }
+}
+
+/// The body of a response with the lease of its process.
+pub(super) struct LeasedBody {
+    pub(super) body: Incoming,
+    /// `None` when the body has ended, or for an upstream that is no process.
+    pub(super) lease: Option<HttpLease>,
+}
+
+impl Body for LeasedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None)) {
+            self.lease = None;
+        }
+        polled.map_err(io::Error::other)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,188 @@
+//! The processes of mounts whose application runs here.
+//!
+//! Owns: how such a process is started. Never: which requests it gets (`mount`), or its supervision
+//! (`pagewire_worker::runtime::child`).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pagewire_cluster::timing::Timing;
+use pagewire_cluster::worker::WorkerType;
+use pagewire_worker::runtime::child::options::{
+    ChildOptions, FreeAffinity, HttpLimits, Prerequisite, RecycleLimits, ScaleLimits,
+};
+use pagewire_worker::runtime::child::pool::ChildPool;
+
+use super::StartError;
+use super::python_package::PythonPackage;
+use crate::config::{ApplicationKind, Config, MountConfig, Need};
+use crate::mount::MountPools;
+
+/// The processes of all mounts.
+#[derive(Default)]
+pub(super) struct MountProcesses {
+    pools: MountPools,
+    /// What they import; it stays until they have ended.
+    _package: Option<PythonPackage>,
+}
+
+impl MountProcesses {
+    /// Starts the processes of the mounts that have an application.
+    ///
+    /// # Errors
+    /// [`StartError::Pool`] when the system has no room for them.
+    pub(super) fn start(config: &Config, timing: Timing) -> Result<Self, StartError> {
+        let mounts: Vec<_> =
+            config.mount.iter().filter(|mount| mount.process.application().is_some()).collect();
+        if mounts.is_empty() {
+            return Ok(Self::default());
+        }
+        let refused = |pool: &str, error: std::io::Error| StartError::Pool {
+            pool: pool.to_owned(),
+            problem: error.to_string(),
+        };
+        let package = PythonPackage::unpack().map_err(|error| refused("mount", error))?;
+        let mut pools = MountPools::new();
+        for mount in mounts {
+            let options = options(config, mount, package.path(), timing);
+            let name = options.pool.clone();
+            let pool = ChildPool::start(options, timing).map_err(|error| refused(&name, error))?;
+            pools.insert(mount.path.clone(), pool);
+        }
+        Ok(Self { pools, _package: Some(package) })
+    }
+
+    /// Returns the pools by the path of their mount.
+    pub(super) const fn pools(&self) -> &MountPools {
+        &self.pools
+    }
+}
+
+/// Returns the name of the pool of a mount.
+pub(super) fn pool_name(path: &str) -> String {
+    format!("mount {path}")
+}
+
+fn options(config: &Config, mount: &MountConfig, package: &Path, timing: Timing) -> ChildOptions {
+    let process = &mount.process;
+    let timeout = mount.timeout_ms().map(Duration::from_millis);
+    ChildOptions {
+        pool: pool_name(&mount.path),
+        lane: config.node.lane.clone(),
+        release: config.node.release.clone(),
+        worker: config.node.name.clone(),
+        command: command(mount),
+        env: environment(mount, package),
+        directory: Some(process.directory.clone()).filter(|directory| *directory != PathBuf::new()),
+        children: vec![(WorkerType::Both, ScaleLimits::fixed(process.processes() as usize))],
+        slots: process.threads(),
+        start: Duration::from_millis(process.start_ms()),
+        recycle: RecycleLimits {
+            max_work: process.max_requests,
+            max_rss: process.max_rss,
+            max_age: process.max_age_s.map(Duration::from_secs),
+        },
+        affinity: FreeAffinity::LeastLoaded,
+        methods: Vec::new(),
+        http: Some(HttpLimits {
+            queue: process.queue() as usize,
+            wait: Duration::from_millis(process.queue_ms()),
+            drain: timeout.unwrap_or(timing.request_drain).max(timing.drain),
+        }),
+        needs: process.needs().map(prerequisite).collect(),
+    }
+}
+
+fn prerequisite(need: Need) -> Prerequisite {
+    match need {
+        Need::Tcp(address) => Prerequisite::Tcp(address),
+        Need::Unix(path) => Prerequisite::Unix(path),
+    }
+}
+
+fn command(mount: &MountConfig) -> Vec<String> {
+    let process = &mount.process;
+    let (module, target) = match process.application() {
+        Some((ApplicationKind::Asgi, target)) => ("pagewire.asgi", target),
+        Some((ApplicationKind::Wsgi, target)) => ("pagewire.wsgi", target),
+        None => ("pagewire.wsgi", ""),
+    };
+    let python = match programs(&process.venv) {
+        Some(programs) => programs.join("python").to_string_lossy().into_owned(),
+        None => "python3".to_owned(),
+    };
+    let threads = process.threads().to_string();
+    let mut command = vec![python, "-m".to_owned(), module.to_owned(), target.to_owned()];
+    command.extend(["--threads".to_owned(), threads]);
+    if !process.server.is_empty() {
+        command.extend(["--server".to_owned(), process.server.clone()]);
+    }
+    command
+}
+
+/// Returns the folder of the programs of a virtualenv. Its path does not depend on the working directory of a process.
+fn programs(venv: &Path) -> Option<PathBuf> {
+    let is_set = !venv.as_os_str().is_empty();
+    is_set.then(|| std::path::absolute(venv).unwrap_or_else(|_| venv.to_owned()).join("bin"))
+}
+
+/// Returns the environment of the processes: that of the mount, the virtualenv, and the package before other modules.
+fn environment(mount: &MountConfig, package: &Path) -> BTreeMap<String, String> {
+    let process = &mount.process;
+    let mut env = process.env.clone();
+    let mut put_first = |name: &str, folder: &Path| {
+        let rest = env.get(name).map(OsString::from).or_else(|| std::env::var_os(name));
+        let rest = rest.filter(|rest| !rest.is_empty());
+        let mut value = OsString::from(folder);
+        if let Some(rest) = rest {
+            value.push(":");
+            value.push(rest);
+        }
+        env.insert(name.to_owned(), value.to_string_lossy().into_owned());
+    };
+    put_first("PYTHONPATH", package);
+    if let Some(programs) = programs(&process.venv) {
+        put_first("PATH", &programs);
+        let venv = programs.parent().unwrap_or(&programs).to_string_lossy().into_owned();
+        env.entry("VIRTUAL_ENV".to_owned()).or_insert(venv);
+    }
+    if mount.path != "/" {
+        env.insert("PAGEWIRE_SCRIPT_NAME".to_owned(), mount.path.clone());
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_started_with_the_python_of_its_virtualenv_and_its_mount_point() {
+        let mut mount = MountConfig::default();
+        mount.path = "/shop".to_owned();
+        mount.process.wsgi = "shop.wsgi:application".to_owned();
+        mount.process.venv = "/srv/venv".into();
+        mount.process.server = "granian".to_owned();
+        mount.process.env.insert("PYTHONPATH".to_owned(), "/srv/lib".to_owned());
+        let expected =
+            ["/srv/venv/bin/python", "-m", "pagewire.wsgi", "shop.wsgi:application", "--threads", "8"];
+        assert_eq!(command(&mount), [&expected[..], &["--server", "granian"]].concat());
+        let env = environment(&mount, Path::new("/run/package"));
+        assert_eq!(env["PYTHONPATH"], "/run/package:/srv/lib");
+        assert_eq!(
+            (env["VIRTUAL_ENV"].as_str(), env["PAGEWIRE_SCRIPT_NAME"].as_str()),
+            ("/srv/venv", "/shop")
+        );
+        assert!(env["PATH"].starts_with("/srv/venv/bin"));
+    }
+
+    #[test]
+    fn without_a_virtualenv_the_python_in_path_is_started() {
+        let mut mount = MountConfig::default();
+        mount.process.asgi = "api:app".to_owned();
+        assert_eq!(command(&mount), ["python3", "-m", "pagewire.asgi", "api:app", "--threads", "256"]);
+        assert!(!environment(&mount, Path::new("/p")).contains_key("PAGEWIRE_SCRIPT_NAME"));
+    }
+}

@@ -1,0 +1,330 @@
+//! Mounts whose applications run in processes of the node: real servers, from the Python that `WSGI_PYTHON` names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use reqwest::redirect::Policy;
+use reqwest::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::environment::children::send;
+use crate::environment::{Node, SOON, Setup, eventually};
+
+/// The folder of the applications of the Python package's tests.
+const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/tests/apps");
+/// The folder of applications with a framework.
+const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
+
+/// Returns the virtualenv with the servers.
+fn venv() -> PathBuf {
+    let python = std::env::var_os("WSGI_PYTHON").map(PathBuf::from);
+    let venv = python.as_deref().and_then(Path::parent).and_then(Path::parent);
+    venv.expect("WSGI_PYTHON, which tests/run.py sets to a Python with gunicorn and others").to_owned()
+}
+
+/// Returns a mount of an application, with more keys.
+fn mount(path: &str, application: &str, directory: &str, keys: &str) -> String {
+    let (path, directory, venv) = (json!(path), json!(directory), json!(venv()));
+    format!("[[mount]]\npath = {path}\n{application}\ndirectory = {directory}\nvenv = {venv}\n{keys}\n")
+}
+
+fn wsgi(path: &str, keys: &str) -> String {
+    mount(path, "wsgi = \"site_wsgi\"", APPS, keys)
+}
+
+/// Configures a node, and makes the environment its virtualenv's own: nothing of the package is installed there.
+fn setup(file: &str) -> Setup {
+    Node::setup().variable("PYTHONDONTWRITEBYTECODE", "1").file(file)
+}
+
+async fn get(node: &Node, path: &str) -> (StatusCode, String) {
+    let response = node.api().request(Method::GET, path).send().await.expect("an answer");
+    (response.status(), response.text().await.expect("a body"))
+}
+
+async fn shown(node: &Node, path: &str) -> Value {
+    let (status, body) = get(node, path).await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).expect("JSON")
+}
+
+/// Waits until a mount is served.
+async fn served(node: &Node, path: &str) {
+    eventually("the mount is served", SOON * 2, async || (get(node, path).await.0 == 200).then_some(()))
+        .await;
+}
+
+/// Waits until this many processes of the first mount are ready, and returns them.
+async fn processes(node: &Node, count: usize) -> Vec<Value> {
+    eventually(&format!("{count} processes are ready"), SOON * 2, async || {
+        let pools = node.api().get_json("/api/v1/executors").await;
+        let children = pools["pools"][0]["children"].as_array()?.iter();
+        let ready: Vec<Value> = children.filter(|child| child["state"] == "ready").cloned().collect();
+        (ready.len() == count).then_some(ready)
+    })
+    .await
+}
+
+/// Sends requests from four clients until `until` has ended, each second one with a body. Returns their statuses.
+async fn under_load(node: &Node, until: impl Future<Output = ()>) -> Vec<StatusCode> {
+    let (done, ended) = tokio::sync::watch::channel(false);
+    let client = async || {
+        let mut statuses = Vec::new();
+        while !*ended.borrow() {
+            let request = match statuses.len() % 2 {
+                0 => node.api().request(Method::GET, "/environ"),
+                _ => node.api().request(Method::POST, "/upload").body("x".repeat(20_000)),
+            };
+            let response = request.send().await.expect("an answer");
+            statuses.push(response.status());
+            let whole = response.bytes().await;
+            assert!(whole.is_ok(), "an answer is cut");
+        }
+        statuses
+    };
+    let clients = join_all((0..4).map(|_| client()));
+    let (statuses, ()) = futures_util::join!(clients, async {
+        until.await;
+        done.send_replace(true);
+    });
+    statuses.concat()
+}
+
+#[tokio::test]
+async fn an_application_sees_its_client_and_its_mount_point() {
+    for server in ["gunicorn", "granian"] {
+        let keys = format!("server = \"{server}\"");
+        let node = setup(&wsgi("/shop", &keys)).start().await;
+        served(&node, "/shop/environ").await;
+        let request = node.api().request(Method::GET, "/shop/environ?q=1%2F2");
+        let request = request.header("X-Forwarded-For", "6.6.6.6").header("X-Forwarded-Proto", "https");
+        let seen: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+        assert_eq!(seen["REMOTE_ADDR"], "127.0.0.1", "{server}");
+        assert_eq!(seen["url_scheme"], "http");
+        assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&json!("/shop"), &json!("/environ")));
+        assert_eq!(
+            (&seen["QUERY_STRING"], &seen["HTTP_HOST"]),
+            (&json!("q=1%2F2"), &json!(node.address().to_string()))
+        );
+        assert_eq!(get(&node, "/shopping/environ").await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_streamed_and_an_upload_of_a_hundred_megabytes_is_not_kept() {
+    let node = setup(&wsgi("/", "processes = 1")).start().await;
+    served(&node, "/environ").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate = folder.path().join("open");
+    let mut response = node
+        .api()
+        .request(Method::GET, &format!("/stream?{}", gate.display()))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(response.chunk().await.expect("a part").expect("a part"), "first");
+    std::fs::write(&gate, "").expect("a file");
+    assert_eq!(response.text().await.expect("the rest"), "second");
+    let before = node.rss();
+    let part = bytes::Bytes::from(vec![b'x'; 1 << 20]);
+    let parts =
+        futures_util::stream::iter((0..100).map(move |_| Ok::<_, std::io::Error>(Frame::data(part.clone()))));
+    let upload =
+        node.api().request(Method::POST, "/upload").body(reqwest::Body::wrap(StreamBody::new(parts)));
+    let answer = upload.send().await.expect("an answer").text().await.expect("a body");
+    assert_eq!(answer, (100 << 20).to_string());
+    assert!(node.rss() < before + (30 << 20), "{} → {}", before, node.rss());
+}
+
+#[tokio::test]
+async fn a_reload_under_load_answers_every_request() {
+    let node = setup(&wsgi("/", "processes = 2\nthreads = 4")).real_timing().start().await;
+    let before: BTreeSet<u64> =
+        processes(&node, 2).await.iter().filter_map(|child| child["pid"].as_u64()).collect();
+    let statuses = under_load(&node, async {
+        for _ in 0..3 {
+            node.hang_up();
+            eventually("all processes are new", SOON * 2, async || {
+                let all = node.api().get_json("/api/v1/executors").await;
+                let children = all["pools"][0]["children"].as_array()?.clone();
+                let is_new = |child: &Value| child["pid"].as_u64().is_some_and(|pid| !before.contains(&pid));
+                (children.len() == 2 && children.iter().all(is_new)).then_some(())
+            })
+            .await;
+        }
+    })
+    .await;
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn processes_are_replaced_after_their_requests_and_answer_every_one() {
+    let node = setup(&wsgi("/", "processes = 1\nthreads = 4\nmax_requests = 20")).real_timing().start().await;
+    let first = processes(&node, 1).await[0]["child"].as_u64().expect("a number");
+    let statuses = under_load(&node, async {
+        eventually("the process is replaced twice", SOON * 2, async || {
+            let children = node.api().get_json("/api/v1/executors").await["pools"][0]["children"].clone();
+            children.as_array()?.iter().any(|child| child["child"].as_u64() >= Some(first + 2)).then_some(())
+        })
+        .await;
+    })
+    .await;
+    assert!(statuses.len() >= 20 && statuses.iter().all(|status| *status == 200), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn after_a_kill_only_requests_that_it_ran_fail_and_others_are_served() {
+    let node = setup(&wsgi("/", "processes = 2\nthreads = 4")).real_timing().start().await;
+    let victim = processes(&node, 2).await[0]["pid"].clone();
+    let statuses = under_load(&node, async {
+        send(&victim, Signal::KILL);
+        eventually("the process is replaced", SOON * 2, async || {
+            let children = node.api().get_json("/api/v1/executors").await["pools"][0]["children"].clone();
+            let children = children.as_array()?.clone();
+            (children.len() == 2 && children.iter().all(|child| child["pid"] != victim)).then_some(())
+        })
+        .await;
+    })
+    .await;
+    let failed: Vec<_> = statuses.iter().filter(|status| **status != 200).collect();
+    // each of the four clients has one request at a time
+    assert!(
+        failed.len() <= 4 && failed.iter().all(|status| **status == 502),
+        "{failed:?} of {}",
+        statuses.len()
+    );
+}
+
+#[tokio::test]
+async fn requests_beyond_the_queue_get_503_with_a_time_to_come_back() {
+    let node = setup(&wsgi("/", "processes = 1\nthreads = 1\nqueue = 1\nqueue_ms = 600000")).start().await;
+    served(&node, "/environ").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate = folder.path().join("open");
+    let path = format!("/stream?{}", gate.display());
+    let mut running = node.api().request(Method::GET, &path).send().await.expect("an answer");
+    assert_eq!(running.chunk().await.expect("a part").expect("a part"), "first");
+    let waiting = async { get(&node, "/environ").await.0 };
+    let refused = async {
+        eventually("a request waits", SOON, async || {
+            let pools = node.api().get_json("/api/v1/executors").await;
+            (pools["pools"][0]["queued"] == 1).then_some(())
+        })
+        .await;
+        let response = node.api().request(Method::GET, "/environ").send().await.expect("an answer");
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+        std::fs::write(&gate, "").expect("a file");
+        assert_eq!(running.text().await.expect("the rest"), "second");
+    };
+    assert_eq!(futures_util::join!(waiting, refused).0, 200);
+}
+
+#[tokio::test]
+async fn an_application_that_cannot_be_imported_is_explained_in_the_log_and_answered_with_503() {
+    let broken = mount("/", "wsgi = \"broken_import\"", APPS, "processes = 1");
+    let node = setup(&broken).start().await;
+    let (status, body) = get(&node, "/").await;
+    assert_eq!(status, 503);
+    assert!(!body.contains("broken_import"), "{body}");
+    let log = node.log();
+    assert!(log.contains("Traceback") && log.contains("broken_import.py"));
+    let pool = node.api().get_json("/api/v1/executors").await["pools"][0].clone();
+    assert_eq!(pool["pool"], "mount /", "{pool}");
+    assert!(pool["last_error"].as_str().is_some_and(|error| error.contains("Traceback")), "{pool}");
+}
+
+#[tokio::test]
+async fn the_first_start_waits_for_what_the_application_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = folder.path().join("daemon.sock");
+    let need = format!("unix:{}", daemon.display());
+    let node = setup(&wsgi("/", &format!("processes = 1\nneeds = [{}]", json!(need)))).start().await;
+    assert_eq!(get(&node, "/environ").await.0, 503);
+    assert!(node.log().contains(&format!("the start waits for {need}")));
+    let _daemon = UnixListener::bind(daemon).expect("a socket");
+    served(&node, "/environ").await;
+}
+
+#[tokio::test]
+async fn a_flask_and_a_fastapi_application_are_mounted_side_by_side() {
+    let shop = mount("/", "wsgi = \"shop:app\"", SITES, "processes = 1");
+    let api = mount("/api/shop", "asgi = \"api:app\"", SITES, "processes = 1\nserver = \"granian\"");
+    let mut node = setup(&format!("{shop}{api}")).start().await;
+    served(&node, "/").await;
+    served(&node, "/api/shop/orders/7").await;
+    let (host, url) = (node.address().to_string(), node.url());
+    let order = shown(&node, "/api/shop/orders/7").await;
+    let expected = json!({
+        "number": 7, "started": ["started"], "client": "127.0.0.1", "url": format!("{url}/api/shop/orders/7")
+    });
+    assert_eq!(order, expected);
+    assert_eq!(get(&node, "/api/shop/stream").await.1, "part 0\npart 1\npart 2\n");
+    let upload = node.api().request(Method::POST, "/api/shop/upload").body(vec![b'x'; 3_000_000]);
+    let upload: Value = upload.send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(upload, json!({"size": 3_000_000}));
+    let (mut socket, _) =
+        tokio_tungstenite::connect_async(format!("ws://{host}/api/shop/live")).await.expect("a handshake");
+    socket.send(Message::text("hello")).await.expect("the application reads");
+    let echo = socket.next().await.expect("an echo").expect("a message");
+    assert_eq!(echo.into_text().expect("text").as_str(), "echo hello");
+    drop(socket);
+    let client = reqwest::Client::builder().redirect(Policy::none()).build().expect("a client");
+    let login =
+        client.post(format!("{url}/login")).header("Content-Type", "application/x-www-form-urlencoded");
+    let login = login.body("user=ann").send().await.expect("an answer");
+    assert_eq!((login.status().as_u16(), &login.headers()["location"]), (302, &"/".parse().expect("text")));
+    let cookie = login.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie");
+    let home = client.get(&url).header("Cookie", cookie).send().await.expect("an answer");
+    assert_eq!(home.text().await.expect("a body"), format!("hello ann at 127.0.0.1, {url}/"));
+    node.terminate();
+    assert!(node.exit(SOON * 2).await.success());
+    assert!(node.log().contains("the lifespan has ended"));
+}
+
+#[tokio::test]
+async fn the_admin_of_a_django_site_works_with_its_login_and_static_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys =
+        format!("processes = 1\nenv = {{ CLINIC_DATABASE = {} }}", json!(folder.path().join("clinic.db")));
+    let node = setup(&mount("/", "wsgi = \"clinic:application\"", SITES, &keys)).start().await;
+    served(&node, "/admin/login/").await;
+    let (url, client) =
+        (node.url(), reqwest::Client::builder().redirect(Policy::none()).build().expect("a client"));
+    let page = client.get(format!("{url}/admin/")).send().await.expect("an answer");
+    assert_eq!(page.headers()["location"], "/admin/login/?next=/admin/");
+    let form = client.get(format!("{url}/admin/login/")).send().await.expect("an answer");
+    let cookie = cookie(&form, "csrftoken");
+    let form = form.text().await.expect("a body");
+    let (_, token) = form.split_once("name=\"csrfmiddlewaretoken\" value=\"").expect("a token");
+    let token = token.split('"').next().expect("a token");
+    let style = "/static/admin/css/base.css";
+    assert!(form.contains(style));
+    assert_eq!(get(&node, style).await.0, 200);
+    let body = format!("csrfmiddlewaretoken={token}&username=ann&password=secret+of+ann&next=/admin/");
+    let login = client.post(format!("{url}/admin/login/")).header("Cookie", &cookie).body(body);
+    let login =
+        login.header("Content-Type", "application/x-www-form-urlencoded").send().await.expect("an answer");
+    assert_eq!(
+        (login.status().as_u16(), &login.headers()["location"]),
+        (302, &"/admin/".parse().expect("text"))
+    );
+    let session = self::cookie(&login, "sessionid");
+    let page = client.get(format!("{url}/admin/")).header("Cookie", session).send().await.expect("an answer");
+    let page = page.text().await.expect("a body");
+    assert!(page.contains("Site administration") && page.contains("ann"), "{page}");
+}
+
+/// Returns a cookie that a response sets.
+fn cookie(response: &reqwest::Response, name: &str) -> String {
+    let all = response.headers().get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
+    let own = all.filter_map(|value| value.split(';').next()).find(|value| value.starts_with(name));
+    own.unwrap_or_else(|| panic!("no cookie {name}: {response:?}")).to_owned()
+}

@@ -1,0 +1,160 @@
+//! Requests of HTTP that the children of a pool serve.
+//!
+//! Owns: how long a request waits for a child, and the slot that it occupies. Never: HTTP, which the child speaks on its
+//! socket.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pagewire_cluster::worker::WorkKind;
+
+use super::choice::Wanted;
+use super::http_socket::HttpSocket;
+use super::members::{Need, WaitingWork};
+use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
+
+/// How requests of HTTP wait for a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Requests that wait at a time.
+    pub queue: usize,
+    /// How long a request waits.
+    pub wait: Duration,
+    /// How long a request may still take in a child that is replaced. A pool that ends waits for less.
+    pub drain: Duration,
+}
+
+/// A child for one request of HTTP. Its slot is free again when this is dropped, which has to be at the end of the answer.
+pub struct HttpLease {
+    socket: Arc<HttpSocket>,
+    credit: Credit,
+}
+
+/// Why no child serves a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoProcess {
+    /// No child is ready yet.
+    Starting,
+    /// No child is ready, because the last one has ended by itself or did not become ready. With the reason.
+    Failing(String),
+    /// The pool ends.
+    Stopping,
+    /// All children are busy, and too many requests wait, or this one has waited for too long.
+    Busy,
+}
+
+impl fmt::Display for NoProcess {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => out.write_str("no process is ready yet"),
+            // the log has the other lines already
+            Self::Failing(reason) => {
+                write!(out, "no process is ready: {}", reason.lines().next().unwrap_or_default())
+            }
+            Self::Stopping => out.write_str("the processes end"),
+            Self::Busy => out.write_str("all processes are busy"),
+        }
+    }
+}
+
+impl HttpLease {
+    /// Returns the path of the Unix socket on which the child serves HTTP.
+    pub fn path(&self) -> &Path {
+        self.socket.path()
+    }
+
+    /// Returns the number of the child in its pool.
+    pub fn child(&self) -> u64 {
+        self.credit.child()
+    }
+
+    /// Reports that the child has not accepted a connection: it gets no more requests and is replaced.
+    pub fn refused(self) {
+        self.socket.set_refusing();
+        self.credit.close();
+    }
+}
+
+impl Drop for HttpLease {
+    fn drop(&mut self) {
+        self.socket.end();
+    }
+}
+
+impl ChildPool {
+    /// Waits for a child that serves a request of HTTP. `unit` is what the same child serves again and again, for example
+    /// the user; without it, the child is chosen that has the fewest requests.
+    ///
+    /// # Errors
+    ///
+    /// [`NoProcess`] when none is ready, or none is free in time.
+    pub async fn http(&self, unit: Option<&str>) -> Result<HttpLease, NoProcess> {
+        let pool = self.shared();
+        let Some(limits) = pool.options.http else {
+            return Err(NoProcess::Failing("the children of this pool do not serve HTTP".to_owned()));
+        };
+        let work = if unit.is_some() { WorkKind::Assigned } else { WorkKind::Free };
+        let wanted = Wanted { user: unit, work, alone: false };
+        let ticket = pool.tickets.fetch_add(1, Ordering::Relaxed);
+        if let Some(lease) = pool.lease(wanted, ticket)? {
+            return Ok(lease);
+        }
+        let _waiting = pool.wait_for_http(work, ticket, limits)?;
+        let mut over = std::pin::pin!(tokio::time::sleep(limits.wait));
+        loop {
+            let mut changed = std::pin::pin!(pool.changed.notified());
+            changed.as_mut().enable();
+            if let Some(lease) = pool.lease(wanted, ticket)? {
+                return Ok(lease);
+            }
+            tokio::select! {
+                () = changed => {}
+                () = pool.stopping.cancelled() => return Err(NoProcess::Stopping),
+                () = &mut over => return Err(NoProcess::Busy),
+            }
+        }
+    }
+}
+
+impl PoolShared {
+    /// Takes a slot of a child that serves HTTP; `None` when all are busy.
+    fn lease(self: &Arc<Self>, wanted: Wanted<'_>, ticket: u64) -> Result<Option<HttpLease>, NoProcess> {
+        if self.stopping.is_cancelled() {
+            return Err(NoProcess::Stopping);
+        }
+        let rules = self.choice_rules();
+        let mut state = self.lock();
+        let is_served = state.members.iter().any(|member| member.has(Need::Http));
+        if !is_served {
+            return Err(state.last_error.clone().map_or(NoProcess::Starting, NoProcess::Failing));
+        }
+        let Some((session, slots, user)) = state.take(Need::Http, wanted, rules, ticket) else {
+            return Ok(None);
+        };
+        let socket = state.member(session.number).and_then(|member| member.http.clone());
+        // before the lock is released, so that a child that is closed now waits for this request
+        socket.iter().for_each(|socket| socket.begin());
+        drop(state);
+        let credit = Credit::new(self.clone(), session.number, slots, user);
+        Ok(socket.map(|socket| HttpLease { socket, credit }))
+    }
+
+    /// Adds a request to those that wait.
+    fn wait_for_http(
+        &self,
+        work: WorkKind,
+        ticket: u64,
+        limits: HttpLimits,
+    ) -> Result<WaitingPiece<'_>, NoProcess> {
+        let mut state = self.lock();
+        if state.waiting.len() >= limits.queue {
+            return Err(NoProcess::Busy);
+        }
+        state.waiting.insert(ticket, WaitingWork { work, since: Instant::now() });
+        drop(state);
+        Ok(WaitingPiece { pool: self, ticket })
+    }
+}
