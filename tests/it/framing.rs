@@ -1,7 +1,7 @@
 //! The corpus of HTTP/1 requests against a node, over TCP.
 
 #[path = "../corpus/http1/reader.rs"]
-mod corpus;
+pub(crate) mod corpus;
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 
 use crate::environment::{Node, SOON};
 
-const SMUGGLED: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+pub(crate) const SMUGGLED: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 /// The default of `limits.max_header_bytes`.
 const MAX_HEAD: usize = 16_384;
 
 /// Sends a stream and returns what the node sends until it closes the connection.
-async fn exchange(node: &Node, name: &str, stream: &[u8]) -> String {
+pub(crate) async fn exchange(node: &Node, name: &str, stream: &[u8]) -> String {
     let mut connection = TcpStream::connect(node.address()).await.expect("a connection");
     let (mut reading, mut writing) = connection.split();
     let mut received = Vec::new();
@@ -30,7 +30,7 @@ async fn exchange(node: &Node, name: &str, stream: &[u8]) -> String {
 }
 
 /// Returns the status of each final response, in their order.
-fn statuses(received: &str) -> Vec<u16> {
+pub(crate) fn statuses(received: &str) -> Vec<u16> {
     let responses = received.split("HTTP/1.").skip(1);
     responses.filter_map(|line| line.get(2..5)?.parse().ok()).filter(|status| *status != 100).collect()
 }
