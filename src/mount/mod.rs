@@ -25,7 +25,7 @@ mod upstream;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::pool::ChildPool;
@@ -107,14 +107,18 @@ impl Mounts {
         let request_id = Key::random().to_string();
         tracing::debug!(request_id, reason, path = request.uri().path(), "a path is refused");
         self.metrics.refused(reason);
-        refusal(StatusCode::BAD_REQUEST, request.headers(), &request_id)
+        refusal(StatusCode::BAD_REQUEST, request.headers().get(header::ACCEPT), &request_id)
     }
 
     /// Answers a request of a mount.
     pub(crate) async fn respond(&self, index: usize, request: MountRequest) -> MountResponse {
         let request_id = Key::random().to_string();
         let Some(mount) = self.mounts.get(index) else {
-            return refusal(StatusCode::NOT_FOUND, request.request.headers(), &request_id);
+            return refusal(
+                StatusCode::NOT_FOUND,
+                request.request.headers().get(header::ACCEPT),
+                &request_id,
+            );
         };
         let measure = self.metrics.begin(&mount.path);
         let origin = origin(request.peer, request.request.headers(), &self.trusted);
@@ -143,7 +147,7 @@ impl Mount {
         let response = match (self.folders.serve(method, headers, uri).await, &self.proxy) {
             (Some(response), _) => response,
             (None, Some(proxy)) => proxy.respond(asked).await,
-            (None, None) => refusal(StatusCode::NOT_FOUND, headers, asked.request_id),
+            (None, None) => refusal(StatusCode::NOT_FOUND, headers.get(header::ACCEPT), asked.request_id),
         };
         match coding {
             Some(coding) => compressed(response, coding),

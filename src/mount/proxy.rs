@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::header::HeaderValue;
+use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Empty};
@@ -71,8 +71,8 @@ impl Proxy {
     pub(super) async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
         let ProxyRequest { request, origin, request_id } = asked;
         let MountRequest { mut request, body_failure, .. } = request;
-        let accept = request.headers().clone();
-        let failed = |status| refusal(status, &accept, request_id);
+        let accept = request.headers().get(header::ACCEPT).cloned();
+        let failed = |status| refusal(status, accept.as_ref(), request_id);
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
         let client_side = is_upgrade.then(|| ClientSide::of(&mut request));
         let facts = ForwardFacts {

@@ -3,13 +3,13 @@
 //! Owns: their pages. Never: the reason for an answer, which only the log has, beside the same request id.
 
 use http::header::{self, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use super::body::{MountResponse, whole};
 
-/// Returns the page for a status: HTML for a browser, JSON for other programs.
-pub(crate) fn refusal(status: StatusCode, request: &HeaderMap, request_id: &str) -> MountResponse {
-    let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// Returns the page for a status: HTML for a client whose `Accept` names it, JSON for other ones.
+pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>, request_id: &str) -> MountResponse {
+    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let reason = status.canonical_reason().unwrap_or("Error");
     let (content_type, body) = if accept.contains("text/html") {
         let title = format!("{} {reason}", status.as_u16());
@@ -50,14 +50,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_has_the_status_and_the_request_id_and_nothing_else() {
-        let mut browser = HeaderMap::new();
-        browser.insert(header::ACCEPT, HeaderValue::from_static("text/html,*/*"));
-        let page = refusal(StatusCode::BAD_GATEWAY, &browser, "r1");
+        let browser = HeaderValue::from_static("text/html,*/*");
+        let page = refusal(StatusCode::BAD_GATEWAY, Some(&browser), "r1");
         assert_eq!(page.status(), StatusCode::BAD_GATEWAY);
         assert_eq!(page.headers()["x-request-id"], "r1");
         let page = text(page).await;
         assert!(page.contains("<h1>502 Bad Gateway</h1>") && page.contains("<code>r1</code>"), "{page}");
-        let answer = refusal(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), "r2");
+        let answer = refusal(StatusCode::SERVICE_UNAVAILABLE, None, "r2");
         assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
         let answer: serde_json::Value = serde_json::from_str(&text(answer).await).unwrap();
         assert_eq!(answer["request_id"], "r2");

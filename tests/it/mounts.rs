@@ -303,3 +303,53 @@ async fn a_change_of_protocol_that_was_not_asked_for_is_an_error_of_the_upstream
     let node = node("/", &upstream.url(), "").await;
     assert_eq!(text(&node, "/").await.0, 502);
 }
+
+/// Answers with the number of the connection.
+async fn numbered(mut connection: RawConnection, more: &str) -> RawConnection {
+    let number = connection.number.to_string();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{more}\r\n", number.len());
+    connection.send(head + &number).await;
+    connection
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other_and_is_closed_when_it_is_not_used() {
+    let closed = Arc::new(Notify::new());
+    let seen = closed.clone();
+    let upstream = Upstream::start(move |head, connection| {
+        let seen = seen.clone();
+        async move {
+            let mut connection = numbered(connection, "").await;
+            if head.starts_with("GET /last") {
+                connection.closed().await;
+                seen.notify_one();
+            }
+            Some(connection)
+        }
+    })
+    .await;
+    let node = node("/", &upstream.url(), "").await;
+    for path in ["/", "/a", "/last"] {
+        assert_eq!(text(&node, path).await, (200, "0".to_owned()));
+    }
+    tokio::time::timeout(SOON, closed.notified()).await.expect("it is closed");
+    assert_eq!(text(&node, "/").await, (200, "1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_upstream_closes_is_not_used_again() {
+    let upstream = Upstream::start(|_, connection| async move {
+        drop(numbered(connection, "Connection: close\r\n").await);
+        None
+    })
+    .await;
+    let node = node("/", &upstream.url(), "").await;
+    for number in 0..5 {
+        let request = node.api().request(Method::POST, "/").body("");
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(
+            (answer.status().as_u16(), answer.text().await.expect("a body")),
+            (200, number.to_string())
+        );
+    }
+}

@@ -16,6 +16,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A connection with bytes that were read ahead.
 pub(crate) struct RawConnection {
+    /// Its number among the connections of an upstream, from 0.
+    pub(crate) number: usize,
     stream: Box<dyn Stream>,
     ahead: Vec<u8>,
 }
@@ -23,11 +25,11 @@ pub(crate) struct RawConnection {
 impl RawConnection {
     /// Connects to a server as a client.
     pub(crate) async fn to(address: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).await.expect("connects"))
+        Self::new(0, TcpStream::connect(address).await.expect("connects"))
     }
 
-    fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self { stream: Box::new(stream), ahead: Vec::new() }
+    fn new(number: usize, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self { number, stream: Box::new(stream), ahead: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -88,8 +90,9 @@ impl Upstream {
         let address = listener.local_addr().expect("an address");
         let (serve, heads) = server(answer);
         let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(RawConnection::new(stream)));
+            for number in 0.. {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                tokio::spawn(serve(RawConnection::new(number, stream)));
             }
         });
         Self { address, accepting, heads }
@@ -106,8 +109,9 @@ impl Upstream {
         let listener = UnixListener::bind(path).expect("a socket");
         let (serve, heads) = server(answer);
         let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(RawConnection::new(stream)));
+            for number in 0.. {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                tokio::spawn(serve(RawConnection::new(number, stream)));
             }
         });
         Self { address: SocketAddr::from(([0, 0, 0, 0], 0)), accepting, heads }
