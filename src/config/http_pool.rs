@@ -69,13 +69,11 @@ fn is_url(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, PoolRuntime, Sources, load};
+    use super::super::load::load_text;
+    use super::super::{Config, PoolRuntime};
 
     fn loaded(text: &str) -> Result<Config, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("some.toml");
-        std::fs::write(&path, format!("[[pool]]\nname = \"a\"\n{text}")).unwrap();
-        load(&Sources { file: Some(path), ..Sources::default() }).map_err(|error| error.to_string())
+        load_text(&format!("[[pool]]\nname = \"a\"\n{text}"))
     }
 
     const URL: &str = "url = \"http://a/x\"\nmethods = [\"sum\"]\n";

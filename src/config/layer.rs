@@ -43,6 +43,11 @@ pub(super) fn merge(below: &mut Table, above: Table) {
     }
 }
 
+/// Returns a table with these keys, for a list of tables that the defaults do not have.
+pub(super) fn keys(names: &[&str]) -> Table {
+    names.iter().map(|name| ((*name).to_owned(), Value::String(String::new()))).collect()
+}
+
 /// All keys with a value, as `section.key`.
 pub(super) fn known_keys(defaults: &Table, prefix: &str) -> Vec<String> {
     let mut keys = Vec::new();

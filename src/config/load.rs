@@ -91,6 +91,15 @@ pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
     Ok(config)
 }
 
+/// Loads a configuration from the text of a file.
+#[cfg(test)]
+pub(super) fn load_text(text: &str) -> Result<Config, String> {
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = directory.path().join("some.toml");
+    std::fs::write(&path, text).map_err(|error| error.to_string())?;
+    load(&Sources { file: Some(path), ..Sources::default() }).map_err(|error| error.to_string())
+}
+
 impl Config {
     fn try_from_table(table: Table) -> Result<Self, String> {
         table.try_into().map_err(|error: toml::de::Error| error.to_string().trim().replace('\n', " "))

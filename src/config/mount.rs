@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
 use super::check::Problems;
+use super::layer::keys;
 use super::mount_process::{self, MountProcessConfig};
 use super::pool::{MAX_TIMEOUT_MS, bytes};
 
@@ -206,14 +207,11 @@ fn is_upstream(text: &str) -> bool {
 
 /// Returns the keys of a mount; the defaults have none, because they have no mount.
 pub(super) fn known_keys() -> Table {
-    let text = || Value::String(String::new());
-    let section = |keys: &[&str]| -> Table { keys.iter().map(|key| ((*key).to_owned(), text())).collect() };
-    let mut keys =
-        section(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body"]);
-    keys.extend(mount_process::known_keys());
-    keys.insert("static".to_owned(), Value::Table(section(&["path", "directory"])));
-    keys.insert("cache".to_owned(), Value::Table(section(&["files", "value"])));
-    keys
+    let mut table = keys(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body"]);
+    table.extend(mount_process::known_keys());
+    table.insert("static".to_owned(), Value::Table(keys(&["path", "directory"])));
+    table.insert("cache".to_owned(), Value::Table(keys(&["files", "value"])));
+    table
 }
 
 fn max_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -222,15 +220,8 @@ fn max_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Sources, load};
+    use super::super::load::load_text as loaded;
     use super::*;
-
-    fn loaded(text: &str) -> Result<Config, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("some.toml");
-        std::fs::write(&path, text).unwrap();
-        load(&Sources { file: Some(path), ..Sources::default() }).map_err(|error| error.to_string())
-    }
 
     #[test]
     fn a_mount_has_an_upstream_and_the_limits_of_one() {

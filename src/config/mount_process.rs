@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::check::Problems;
-use super::pool::bytes;
+use super::layer::keys;
+use super::pool::size;
 
 /// Processes of an application.
 const PROCESSES: u32 = 2;
@@ -201,7 +202,7 @@ fn need(text: &str) -> Option<Need> {
 
 /// Returns the keys.
 pub(super) fn known_keys() -> Table {
-    let keys = [
+    let mut table = keys(&[
         "wsgi",
         "asgi",
         "venv",
@@ -216,26 +217,19 @@ pub(super) fn known_keys() -> Table {
         "max_age_s",
         "max_rss",
         "needs",
-    ];
-    let mut table: Table = keys.iter().map(|key| ((*key).to_owned(), Value::String(String::new()))).collect();
+    ]);
     table.insert("env".to_owned(), Value::Table(Table::new()));
     table
 }
 
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    bytes(deserializer, "max_rss")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Sources, load};
+    use super::super::Config;
+    use super::super::load::load_text;
     use super::*;
 
     fn loaded(keys: &str) -> Result<Config, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("some.toml");
-        std::fs::write(&path, format!("[[mount]]\n{keys}")).unwrap();
-        load(&Sources { file: Some(path), ..Sources::default() }).map_err(|error| error.to_string())
+        load_text(&format!("[[mount]]\n{keys}"))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
 use super::check::Problems;
+use super::layer::keys;
 use super::{Secret, http_pool};
 
 /// Slots of a pool that runs handlers of this binary. They share one process, so there are many.
@@ -273,10 +274,7 @@ pub(super) fn check(pools: &[PoolConfig], found: &mut Problems) {
 
 /// Returns the keys of a pool; the defaults have none, because they have no pool.
 pub(super) fn known_keys() -> Table {
-    let text = Value::String(String::new());
-    let section =
-        |keys: &[&str]| -> Table { keys.iter().map(|key| ((*key).to_owned(), text.clone())).collect() };
-    let mut keys = section(&[
+    let mut table = keys(&[
         "name",
         "command",
         "methods",
@@ -287,12 +285,12 @@ pub(super) fn known_keys() -> Table {
         "start_ms",
         "directory",
     ]);
-    keys.extend(section(http_pool::KEYS));
-    keys.insert("lanes".to_owned(), Value::Table(Table::new()));
-    keys.insert("env".to_owned(), Value::Table(Table::new()));
-    keys.insert("recycle".to_owned(), Value::Table(section(&["max_work", "max_rss", "max_age_s"])));
-    keys.insert("scale".to_owned(), Value::Table(section(&["min", "max", "max_users"])));
-    keys
+    table.extend(keys(http_pool::KEYS));
+    table.insert("lanes".to_owned(), Value::Table(Table::new()));
+    table.insert("env".to_owned(), Value::Table(Table::new()));
+    table.insert("recycle".to_owned(), Value::Table(keys(&["max_work", "max_rss", "max_age_s"])));
+    table.insert("scale".to_owned(), Value::Table(keys(&["min", "max", "max_users"])));
+    table
 }
 
 /// Returns the number of processors that this process may use.
@@ -300,7 +298,8 @@ fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+/// Reads `max_rss`.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     bytes(deserializer, "max_rss")
 }
 
@@ -330,15 +329,8 @@ fn bytes_of(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Sources, load};
+    use super::super::load::load_text as loaded;
     use super::*;
-
-    fn loaded(text: &str) -> Result<Config, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("some.toml");
-        std::fs::write(&path, text).unwrap();
-        load(&Sources { file: Some(path), ..Sources::default() }).map_err(|error| error.to_string())
-    }
 
     #[test]
     fn a_pool_has_the_defaults_of_its_runtime() {
