@@ -29,7 +29,7 @@ pub use address::read as parse_address;
 pub use executors::{DefaultMode, DiscoveryMode, ExecutorsConfig, Preference};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
-pub use mount::{CacheConfig, MountConfig, StaticConfig, StaticRule};
+pub use mount::{CacheConfig, MountConfig, StaticConfig, StaticRule, Upstream, UpstreamAddress};
 pub use mount_process::{ApplicationKind, MountProcessConfig, Need};
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use proxy::{ProxyConfig, TrustedNet};

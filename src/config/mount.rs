@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
@@ -47,6 +48,24 @@ pub struct MountConfig {
     /// The application that runs in processes of this server.
     #[serde(flatten)]
     pub process: MountProcessConfig,
+}
+
+/// The address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamAddress {
+    /// Host and port.
+    Tcp(Authority),
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+/// `http` of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it is.
+    pub address: UpstreamAddress,
+    /// The path that replaces that of the mount, without a slash at its end; `None`: the upstream gets paths as they are.
+    pub base: Option<String>,
 }
 
 /// `static` of a mount.
@@ -104,6 +123,11 @@ impl MountConfig {
         Some(self.timeout_s.unwrap_or(default)).filter(|limit| *limit > 0).map(|limit| limit * 1000)
     }
 
+    /// Returns the upstream; `None` without one, and for one that the check refuses.
+    pub fn upstream(&self) -> Option<Upstream> {
+        upstream(&self.http)
+    }
+
     /// Returns the longest body of a request, in bytes.
     pub fn max_body(&self) -> u64 {
         self.max_body.unwrap_or(MAX_BODY)
@@ -131,7 +155,7 @@ impl MountConfig {
             }
             _ => {}
         }
-        if !self.http.is_empty() && !is_upstream(&self.http) {
+        if !self.http.is_empty() && self.upstream().is_none() {
             let problem =
                 "is not of the form http://host:port, http://host:port/path or unix:/path/of/socket";
             found.add("mount.http", format!("{:?} {problem}", self.http));
@@ -194,15 +218,22 @@ pub(super) fn is_path(text: &str) -> bool {
     text == "/" || text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain))
 }
 
-fn is_upstream(text: &str) -> bool {
+/// Reads `http://host:port`, with a path or without one, or `unix:/path/of/socket`.
+fn upstream(text: &str) -> Option<Upstream> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return path.starts_with('/');
+        let address = UpstreamAddress::Unix(path.into());
+        return path.starts_with('/').then_some(Upstream { address, base: None });
     }
-    let Some(rest) = text.strip_prefix("http://") else { return false };
-    let (authority, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
-    let path =
-        path.is_none_or(|path| path.is_empty() || is_path(&format!("/{}", path.trim_end_matches('/'))));
-    path && !authority.contains('@') && authority.parse::<http::uri::Authority>().is_ok()
+    let rest = text.strip_prefix("http://")?;
+    let (authority, base) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let base = match base.map(|path| path.trim_end_matches('/')) {
+        Some("") => Some(String::new()),
+        Some(path) => Some(format!("/{path}")),
+        None => None,
+    };
+    let is_plain = base.as_deref().is_none_or(|base| base.is_empty() || is_path(base));
+    let authority = authority.parse().ok().filter(|_| is_plain && !authority.contains('@'))?;
+    Some(Upstream { address: UpstreamAddress::Tcp(authority), base })
 }
 
 /// Returns the keys of a mount; the defaults have none, because they have no mount.

@@ -130,11 +130,10 @@ impl Mounts {
 
 impl Mount {
     fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
-        let has_upstream = pool.is_some() || !config.http.is_empty();
         Self {
             path: config.path.clone(),
             folders: Folders::new(config),
-            proxy: has_upstream.then(|| Proxy::new(config, timing, pool)),
+            proxy: Proxy::new(config, timing, pool),
             compress: config.compress,
             max_body: config.max_body(),
         }

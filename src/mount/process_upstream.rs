@@ -19,7 +19,8 @@ use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::body::MountBody;
-use super::upstream::{UpstreamAddress, UpstreamClient, UpstreamError};
+use super::upstream::{UpstreamClient, UpstreamError};
+use crate::config::UpstreamAddress;
 
 /// The pools of processes, by the path of their mount.
 pub(crate) type MountPools = BTreeMap<String, ChildPool>;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::uri::{Authority, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -22,8 +22,8 @@ use super::process_upstream::{LeasedBody, ProcessUpstream};
 use super::refusal::refusal;
 use super::trust::Origin;
 use super::tunnel::ClientSide;
-use super::upstream::{UpstreamAddress, UpstreamClient, UpstreamError};
-use crate::config::MountConfig;
+use super::upstream::{UpstreamClient, UpstreamError};
+use crate::config::{MountConfig, Upstream};
 
 /// The upstream of a mount.
 pub(super) struct Proxy {
@@ -53,18 +53,19 @@ pub(super) struct ProxyRequest<'a> {
 }
 
 impl Proxy {
-    /// Creates the proxy of a mount, whose application runs in the processes of `pool` if there is one.
-    pub(super) fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
+    /// Creates the proxy of a mount, whose application runs in the processes of `pool` if there is one. `None` for a mount
+    /// of folders alone.
+    pub(super) fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Option<Self> {
         let timeout = config.timeout_ms().map(Duration::from_millis);
         if let Some(pool) = pool {
             let upstream = ProxyUpstream::Processes(Box::new(ProcessUpstream::new(pool, timing)));
-            return Self { upstream, rewrite: None, host: None, timeout };
+            return Some(Self { upstream, rewrite: None, host: None, timeout });
         }
-        let (address, base) = address_of(&config.http);
+        let Upstream { address, base } = config.upstream()?;
         let client = UpstreamClient::new(address, timing);
         let host = HeaderValue::from_str(client.authority().as_str()).ok().filter(|_| config.upstream_host);
         let rewrite = base.map(|base| (config.path.clone(), base));
-        Self { upstream: ProxyUpstream::Server(Box::new(client)), rewrite, host, timeout }
+        Some(Self { upstream: ProxyUpstream::Server(Box::new(client)), rewrite, host, timeout })
     }
 
     /// Sends a request to the upstream and returns its answer, or the page for its failure.
@@ -169,22 +170,6 @@ fn passed_on(
     Ok(passed)
 }
 
-/// Returns the address of a URL that the configuration has checked, and its path if it has one.
-fn address_of(url: &str) -> (UpstreamAddress, Option<String>) {
-    if let Some(path) = url.strip_prefix("unix:") {
-        return (UpstreamAddress::Unix(path.into()), None);
-    }
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    let (authority, base) = match rest.split_once('/') {
-        Some((authority, base)) => (authority, Some(base)),
-        None => (rest, None),
-    };
-    let base = base
-        .map(|base| if base.is_empty() { String::new() } else { format!("/{}", base.trim_end_matches('/')) });
-    let authority = Authority::try_from(authority).unwrap_or_else(|_| Authority::from_static("localhost"));
-    (UpstreamAddress::Tcp(authority), base)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +177,7 @@ mod tests {
     fn path_behind(mount: &str, url: &str, asked: &str) -> String {
         let mut config = MountConfig::default();
         (config.path, config.http) = (mount.to_owned(), url.to_owned());
-        let proxy = Proxy::new(&config, &Timing::TEST, None);
+        let proxy = Proxy::new(&config, &Timing::TEST, None).unwrap();
         proxy.path_of(&asked.parse().unwrap()).unwrap().to_string()
     }
 

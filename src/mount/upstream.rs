@@ -6,7 +6,6 @@
 //! is sent once: only one that no byte of was written goes to another connection.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,15 +24,7 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use super::body::MountBody;
-
-/// The address of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum UpstreamAddress {
-    /// Host and port.
-    Tcp(Authority),
-    /// The path of a socket.
-    Unix(PathBuf),
-}
+use crate::config::UpstreamAddress;
 
 /// Why an upstream has not answered.
 #[derive(Debug, thiserror::Error)]
