@@ -6,6 +6,7 @@ use http::header::HeaderValue;
 use http::{HeaderMap, Method, Uri};
 
 use super::body::MountResponse;
+use super::coding::Coding;
 use super::path::below;
 use super::static_files::{CacheRule, StaticAnswer, StaticFiles, StaticOptions, redirect};
 use crate::config::{MountConfig, StaticConfig};
@@ -53,6 +54,7 @@ impl Folders {
         method: &Method,
         headers: &HeaderMap,
         uri: &Uri,
+        codings: &[Coding],
     ) -> Option<MountResponse> {
         for folder in &self.0 {
             let Some(path) = below(uri.path(), &folder.path) else { continue };
@@ -61,7 +63,8 @@ impl Folders {
                 "" => (&Method::HEAD, "/", true),
                 path => (method, path, false),
             };
-            if let StaticAnswer::File(response) = folder.files.serve(method, headers, path, uri.query()).await
+            if let StaticAnswer::File(response) =
+                folder.files.serve(method, headers, path, uri.query(), codings).await
             {
                 let name = folder.path.rsplit('/').next().unwrap_or_default();
                 return Some(if is_itself { redirect(name, uri.query()) } else { response });

@@ -142,15 +142,12 @@ impl Mount {
     async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
         let request = &asked.request.request;
         let (method, headers, uri) = (request.method(), request.headers(), request.uri());
-        let coding = self.compress.then(|| accepted(headers).first().copied());
-        let response = match (self.folders.serve(method, headers, uri).await, &self.proxy) {
+        let codings = accepted(headers);
+        let response = match (self.folders.serve(method, headers, uri, &codings).await, &self.proxy) {
             (Some(response), _) => response,
             (None, Some(proxy)) => proxy.respond(asked).await,
             (None, None) => refusal(StatusCode::NOT_FOUND, headers.get(header::ACCEPT), asked.request_id),
         };
-        match coding {
-            Some(coding) => compressed(response, coding),
-            None => response,
-        }
+        if self.compress { compressed(response, codings.first().copied()) } else { response }
     }
 }

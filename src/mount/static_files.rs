@@ -33,7 +33,7 @@ use self::file_path::{FilePath, encoded};
 use self::folder::{Found, OpenedFile, Search};
 use self::recent::{RecentFile, RecentFiles};
 use super::body::{MountResponse, empty, whole};
-use super::coding::{Coding, accepted, add_vary};
+use super::coding::{Coding, add_vary};
 
 /// Bytes that are read from a large file at once. Each read is a step on another thread, and a download in progress has
 /// two such buffers; with half of it, a file of 1 MB takes about 1.5 times the CPU.
@@ -94,27 +94,27 @@ impl StaticFiles {
     }
 
     /// Answers a request. `path` is the raw path below the folder with a `/` at its beginning; `query` is kept in
-    /// redirects.
+    /// redirects, and `codings` are those that the client accepts, the best one first.
     pub(super) async fn serve(
         &self,
         method: &Method,
         headers: &HeaderMap,
         path: &str,
         query: Option<&str>,
+        codings: &[Coding],
     ) -> StaticAnswer {
-        let codings = accepted(headers);
         let is_read = [Method::GET, Method::HEAD].contains(method);
-        if is_read && let Some(recent) = self.recent.get(path, &codings) {
+        if is_read && let Some(recent) = self.recent.get(path, codings) {
             return StaticAnswer::File(self.again(method, headers, &recent).await);
         }
         let Some(plain) = FilePath::parse(path) else { return StaticAnswer::Missing };
-        match self.find(method, headers, plain.clone(), codings.clone()).await {
+        match self.find(method, headers, plain.clone(), codings.to_vec()).await {
             Ok(Found::Missing) => StaticAnswer::Missing,
             Ok(_) if !is_read => StaticAnswer::File(not_allowed()),
             Ok(Found::Folder) => StaticAnswer::File(redirect(plain.name().unwrap_or_default(), query)),
             Ok(Found::File(file)) => {
                 let file = OneFile::new(*file);
-                self.keep(path, codings, &file).await;
+                self.keep(path, codings.to_vec(), &file).await;
                 StaticAnswer::File(self.answer(method, headers, &file).await)
             }
             Err(error) => {

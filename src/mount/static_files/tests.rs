@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
+use super::super::coding::accepted;
 use super::*;
 
 /// A folder with a built application, and a secret beside it.
@@ -84,7 +85,8 @@ async fn receive(files: &StaticFiles, method: Method, target: &str, fields: &[(&
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let fields = fields.iter();
     let headers = fields.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
-    match files.serve(&method, &headers.collect(), path, query).await {
+    let headers: HeaderMap = headers.collect();
+    match files.serve(&method, &headers, path, query, &accepted(&headers)).await {
         StaticAnswer::Missing => Received { status: 404, headers: HeaderMap::new(), body: Vec::new() },
         StaticAnswer::File(response) => {
             let (head, body) = response.into_parts();
