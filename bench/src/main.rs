@@ -22,6 +22,7 @@ mod generator;
 mod headless_node;
 mod helper_process;
 mod helper_protocol;
+mod http_response;
 mod idle;
 mod job_entry;
 mod jobs;

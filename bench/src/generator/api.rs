@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::client::read_more;
 use crate::helper_protocol::HelperResponse;
+use crate::http_response::succeeded;
 use crate::report::Times;
 use crate::view::user;
 
@@ -108,7 +109,7 @@ impl ApiConnection {
         );
         self.stream.write_all(request.as_bytes()).await?;
         loop {
-            match succeeded(&self.input)? {
+            match succeeded(&self.input, "20")? {
                 Some(length) => break drop(self.input.drain(..length)),
                 None => read_more(&self.stream, &mut self.input).await?,
             }
@@ -122,45 +123,9 @@ fn due(number: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(number as f64 / rate as f64)
 }
 
-/// Returns the length of the first response; `None` while it is incomplete.
-///
-/// # Errors
-/// If it is no success, or has no length.
-fn succeeded(input: &[u8]) -> io::Result<Option<usize>> {
-    let Some(head) = input.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let text = String::from_utf8_lossy(&input[..head]);
-    if !text.starts_with("HTTP/1.1 20") {
-        let refusal = String::from_utf8_lossy(input);
-        return Err(io::Error::other(format!("a request was refused: {refusal}")));
-    }
-    let length = text.lines().filter_map(|line| line.split_once(':'));
-    let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length: Option<usize> = length.filter_map(|(_, value)| value.trim().parse().ok()).next();
-    let length = length.ok_or_else(|| io::Error::other("a response without a length"))?;
-    let whole = head + 4 + length;
-    Ok((input.len() >= whole).then_some(whole))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_response_is_complete_with_its_body() {
-        let response = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
-        for end in 0..response.len() {
-            assert_eq!(succeeded(&response[..end]).unwrap(), None, "{end} bytes are not a whole response");
-        }
-        assert_eq!(succeeded(response).unwrap(), Some(response.len()));
-        assert_eq!(succeeded(&[&response[..], b"HTTP/1.1"].concat()).unwrap(), Some(response.len()));
-    }
-
-    #[test]
-    fn a_refusal_is_an_error() {
-        let error = succeeded(b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"error\":1}").unwrap_err();
-        assert!(error.to_string().contains("503"), "{error}");
-        assert!(succeeded(b"HTTP/1.1 201 Created\r\n\r\n").is_err(), "its length is not known");
-    }
 
     #[test]
     fn jobs_are_due_at_equal_intervals() {

@@ -13,6 +13,7 @@ use futures_util::future::try_join_all;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::http_response::succeeded;
 use crate::report::quantile;
 
 /// The address of a server.
@@ -93,7 +94,7 @@ impl Connection {
 
     async fn response(&mut self) -> io::Result<()> {
         loop {
-            if let Some(length) = complete(&self.input)? {
+            if let Some(length) = succeeded(&self.input, "200")? {
                 self.input.drain(..length);
                 return Ok(());
             }
@@ -102,21 +103,4 @@ impl Connection {
             }
         }
     }
-}
-
-/// Returns the length of the first response; `None` while it is incomplete.
-///
-/// # Errors
-/// If it is no success, or has no length.
-fn complete(input: &[u8]) -> io::Result<Option<usize>> {
-    let Some(head) = input.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let text = String::from_utf8_lossy(&input[..head]);
-    if !text.starts_with("HTTP/1.1 200") {
-        return Err(io::Error::other(format!("a request was refused: {text}")));
-    }
-    let lines = text.lines().filter_map(|line| line.split_once(':'));
-    let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length = lengths.find_map(|(_, value)| value.trim().parse::<usize>().ok());
-    let whole = head + 4 + length.ok_or_else(|| io::Error::other("a response without a length"))?;
-    Ok((input.len() >= whole).then_some(whole))
 }
