@@ -38,7 +38,7 @@ impl RouteTable {
 }
 
 /// Returns the index of the longest of these prefixes that a path is below.
-pub(crate) fn longest<'a>(path: &str, prefixes: impl Iterator<Item = &'a str>) -> Option<usize> {
+fn longest<'a>(path: &str, prefixes: impl Iterator<Item = &'a str>) -> Option<usize> {
     let fitting = prefixes.enumerate().filter(|(_, prefix)| below(path, prefix).is_some());
     fitting.max_by_key(|(_, prefix)| prefix.len()).map(|(index, _)| index)
 }
