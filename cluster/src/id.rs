@@ -167,6 +167,11 @@ impl NodeNumber {
     pub const fn new(number: u16) -> Option<Self> {
         if number == 0 { None } else { Some(Self(number)) }
     }
+
+    /// Returns the number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
 }
 
 impl fmt::Display for NodeNumber {

@@ -88,6 +88,10 @@ pub struct Timing {
     pub request_drain: Duration,
     /// How long connecting to the upstream of a mount may take.
     pub upstream_connect: Duration,
+    /// How long a request to another node of the cluster may be on its way there.
+    pub hop_ticket: Duration,
+    /// How long a node that drains still takes requests of other nodes, which may not know of that yet.
+    pub hop_drain: Duration,
     /// How long an unused connection to an upstream is kept: less than usual servers keep theirs, so that few requests meet
     /// one that is about to close.
     pub upstream_idle: Duration,
@@ -158,6 +162,8 @@ impl Timing {
         close_timeout: Duration::from_secs(2),
         request_drain: Duration::from_secs(600),
         upstream_connect: Duration::from_secs(5),
+        hop_ticket: Duration::from_secs(10),
+        hop_drain: Duration::from_secs(1),
         upstream_idle: Duration::from_secs(1),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
@@ -207,6 +213,8 @@ impl Timing {
         close_timeout: Duration::from_millis(500),
         request_drain: Duration::from_secs(20),
         upstream_connect: Duration::from_secs(1),
+        hop_ticket: Duration::from_secs(5),
+        hop_drain: Duration::from_millis(200),
         upstream_idle: Duration::from_secs(1),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use pagewire_cluster::rollout::is_name;
 
+use super::sticky::is_cookie_name;
 use super::{
     AuthConfig, Config, InvalidConfig, JobsConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket,
     mount, pool,
@@ -39,7 +40,8 @@ impl Config {
         self.limits.check(&mut found);
         self.telemetry.check(&mut found);
         pool::check(&self.pool, &mut found);
-        mount::check(&self.mount, &mut found);
+        let internal = Some(self.node.internal.as_str()).filter(|_| !self.nats.urls.is_empty());
+        mount::check(&self.mount, internal, &mut found);
         for path in self.native.iter().filter(|path| !mount::is_path(path)) {
             found.add("native", format!("{path:?} is not a path such as /api/v1"));
         }
@@ -106,6 +108,10 @@ impl NodeConfig {
         if !self.advertise.is_empty() && !is_origin(&self.advertise) {
             found.add("node.advertise", format!("{:?} is not of the form http://host:port", self.advertise));
         }
+        let has_port = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+        if !self.internal.is_empty() && !self.internal.rsplit_once(':').is_some_and(has_port) {
+            found.add("node.internal", format!("{:?} is not of the form host:port", self.internal));
+        }
     }
 }
 
@@ -121,7 +127,7 @@ impl AuthConfig {
             found.add("auth.algorithms", "is empty, so that no token could be accepted");
         }
         found.range("auth.leeway_s", self.leeway_s, 0..=600);
-        if !self.cookie.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
+        if !(self.cookie.is_empty() || is_cookie_name(&self.cookie)) {
             found.add("auth.cookie", format!("{:?} is not the name of a cookie", self.cookie));
         }
         for key in &self.api_keys {

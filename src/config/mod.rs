@@ -17,6 +17,7 @@ mod mount_process;
 mod pool;
 mod proxy;
 mod secret;
+mod sticky;
 mod telemetry;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -34,6 +35,7 @@ pub use mount_process::{ApplicationKind, MountProcessConfig, Need};
 pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use proxy::{ProxyConfig, TrustedNet};
 pub use secret::Secret;
+pub use sticky::{Sticky, UnknownSticky};
 pub use telemetry::{OtlpProtocol, SampleShare, TelemetryConfig};
 
 /// The complete configuration.
@@ -106,6 +108,8 @@ pub struct NodeConfig {
     pub release: String,
     /// The URL at which others reach this node; empty: derived from the listen address.
     pub advertise: String,
+    /// The address at which other nodes send requests for the processes of this node, as `host:port`; empty for none.
+    pub internal: String,
 }
 
 /// `[auth]`

@@ -12,6 +12,7 @@ use super::check::Problems;
 use super::layer::keys;
 use super::mount_process::{self, MountProcessConfig};
 use super::pool::{MAX_TIMEOUT_MS, bytes};
+use super::sticky::Sticky;
 
 /// The longest body of a request to an upstream, in bytes.
 const MAX_BODY: u64 = 100 << 20;
@@ -45,6 +46,9 @@ pub struct MountConfig {
     /// The longest body of a request, in bytes; written as a number, or with `K`, `M` or `G`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "max_body")]
     max_body: Option<u64>,
+    /// What the same process of the application serves again and again.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sticky: Sticky,
     /// The application that runs in processes of this server.
     #[serde(flatten)]
     pub process: MountProcessConfig,
@@ -110,6 +114,7 @@ impl Default for MountConfig {
             upstream_host: false,
             timeout_s: None,
             max_body: None,
+            sticky: Sticky::Nothing,
             process: MountProcessConfig::default(),
         }
     }
@@ -160,6 +165,10 @@ impl MountConfig {
                 "is not of the form http://host:port, http://host:port/path or unix:/path/of/socket";
             found.add("mount.http", format!("{:?} {problem}", self.http));
         }
+        if self.sticky != Sticky::Nothing && !has_application {
+            let problem = format!("the mount {path:?} has no processes: it has neither wsgi nor asgi");
+            found.add("mount.sticky", problem);
+        }
         self.check_files(is_folder, found);
         if let Some(limit) = self.timeout_s {
             found.range("mount.timeout_s", limit, 0..=MAX_TIMEOUT_MS / 1000);
@@ -199,8 +208,17 @@ impl MountConfig {
     }
 }
 
-/// Checks the mounts of a node.
-pub(super) fn check(mounts: &[MountConfig], found: &mut Problems) {
+/// Checks the mounts of a node. `internal` is its address for other nodes, if it has other nodes.
+pub(super) fn check(mounts: &[MountConfig], internal: Option<&str>, found: &mut Problems) {
+    let sticky = mounts.iter().find(|mount| mount.sticky != Sticky::Nothing);
+    if let (Some(mount), Some("")) = (sticky, internal) {
+        let problem = format!(
+            "is empty: a request of the mount {:?} may have its process at another node (sticky), which needs an address \
+             of this one, such as 10.0.0.5:8081 or, on one machine, 127.0.0.1:0",
+            mount.path
+        );
+        found.add("node.internal", problem);
+    }
     for (index, mount) in mounts.iter().enumerate() {
         mount.check(found);
         if mounts[..index].iter().any(|other| other.path == mount.path) {
@@ -238,11 +256,16 @@ fn upstream(text: &str) -> Option<Upstream> {
 
 /// Returns the keys of a mount; the defaults have none, because they have no mount.
 pub(super) fn known_keys() -> Table {
-    let mut table = keys(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body"]);
+    let mut table =
+        keys(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body", "sticky"]);
     table.extend(mount_process::known_keys());
     table.insert("static".to_owned(), Value::Table(keys(&["path", "directory"])));
     table.insert("cache".to_owned(), Value::Table(keys(&["files", "value"])));
     table
+}
+
+fn is_default(sticky: &Sticky) -> bool {
+    *sticky == Sticky::Nothing
 }
 
 fn max_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {

@@ -1,8 +1,8 @@
 //! Checks a WebSocket upgrade request (RFC 6455, 4.2.1) and reads the facts that it carries. Pure.
 
 use axum::http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Version};
@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use crate::mount::cookie::cookie_value;
 use crate::protocol::{BEARER_SUBPROTOCOL, SUBPROTOCOL};
 
 /// Constant appended to the client's key. The hash of both proves that the server understood the request (RFC 6455,
@@ -71,14 +72,6 @@ pub(super) fn token(headers: &HeaderMap, cookie: Option<&str>) -> Option<String>
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn cookie_value<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    cookies
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == wanted).then(|| value.trim_matches('"')))
 }
 
 /// The items of a list header, over all its lines.

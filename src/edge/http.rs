@@ -36,8 +36,6 @@ use super::listener::{self, Peer};
 use super::write_timeout::WriteTimeout;
 use crate::telemetry::count_refused_request;
 
-/// Maximum number of header fields in a request head.
-const MAX_HEADERS: usize = 100;
 /// Minimum buffer size that hyper accepts, in bytes.
 const MIN_BUFFER: usize = 8192;
 
@@ -149,7 +147,7 @@ fn builder(bounds: HttpLimits) -> http1::Builder {
         // measured from the end of one request to the end of the next head; the first head has its own, shorter limit
         .header_read_timeout(bounds.timing.http_idle)
         .max_header_size(bounds.head)
-        .max_headers(MAX_HEADERS)
+        .max_headers(bounds.headers)
         .max_buf_size(bounds.head.max(MIN_BUFFER));
     builder
 }

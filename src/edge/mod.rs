@@ -19,6 +19,7 @@ mod heartbeat;
 mod http;
 mod http_call;
 mod http_limits;
+mod internal;
 mod listener;
 mod mounted;
 mod origin;
@@ -50,7 +51,7 @@ use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
 use crate::command::Context;
 use crate::config::Config;
-use crate::mount::{MountPools, Mounts};
+use crate::mount::Mounts;
 use crate::telemetry::Metrics;
 
 /// Number of sockets that are closed per second when the node shuts down, so that clients do not all reconnect at once.
@@ -119,12 +120,19 @@ impl Edge {
             .fallback_service(rest)
     }
 
-    /// Returns the routes of the node: `native` ones, and the mounts of the configuration for all other paths.
-    pub(crate) fn with_mounts(&self, native: Router, config: &Config, pools: &MountPools) -> Router {
-        match Mounts::new(config, &self.timing, self.metrics.mounts.clone(), pools) {
-            Some(mounts) => mounted::mounted(native, mounts),
+    /// Returns the routes of the node: `native` ones, and the mounts for all other paths.
+    pub(crate) fn with_mounts(self: &Arc<Self>, native: Router, mounts: Option<Arc<Mounts>>) -> Router {
+        match mounts {
+            Some(mounts) => mounted::mounted(native, mounts, self.clone()),
             None => native,
         }
+    }
+
+    /// Returns the user of a request to a mount, whose web page may be of any origin: so the user decides which process
+    /// serves the request and nothing else.
+    fn user_of_mount(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        let token = handshake::token(headers, self.cookie.as_deref())?;
+        self.context.authenticator.verify(&token).ok()?.identity.user
     }
 
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no

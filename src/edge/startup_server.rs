@@ -16,8 +16,9 @@ use super::connection_limit::ConnectionLimiter;
 use super::current_router::CurrentRouter;
 use super::http;
 use super::http_limits::HttpLimits;
-use super::listener;
+use super::{internal, listener};
 use crate::config::Config;
+use crate::mount::Mounts;
 
 /// The listener, its connections and its current router.
 pub struct StartupServer {
@@ -40,6 +41,31 @@ impl StartupServer {
             limiter,
             bounds: HttpLimits::new(config, timing),
             stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// A server of requests of other nodes, without connections. One node may have all of them.
+    pub(crate) fn internal(
+        listener: TcpListener,
+        config: &Config,
+        timing: Timing,
+        mounts: Arc<Mounts>,
+    ) -> Self {
+        let limits = &config.limits;
+        let limiter = ConnectionLimiter::new(limits.connections, limits.connections);
+        let routes = CurrentRouter::new(internal::internal(mounts));
+        let (bounds, stopping) = (HttpLimits::of_nodes(config, timing), watch::Sender::new(false));
+        Self { listener, routes, limiter, bounds, stopping }
+    }
+
+    /// Serves requests of other nodes until `stop`, and then until those that have begun are answered, or for as long as a
+    /// drain takes.
+    pub(crate) async fn serve_nodes(self, stop: impl Future<Output = ()>) {
+        self.serve_until(stop).await;
+        let within = self.bounds.timing.drain;
+        let limiter = self.close();
+        if tokio::time::timeout(within, limiter.wait_until_idle()).await.is_err() {
+            tracing::warn!("some requests of other nodes did not end in time");
         }
     }
 

@@ -10,16 +10,22 @@
 pub(crate) mod body;
 pub(crate) mod coding;
 mod compression;
+pub(crate) mod cookie;
 mod folders;
 mod forward;
+mod hop_ticket;
+mod hops;
 mod path;
+mod placement;
 mod process_upstream;
 mod proxy;
 mod refusal;
 pub(crate) mod route;
 mod static_files;
+mod sticky_upstream;
 mod trust;
 mod tunnel;
+mod unit;
 mod upstream;
 
 use std::net::IpAddr;
@@ -28,18 +34,22 @@ use std::sync::Arc;
 use http::{Request, StatusCode, header};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
-use pagewire_worker::runtime::child::pool::ChildPool;
 
 use self::body::{MountBody, MountResponse};
 use self::coding::accepted;
 use self::compression::compressed;
 use self::folders::Folders;
+use self::hops::Hops;
+pub(crate) use self::hops::MountCluster;
 pub(crate) use self::process_upstream::MountPools;
-use self::proxy::{Proxy, ProxyRequest};
+use self::process_upstream::ProcessUpstream;
+use self::proxy::{NodeRequest, Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
+use self::sticky_upstream::StickyUpstream;
 use self::trust::origin;
-use crate::config::{Config, MountConfig, TrustedNet};
+use self::unit::Unit;
+use crate::config::{Config, MountConfig, Sticky, TrustedNet};
 use crate::telemetry::MountMetrics;
 
 /// What this server serves beside its own paths.
@@ -48,6 +58,7 @@ pub struct Mounts {
     mounts: Vec<Mount>,
     trusted: Vec<TrustedNet>,
     metrics: MountMetrics,
+    hops: Hops,
 }
 
 /// One mount.
@@ -60,6 +71,7 @@ struct Mount {
     /// Whether text is compressed.
     compress: bool,
     max_body: u64,
+    needs_user: bool,
 }
 
 /// A request of a mount, with what the connection knows about it.
@@ -67,17 +79,24 @@ pub(crate) struct MountRequest {
     pub(crate) request: Request<MountBody>,
     /// The address that the connection came from.
     pub(crate) peer: IpAddr,
+    /// The user whom the token of the request names. It decides which process serves it and nothing else.
+    pub(crate) user: Option<Arc<str>>,
     /// Tells whether the body was longer than the mount allows, or too slow.
-    pub(crate) body_failure: Box<dyn Fn() -> Option<StatusCode> + Send + Sync>,
+    pub(crate) body_failure: BodyFailure,
 }
 
+/// Tells whether the body of a request has broken its limits, with the status for that.
+pub(crate) type BodyFailure = Box<dyn Fn() -> Option<StatusCode> + Send + Sync>;
+
 impl Mounts {
-    /// Creates the mounts of a configuration; `pools` are the processes of their applications. `None` if there are none.
+    /// Creates the mounts of a configuration; `pools` are the processes of their applications at this node of `cluster`.
+    /// `None` if there are none.
     pub(crate) fn new(
         config: &Config,
         timing: &Timing,
         metrics: MountMetrics,
         pools: &MountPools,
+        cluster: MountCluster,
     ) -> Option<Arc<Self>> {
         if config.mount.is_empty() {
             return None;
@@ -87,9 +106,13 @@ impl Mounts {
             native: config.native.iter().cloned().chain(own).collect(),
             mounts: config.mount.iter().map(|mount| mount.path.clone()).collect(),
         };
-        let pool = |mount: &MountConfig| pools.get(&mount.path).cloned();
-        let mounts = config.mount.iter().map(|mount| Mount::new(mount, timing, pool(mount))).collect();
-        Some(Arc::new(Self { table, mounts, trusted: config.proxy.trusted.clone(), metrics }))
+        let hops = Hops::new(cluster, timing);
+        let processes = |mount: &MountConfig| {
+            let local = ProcessUpstream::new(pools.get(&mount.path)?.clone(), timing);
+            Some(StickyUpstream::new(&mount.path, &mount.sticky, local, hops.clone(), metrics.clone()))
+        };
+        let mounts = config.mount.iter().map(|mount| Mount::new(mount, timing, processes(mount))).collect();
+        Some(Arc::new(Self { table, mounts, trusted: config.proxy.trusted.clone(), metrics, hops }))
     }
 
     /// Returns where a path goes.
@@ -108,6 +131,36 @@ impl Mounts {
         tracing::debug!(request_id, reason, path = request.uri().path(), "a path is refused");
         self.metrics.refused(reason);
         refusal(StatusCode::BAD_REQUEST, request.headers().get(header::ACCEPT), &request_id)
+    }
+
+    /// Returns whether the user of a request decides which process serves it.
+    pub(crate) fn needs_user(&self, mount: usize) -> bool {
+        self.mounts.get(mount).is_some_and(|mount| mount.needs_user)
+    }
+
+    /// Answers a request that came to the address for other nodes. `allow` is told the longest body of its mount.
+    pub(crate) async fn respond_to_node(
+        &self,
+        mut request: Request<MountBody>,
+        body_failure: BodyFailure,
+        allow: impl FnOnce(u64),
+    ) -> MountResponse {
+        let ticket = match self.hops.accept(&mut request).await {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                let reason = refused.text();
+                tracing::warn!(reason, "a request that no node of the cluster has sent is refused");
+                self.metrics.refused(reason);
+                return refusal(StatusCode::FORBIDDEN, None, &Key::random().to_string());
+            }
+        };
+        let mount = self.mounts.iter().find(|mount| mount.path == ticket.mount);
+        let Some((mount, proxy)) = mount.and_then(|mount| Some((mount, mount.proxy.as_ref()?))) else {
+            return refusal(StatusCode::NOT_FOUND, None, &Key::random().to_string());
+        };
+        allow(mount.max_body);
+        let unit = Unit { key: ticket.unit, node: None };
+        proxy.respond_to_node(NodeRequest { request, unit, body_failure }).await
     }
 
     /// Answers a request of a mount.
@@ -129,13 +182,14 @@ impl Mounts {
 }
 
 impl Mount {
-    fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Self {
+    fn new(config: &MountConfig, timing: &Timing, processes: Option<StickyUpstream>) -> Self {
         Self {
             path: config.path.clone(),
             folders: Folders::new(config),
-            proxy: Proxy::new(config, timing, pool),
+            proxy: Proxy::new(config, timing, processes),
             compress: config.compress,
             max_body: config.max_body(),
+            needs_user: config.sticky == Sticky::User,
         }
     }
 

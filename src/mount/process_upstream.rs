@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use pagewire_cluster::lease::MountPlaces;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 use pagewire_worker::runtime::child::pool::ChildPool;
@@ -41,8 +42,13 @@ impl ProcessUpstream {
         Self { pool, timing: *timing, clients: Mutex::default() }
     }
 
-    /// Sends a request to a process, and returns the response with the lease of the process, which lasts until the response
-    /// has ended. A request that its process has not received is sent to another one.
+    /// Returns the places for processes at this node.
+    pub(super) fn places(&self) -> MountPlaces {
+        MountPlaces { count: self.pool.place_count(), ready: self.pool.http_places().borrow().clone() }
+    }
+
+    /// Sends a request to the process at `place`, or to any one, and returns the response with the lease of the process,
+    /// which lasts until the response has ended. A request that its process has not received is sent to another one.
     ///
     /// # Errors
     ///
@@ -50,13 +56,14 @@ impl ProcessUpstream {
     pub(super) async fn send(
         &self,
         request: Request<MountBody>,
+        place: Option<u32>,
         within: Option<Duration>,
     ) -> Result<(Response<Incoming>, HttpLease), UpstreamError> {
         let (head, body) = request.into_parts();
-        let body = OfferedBody(Arc::new(Mutex::new(body)));
+        let body = OfferedBody::new(body);
         for _ in 0..OFFERS {
-            let lease = self.pool.http(None).await.map_err(UpstreamError::NoProcess)?;
-            let offered = Request::from_parts(head.clone(), body.clone().boxed_unsync());
+            let lease = self.pool.http(place).await.map_err(UpstreamError::NoProcess)?;
+            let offered = Request::from_parts(head.clone(), body.offer());
             match self.client(&lease).send(offered, within).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(UpstreamError::Unreachable(reason)) => {
@@ -88,9 +95,18 @@ impl ProcessUpstream {
 
 /// The body of a request that is offered to one process after the other. None of them has read it but the last one.
 #[derive(Clone)]
-struct OfferedBody(Arc<Mutex<MountBody>>);
+pub(super) struct OfferedBody(Arc<Mutex<MountBody>>);
 
 impl OfferedBody {
+    pub(super) fn new(body: MountBody) -> Self {
+        Self(Arc::new(Mutex::new(body)))
+    }
+
+    /// Returns the body for one more process.
+    pub(super) fn offer(&self) -> MountBody {
+        self.clone().boxed_unsync()
+    }
+
     fn lock(&self) -> MutexGuard<'_, MountBody> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

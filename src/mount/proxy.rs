@@ -12,17 +12,19 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::HttpLease;
-use pagewire_worker::runtime::child::pool::ChildPool;
 
-use super::MountRequest;
 use super::body::{MountBody, MountResponse};
 use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
+use super::hops::NO_PROCESS;
 use super::path::below;
-use super::process_upstream::{LeasedBody, ProcessUpstream};
+use super::process_upstream::LeasedBody;
 use super::refusal::refusal;
+use super::sticky_upstream::StickyUpstream;
 use super::trust::Origin;
 use super::tunnel::ClientSide;
+use super::unit::{Browser, Unit, UnitFacts};
 use super::upstream::{UpstreamClient, UpstreamError};
+use super::{BodyFailure, MountRequest};
 use crate::config::{MountConfig, Upstream};
 
 /// The upstream of a mount.
@@ -39,7 +41,7 @@ enum ProxyUpstream {
     /// Another server.
     Server(Box<UpstreamClient>),
     /// An application in processes of this server.
-    Processes(Box<ProcessUpstream>),
+    Processes(Box<StickyUpstream>),
 }
 
 /// A response, and the lease of the process that gives it.
@@ -52,13 +54,25 @@ pub(super) struct ProxyRequest<'a> {
     pub(super) request_id: &'a str,
 }
 
+/// A request that another node has received from its client and rewritten.
+pub(super) struct NodeRequest {
+    pub(super) request: Request<MountBody>,
+    pub(super) unit: Unit,
+    /// Tells whether the body was longer than the mount allows, or too slow.
+    pub(super) body_failure: BodyFailure,
+}
+
 impl Proxy {
-    /// Creates the proxy of a mount, whose application runs in the processes of `pool` if there is one. `None` for a mount
-    /// of folders alone.
-    pub(super) fn new(config: &MountConfig, timing: &Timing, pool: Option<ChildPool>) -> Option<Self> {
+    /// Creates the proxy of a mount, whose application runs in `processes` if there are any. `None` for a mount of folders
+    /// alone.
+    pub(super) fn new(
+        config: &MountConfig,
+        timing: &Timing,
+        processes: Option<StickyUpstream>,
+    ) -> Option<Self> {
         let timeout = config.timeout_ms().map(Duration::from_millis);
-        if let Some(pool) = pool {
-            let upstream = ProxyUpstream::Processes(Box::new(ProcessUpstream::new(pool, timing)));
+        if let Some(processes) = processes {
+            let upstream = ProxyUpstream::Processes(Box::new(processes));
             return Some(Self { upstream, rewrite: None, host: None, timeout });
         }
         let Upstream { address, base } = config.upstream()?;
@@ -71,11 +85,13 @@ impl Proxy {
     /// Sends a request to the upstream and returns its answer, or the page for its failure.
     pub(super) async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
         let ProxyRequest { request, origin, request_id } = asked;
-        let MountRequest { mut request, body_failure, .. } = request;
+        let MountRequest { mut request, body_failure, user, .. } = request;
         let accept = request.headers().get(header::ACCEPT).cloned();
         let failed = |status| refusal(status, accept.as_ref(), request_id);
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
         let client_side = is_upgrade.then(|| ClientSide::of(&mut request));
+        let (unit, browser) = self.unit(&request, user.as_deref());
+        let set_cookie = browser.and_then(|browser| browser.set_cookie(origin.is_secure));
         let facts = ForwardFacts {
             origin,
             request_id,
@@ -84,29 +100,56 @@ impl Proxy {
             is_upgrade,
         };
         let Some(forwarded) = self.rebuilt(request, facts) else { return failed(StatusCode::BAD_REQUEST) };
-        match self.send(forwarded).await {
+        let mut response = match self.send(forwarded, unit).await {
             Ok(answer) => passed_on(answer, client_side, request_id).unwrap_or_else(failed),
             Err(error) => {
-                let status = body_failure().unwrap_or(match error {
-                    UpstreamError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-                    UpstreamError::NoProcess(_) => StatusCode::SERVICE_UNAVAILABLE,
-                    UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => StatusCode::BAD_GATEWAY,
-                });
+                let status = body_failure().unwrap_or_else(|| error.status());
                 tracing::warn!(request_id, %error, status = status.as_u16(), "an upstream has not answered");
                 failed(status)
+            }
+        };
+        if let Some(cookie) = set_cookie {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+
+    /// Answers a request that another node has received and rewritten, in a process of this node.
+    pub(super) async fn respond_to_node(&self, asked: NodeRequest) -> MountResponse {
+        let NodeRequest { mut request, unit, body_failure } = asked;
+        let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+        let request_id = id.unwrap_or_default().to_owned();
+        let failed = |status| refusal(status, None, &request_id);
+        let ProxyUpstream::Processes(processes) = &self.upstream else {
+            return no_process(failed(StatusCode::SERVICE_UNAVAILABLE));
+        };
+        let is_upgrade = asks_for_upgrade(request.version(), request.headers());
+        let client_side = is_upgrade.then(|| ClientSide::of(&mut request));
+        match processes.send_here(request, unit, self.timeout).await {
+            Ok(answer) => passed_on(answer, client_side, &request_id).unwrap_or_else(failed),
+            Err(error) => {
+                let status = body_failure().unwrap_or_else(|| error.status());
+                tracing::warn!(request_id, %error, status = status.as_u16(), "a process has not answered");
+                let is_unserved = matches!(error, UpstreamError::NoProcess(_));
+                if is_unserved { no_process(failed(status)) } else { failed(status) }
             }
         }
     }
 
-    async fn send(&self, request: Request<MountBody>) -> Result<Answer, UpstreamError> {
+    /// Returns what keeps a request at one process, and the browser that it comes from if that is it.
+    fn unit(&self, request: &Request<MountBody>, user: Option<&str>) -> (Option<Unit>, Option<Browser>) {
+        let ProxyUpstream::Processes(processes) = &self.upstream else { return (None, None) };
+        let (headers, uri) = (request.headers(), request.uri());
+        let browser = processes.browser(headers);
+        (processes.unit(UnitFacts { headers, uri, user, browser }), browser)
+    }
+
+    async fn send(&self, request: Request<MountBody>, unit: Option<Unit>) -> Result<Answer, UpstreamError> {
         match &self.upstream {
             ProxyUpstream::Server(client) => {
                 client.send(request, self.timeout).await.map(|response| (response, None))
             }
-            ProxyUpstream::Processes(processes) => {
-                let (response, lease) = processes.send(request, self.timeout).await?;
-                Ok((response, Some(lease)))
-            }
+            ProxyUpstream::Processes(processes) => processes.send(request, unit, self.timeout).await,
         }
     }
 
@@ -168,6 +211,12 @@ fn passed_on(
         passed.headers_mut().entry("x-request-id").or_insert(id);
     }
     Ok(passed)
+}
+
+/// Returns the answer with the mark that no process has received the request.
+fn no_process(mut response: MountResponse) -> MountResponse {
+    response.headers_mut().insert(NO_PROCESS, HeaderValue::from_static("1"));
+    response
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
@@ -41,6 +41,17 @@ pub(crate) enum UpstreamError {
     /// The connection ended before the answer, or the body of the request did.
     #[error("the upstream has not answered: {0}")]
     Broken(String),
+}
+
+impl UpstreamError {
+    /// Returns the status for a client.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoProcess(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
 }
 
 /// The connections to one upstream. Cheap to clone.

@@ -10,6 +10,7 @@ mod engine;
 mod http_pools;
 mod leader;
 mod listen;
+mod mount_places;
 mod mount_processes;
 mod node;
 mod peer_server;

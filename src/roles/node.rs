@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
+use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::engine::Engine;
-use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::keyring::Keyring;
+use pagewire_cluster::lease::{NodeLease, NodeNote};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::demo_handlers;
@@ -18,7 +20,7 @@ use super::peer_server::PeerRequests;
 use super::pools::{self, NodePools, PoolServices};
 use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
-use super::{StartError, duties};
+use super::{StartError, duties, mount_places};
 use crate::calls::LocalWorkers;
 use crate::command::Context;
 use crate::config::Config;
@@ -39,6 +41,10 @@ pub struct Node {
     pub registry: Registry,
     /// The lease of the node number.
     pub lease: NodeLease,
+    /// The keys of the cluster.
+    pub(crate) keyring: Keyring,
+    /// The clock of the cluster.
+    pub(crate) clock: ClusterClock,
     /// Whether the node can take traffic.
     pub ready: Readiness,
     /// The metrics.
@@ -79,10 +85,9 @@ impl Node {
         tasks.spawn("state feed", TaskKind::Vital, updates);
         let reconnects = duties::count_reconnects(services.engine.link(), metrics.clone());
         tasks.spawn("reconnects", TaskKind::Finite, reconnects);
-        // a node has no mark of draining in its row
-        let (_, unmarked) = watch::channel(false);
+        let (note, notes) = watch::channel(NodeNote::default());
         let released = tasks.stopping().cancelled_owned();
-        tasks.spawn_graceful("lease", TaskKind::Vital, keeper.keep(unmarked, released));
+        tasks.spawn_graceful("lease", TaskKind::Vital, keeper.keep(notes, released));
         let ready = Readiness::default();
         let accepting = ready.latch("accepting");
         accepting.set(true);
@@ -98,8 +103,10 @@ impl Node {
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, &ready).await?;
+        mount_places::spawn(&pool_services, &services.registry, &pools, note);
         let callbacks = pool_services.callbacks;
-        let Services { registry, lease, .. } = services;
+        let clock = services.engine.clock();
+        let Services { registry, lease, keyring, .. } = services;
         Ok(Self {
             config,
             timing,
@@ -107,6 +114,8 @@ impl Node {
             hub,
             registry,
             lease,
+            keyring,
+            clock,
             ready,
             metrics,
             accepting,

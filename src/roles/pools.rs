@@ -59,7 +59,7 @@ pub(super) struct PoolServices {
 
 /// The pools of a running node.
 pub(crate) struct NodePools {
-    draining: watch::Sender<bool>,
+    pub(super) draining: watch::Sender<bool>,
     pub(super) children: ChildPools,
     parts: TaskTracker,
     /// Whether running work ends before the node stops.

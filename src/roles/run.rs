@@ -2,14 +2,18 @@
 //!
 //! Owns: the order of binding, starting, serving, draining and stopping. Never: how a socket is closed.
 
-use pagewire_cluster::timing::Timing;
+use std::sync::Arc;
 
-use super::listen::{bind, unusable};
+use pagewire_cluster::timing::Timing;
+use tokio::net::TcpListener;
+
+use super::listen::{bind, bind_internal, unusable};
 use super::tasks::TaskFailure;
 use super::{Node, StartError};
 use crate::api;
 use crate::config::Config;
 use crate::edge::{Edge, StartupServer};
+use crate::mount::{MountCluster, Mounts};
 
 /// Runs a node until `stop`, then drains it: clients are advised to reconnect to another node, and the number is given
 /// back. The address is bound first, so that a process that cannot serve never claims a number.
@@ -23,6 +27,7 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let listener = bind(config.listen).await?;
     config.listen = listener.local_addr().map_err(|source| unusable(config.listen, source))?;
+    let internal = bind_internal(&mut config).await?;
     if config.node.advertise.is_empty() {
         config.node.advertise = config.local_url();
     }
@@ -32,7 +37,7 @@ pub async fn run(
         node = startup.serve_until(Node::start(config, timing)) => node?,
         () = &mut stop => return Ok(()),
     };
-    let failure = until_stopped(&node, startup, stop).await;
+    let failure = until_stopped(&node, startup, internal, stop).await;
     node.stop().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
@@ -42,6 +47,7 @@ pub async fn run(
 async fn until_stopped(
     node: &Node,
     startup: StartupServer,
+    internal: Option<TcpListener>,
     stop: impl Future<Output = ()>,
 ) -> Option<TaskFailure> {
     let mut failure = None;
@@ -54,7 +60,7 @@ async fn until_stopped(
     {
         let mut stop = std::pin::pin!(stop);
         tokio::select! {
-            () = startup.serve_until(node.ready.wait()) => node.serve(startup, stop).await,
+            () = startup.serve_until(node.ready.wait()) => node.serve(startup, internal, stop).await,
             () = &mut stop => node.accepting.set(false),
         }
     }
@@ -62,10 +68,16 @@ async fn until_stopped(
 }
 
 impl Node {
-    async fn serve(&self, startup: StartupServer, stop: impl Future<Output = ()>) {
+    async fn serve(
+        &self,
+        startup: StartupServer,
+        internal: Option<TcpListener>,
+        stop: impl Future<Output = ()>,
+    ) {
         let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
         let native = edge.routes().merge(api::router(self.parts()));
-        let router = edge.with_mounts(native, &self.config, self.pools.children.mount_pools());
+        let mounts = self.mounts();
+        let router = edge.with_mounts(native, mounts.clone());
         let node = self.lease.holder().map(|holder| holder.node.to_string());
         tracing::info!(url = self.config.local_url(), node, cluster = self.config.cluster, "ready");
         let stop = async {
@@ -77,8 +89,32 @@ impl Node {
                 "draining: clients are advised to reconnect to another node"
             );
         };
-        edge.serve(startup, router, stop).await;
+        tokio::join!(edge.serve(startup, router, stop), self.serve_nodes(internal, mounts));
         self.await_migration().await;
+    }
+
+    /// Serves requests of other nodes for the processes of this one, until this node has drained and others know of it.
+    async fn serve_nodes(&self, internal: Option<TcpListener>, mounts: Option<Arc<Mounts>>) {
+        let (Some(listener), Some(mounts)) = (internal, mounts) else { return };
+        let mut draining = self.pools.draining.subscribe();
+        let stop = async {
+            // an error means that the node is gone
+            let _ = draining.wait_for(|draining| *draining).await;
+            tokio::time::sleep(self.timing.hop_drain).await;
+        };
+        StartupServer::internal(listener, &self.config, self.timing, mounts).serve_nodes(stop).await;
+    }
+
+    fn mounts(&self) -> Option<Arc<Mounts>> {
+        let cluster = MountCluster {
+            registry: self.registry.clone(),
+            lease: self.lease.clone(),
+            keyring: self.keyring.clone(),
+            clock: self.clock.clone(),
+            draining: self.pools.draining.subscribe(),
+        };
+        let (config, metrics) = (&self.config, self.metrics.mounts.clone());
+        Mounts::new(config, &self.timing, metrics, self.pools.children.mount_pools(), cluster)
     }
 
     /// Returns the parts that the API uses.
@@ -99,8 +135,6 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
-
     use super::*;
     use crate::roles::tasks::TaskKind;
 
@@ -122,7 +156,7 @@ mod tests {
         let node = Node::start(config, Timing::TEST).await.unwrap();
         node.ready.wait().await;
         node.tasks.spawn("test", TaskKind::Vital, async { panic!("a fault of this test") });
-        let failure = until_stopped(&node, startup, std::future::pending()).await;
+        let failure = until_stopped(&node, startup, None, std::future::pending()).await;
         assert_eq!(failure, Some(TaskFailure { name: "test", panicked: true }));
         assert_eq!(node.ready.missing(), ["accepting"]);
         node.stop().await;

@@ -23,6 +23,12 @@ struct MountLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LostLabels {
+    mount: String,
+    with: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusedPathLabels {
     reason: &'static str,
 }
@@ -33,6 +39,9 @@ pub struct MountMetrics {
     requests: Family<AnswerLabels, Counter>,
     seconds: Family<MountLabels, Histogram, fn() -> Histogram>,
     refused: Family<RefusedPathLabels, Counter>,
+    hops: Family<MountLabels, Counter>,
+    displaced: Family<MountLabels, Counter>,
+    lost: Family<LostLabels, Counter>,
 }
 
 impl Default for MountMetrics {
@@ -43,6 +52,9 @@ impl Default for MountMetrics {
             requests: Family::default(),
             seconds: Family::new_with_constructor(seconds),
             refused: Family::default(),
+            hops: Family::default(),
+            displaced: Family::default(),
+            lost: Family::default(),
         }
     }
 }
@@ -68,6 +80,36 @@ impl MountMetrics {
             "Requests whose path no server may see, by reason",
             self.refused.clone(),
         );
+        all.register(
+            "mount_hops",
+            "Requests that another node serves, which has their process",
+            self.hops.clone(),
+        );
+        all.register(
+            "mount_displaced",
+            "Requests that another process serves, because that of their unit is not ready",
+            self.displaced.clone(),
+        );
+        all.register(
+            "mount_lost",
+            "Processes of mounts that have ended by themselves or left with their node, so that their units moved",
+            self.lost.clone(),
+        );
+    }
+
+    /// Counts a request that goes to another node.
+    pub(crate) fn hopped(&self, mount: &str) {
+        self.hops.get_or_create(&MountLabels { mount: mount.to_owned() }).inc();
+    }
+
+    /// Counts a request that does not go to the process of its unit.
+    pub(crate) fn displaced(&self, mount: &str) {
+        self.displaced.get_or_create(&MountLabels { mount: mount.to_owned() }).inc();
+    }
+
+    /// Counts processes whose units have moved; `with` is `process` or `node`.
+    pub(crate) fn lost(&self, mount: &str, with: &'static str, processes: u64) {
+        self.lost.get_or_create(&LostLabels { mount: mount.to_owned(), with }).inc_by(processes);
     }
 
     /// Begins to measure a request of a mount.

@@ -48,6 +48,7 @@ mod sockets;
 mod state;
 mod state_api;
 mod static_files;
+mod stickiness;
 mod telemetry;
 mod tidy;
 mod topics;

@@ -106,8 +106,8 @@ async fn answer(socket: &Path, path: &str) -> std::io::Result<String> {
 }
 
 /// Returns the process that answers one request.
-async fn pid(pool: &ChildPool, unit: Option<&str>) -> u64 {
-    let lease = pool.http(unit).await.unwrap_or_else(|reason| panic!("no child: {reason}"));
+async fn pid(pool: &ChildPool, place: Option<u32>) -> u64 {
+    let lease = pool.http(place).await.unwrap_or_else(|reason| panic!("no child: {reason}"));
     let body = answer(lease.path(), "/environ").await.expect("an answer");
     let shown: Value = serde_json::from_str(&body).expect("JSON");
     shown["pid"].as_u64().expect("a process")
@@ -181,7 +181,7 @@ async fn a_request_is_served_on_a_private_socket_and_counts_until_its_lease_is_d
 async fn requests_beyond_the_threads_wait_and_those_beyond_the_queue_are_refused() {
     let pool = started(options("site_wsgi", 1)).await;
     let mut leases = vec![leased(&pool).await, leased(&pool).await];
-    let (first, second) = (pool.http(None), pool.http(Some("ann")));
+    let (first, second) = (pool.http(None), pool.http(Some(0)));
     let (mut first, mut second) = (std::pin::pin!(first), std::pin::pin!(second));
     let waiting = async {
         let pool = pool.clone();
@@ -201,13 +201,21 @@ async fn requests_beyond_the_threads_wait_and_those_beyond_the_queue_are_refused
     pool.stop().await;
 }
 
-async fn a_unit_stays_at_its_child_and_other_requests_go_to_the_child_with_the_fewest() {
+async fn a_place_has_one_child_after_the_other_and_requests_without_a_place_go_to_the_child_with_the_fewest()
+{
     let pool = started(options("site_wsgi", 2)).await;
-    let (ann, bob) = (pid(&pool, Some("ann")).await, pid(&pool, Some("bob")).await);
-    assert_ne!(ann, bob);
-    for _ in 0..5 {
-        assert_eq!((pid(&pool, Some("ann")).await, pid(&pool, Some("bob")).await), (ann, bob));
-    }
+    let mut places = pool.http_places();
+    places.wait_for(|places| *places == [0, 1]).await.expect("both places");
+    let (first, second) = (pid(&pool, Some(0)).await, pid(&pool, Some(1)).await);
+    assert_ne!(first, second);
+    assert_eq!((pid(&pool, Some(0)).await, pid(&pool, Some(1)).await), (first, second));
+    assert_eq!(pool.http(Some(2)).await.err(), Some(NoProcess::PlaceLost));
+    kill_process(Pid::from_raw(first as i32).expect("a process"), Signal::KILL).expect("a process of ours");
+    places.wait_for(|places| *places == [1]).await.expect("one place");
+    assert_eq!(pool.http(Some(0)).await.err(), Some(NoProcess::PlaceLost));
+    places.wait_for(|places| *places == [0, 1]).await.expect("both places again");
+    let next = pid(&pool, Some(0)).await;
+    assert!(next != first && pid(&pool, Some(1)).await == second);
     let (one, two) = (leased(&pool).await, leased(&pool).await);
     assert_ne!(one.child(), two.child());
     pool.stop().await;
@@ -365,7 +373,7 @@ fn main() -> ExitCode {
     let all = tests!(
         a_request_is_served_on_a_private_socket_and_counts_until_its_lease_is_dropped
         requests_beyond_the_threads_wait_and_those_beyond_the_queue_are_refused
-        a_unit_stays_at_its_child_and_other_requests_go_to_the_child_with_the_fewest
+        a_place_has_one_child_after_the_other_and_requests_without_a_place_go_to_the_child_with_the_fewest
         a_reload_under_load_loses_no_request
         a_child_is_replaced_after_its_requests_and_none_is_lost
         a_child_that_is_replaced_ends_after_its_requests

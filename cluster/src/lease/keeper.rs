@@ -25,6 +25,8 @@ pub trait LeaseKind: Send + Sync {
     type Slot: Copy + Eq + Send + Sync;
     /// The slot with the epoch, as other processes address the holder.
     type Holder: Copy + PartialEq + Send + Sync + 'static;
+    /// What a process tells about itself while it runs.
+    type Note: Clone + Send + Sync;
     /// Whether a holder that has lapsed keeps its epoch when its row is still there.
     const RESUMES: bool;
 
@@ -48,8 +50,8 @@ pub trait LeaseKind: Send + Sync {
         last: Option<Self::Slot>,
     ) -> impl Future<Output = Result<Option<(Self::Slot, Precondition)>, Unavailable>> + Send;
 
-    /// Marks the row: the process takes nothing new.
-    fn drain(&mut self) {}
+    /// Changes what the row tells about this process.
+    fn set_note(&mut self, note: Self::Note);
 }
 
 /// Keeps the lease of this process. Created by [`LeaseKeeper::claim`], driven by [`LeaseKeeper::keep`].
@@ -122,19 +124,19 @@ impl<K: LeaseKind> LeaseKeeper<K> {
         }
     }
 
-    /// Renews until `stop` resolves, then deletes the row. From `draining` on, the row is marked. After the lease was
+    /// Renews until `stop` resolves, then deletes the row. A change of `note` is written at once. After the lease was
     /// lost, claims again.
-    pub async fn keep(mut self, mut draining: watch::Receiver<bool>, stop: impl Future<Output = ()>) {
+    pub async fn keep(mut self, mut note: watch::Receiver<K::Note>, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
-        let mut is_marked = false;
+        self.kind.set_note(note.borrow_and_update().clone());
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 () = tokio::time::sleep(self.pause()) => {}
                 // a closed channel disables this branch
-                Ok(_) = draining.wait_for(|draining| *draining), if !is_marked => {
-                    is_marked = true;
-                    self.kind.drain();
+                Ok(()) = note.changed() => {
+                    let note = note.borrow_and_update().clone();
+                    self.kind.set_note(note);
                 }
             }
             tokio::select! {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::death::{evict_silent, is_silent};
 use super::keeper::{LeaseKeeper, LeaseKind};
 use super::proto::{Incompatible, Proto};
-use super::row::NodeRow;
+use super::row::{NodeNote, NodeRow};
 use super::{Lease, NodeLease};
 use crate::engine::{Bucket, Consistency, Engine, Entry, Precondition, Unavailable};
 use crate::id::{Holder, NodeNumber};
@@ -95,6 +95,7 @@ pub async fn claim_node(
 impl LeaseKind for NodeNumbers {
     type Slot = NodeNumber;
     type Holder = Holder;
+    type Note = NodeNote;
     const RESUMES: bool = false;
 
     fn proto(&self) -> Proto {
@@ -111,6 +112,10 @@ impl LeaseKind for NodeNumbers {
 
     fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> Bytes {
         NodeRow { epoch, offset_ms, ..self.row.clone() }.encode()
+    }
+
+    fn set_note(&mut self, note: NodeNote) {
+        self.row.note = note;
     }
 
     async fn choose(

@@ -1,5 +1,7 @@
 //! The content of a node's lease row.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,29 @@ pub struct NodeRow {
     /// How far its wall clock is ahead of the cluster's, in milliseconds; absent in the first write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_ms: Option<i64>,
+    /// What the node tells about itself while it runs.
+    #[serde(flatten)]
+    pub note: NodeNote,
+}
+
+/// The part of a node's row that changes while the node runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeNote {
+    /// The address at which other nodes reach its processes, as `host:port`; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub internal: String,
+    /// The processes of its mounts, by the path of the mount.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mounts: BTreeMap<String, MountPlaces>,
+}
+
+/// The places for processes of a mount at one node. A process that is replaced has the place of the one before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPlaces {
+    /// The number of places. They are numbered from 0.
+    pub count: u32,
+    /// The places whose process is ready, in order.
+    pub ready: Vec<u32>,
 }
 
 impl NodeRow {

@@ -71,7 +71,7 @@ async fn a_lease_is_renewed_with_its_offset_and_given_back() {
     let (keeper, lease) = node(&engine, OWN).await.unwrap();
     let holder = lease.holder().unwrap();
     let (stop, stopping) = watch::channel(false);
-    let (_, unmarked) = watch::channel(false);
+    let (_, unmarked) = watch::channel(NodeNote::default());
     let mut waiting = stopping.clone();
     let keeping = tokio::spawn(keeper.keep(unmarked, async move {
         let _ = waiting.wait_for(|stop| *stop).await;
@@ -97,7 +97,7 @@ async fn a_row_that_was_deleted_is_claimed_again_with_another_epoch() {
     let engine = engine();
     let (keeper, lease) = node(&engine, OWN).await.unwrap();
     let before = lease.holder().unwrap();
-    let (_, unmarked) = watch::channel(false);
+    let (_, unmarked) = watch::channel(NodeNote::default());
     let keeping = tokio::spawn(keeper.keep(unmarked, pending()));
     let key = crate::subject::node_key::lease(before.node);
     engine.kv(Bucket::Nodes).delete(&key, crate::engine::Precondition::Any).await.unwrap();
@@ -105,5 +105,28 @@ async fn a_row_that_was_deleted_is_claimed_again_with_another_epoch() {
     let again = changes.wait_for(|holder| holder.is_some_and(|holder| holder.epoch != before.epoch));
     let again = tokio::time::timeout(TIMING.lease_ttl * 2, again).await.unwrap().unwrap().unwrap();
     assert_eq!(again.node, before.node);
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn a_note_of_a_node_is_written_at_once_and_stays_in_its_row() {
+    let engine = engine();
+    let (keeper, _lease) = node(&engine, OWN).await.unwrap();
+    let (note, notes) = watch::channel(NodeNote::default());
+    let keeping = tokio::spawn(keeper.keep(notes, pending()));
+    let places = MountPlaces { count: 2, ready: vec![0] };
+    let told = NodeNote { internal: "a:1".to_owned(), mounts: [("/".to_owned(), places)].into() };
+    note.send_replace(told.clone());
+    let shown = async {
+        while NodeRow::decode(&rows(&engine).await[0].meta).unwrap().note != told {
+            tokio::time::sleep(TIMING.lease_renew / 20).await;
+        }
+    };
+    tokio::time::timeout(TIMING.lease_ttl, shown).await.unwrap();
+    let plain = serde_json::to_value(NodeRow::default()).unwrap();
+    assert!(
+        plain.get("note").is_none() && plain.get("mounts").is_none(),
+        "a node without mounts has no field more"
+    );
     keeping.abort();
 }

@@ -102,6 +102,7 @@ impl View {
     pub fn put_node(&mut self, number: NodeNumber, epoch: u64, row: NodeRow) -> Vec<PresenceChange> {
         if let Some(known) = self.nodes.get_mut(&number).filter(|known| known.epoch == epoch) {
             known.row.offset_ms = row.offset_ms;
+            known.row.note = row.note;
             return Vec::new();
         }
         let mut changes = self.delete_node(number);

@@ -49,6 +49,8 @@ pub async fn claim_worker(
 impl LeaseKind for WorkerSlot {
     type Slot = Key;
     type Holder = WorkerId;
+    /// Whether the worker takes nothing new.
+    type Note = bool;
     const RESUMES: bool = true;
 
     fn proto(&self) -> Proto {
@@ -71,7 +73,7 @@ impl LeaseKind for WorkerSlot {
         Ok(Some((self.id, Precondition::Absent)))
     }
 
-    fn drain(&mut self) {
-        self.row.draining = true;
+    fn set_note(&mut self, is_draining: bool) {
+        self.row.draining = is_draining;
     }
 }

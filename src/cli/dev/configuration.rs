@@ -37,6 +37,7 @@ impl DevDirectory {
         let table: Table =
             text.parse().map_err(|error| Exit::Usage.with_message(format!("{name}: {error}")))?;
         let table = with_application(table, command).map_err(|problem| Exit::Usage.with_message(problem))?;
+        let table = with_internal(table);
         let directory = PrivateDirectory::create("pagewire-dev").map_err(failed)?;
         let this = Self { directory, has_pools: table.get("pool").is_some() };
         std::fs::write(this.file(), table.to_string()).map_err(failed)?;
@@ -62,6 +63,15 @@ impl DevDirectory {
 fn read(file: &Path) -> Result<String, CommandFailure> {
     std::fs::read_to_string(file)
         .map_err(|error| Exit::Usage.with_message(format!("{}: {error}", file.display())))
+}
+
+/// Lets the nodes send requests of mounts to each other, at ports that the system chooses.
+fn with_internal(mut table: Table) -> Table {
+    let node = table.entry("node").or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(node) = node {
+        node.entry("internal").or_insert_with(|| "127.0.0.1:0".into());
+    }
+    table
 }
 
 /// Adds a pool that runs the application, with one child for any work and one for users.

@@ -57,6 +57,13 @@ impl Setup {
         self.set("auth.hs256_secret", SECRET)
     }
 
+    /// Listens on a port of its own, for another node with the same configuration.
+    pub(crate) fn on_another_port(mut self) -> Self {
+        self.address.set_port(free_port());
+        self.arguments = serve(self.address);
+        self
+    }
+
     /// Listens on every interface of the machine; tests still connect over loopback.
     pub(crate) fn everywhere(mut self) -> Self {
         self.address.set_ip(Ipv4Addr::UNSPECIFIED.into());

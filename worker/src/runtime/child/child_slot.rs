@@ -29,6 +29,8 @@ use super::wire::WireError;
 pub(super) struct ChildSlot {
     pool: Arc<PoolShared>,
     kind: WorkerType,
+    /// The number of the place.
+    place: u32,
     /// Cancelled when the place is not needed any more.
     stopping: CancellationToken,
     /// Shows the number of the child that serves.
@@ -56,10 +58,11 @@ impl ChildSlot {
     pub(super) fn new(
         pool: Arc<PoolShared>,
         kind: WorkerType,
+        place: u32,
         stopping: CancellationToken,
         current: Arc<AtomicU64>,
     ) -> Self {
-        Self { pool, kind, stopping, current, restarts: Restarts::default() }
+        Self { pool, kind, place, stopping, current, restarts: Restarts::default() }
     }
 
     /// Runs one child after the other, once there is what they need, until the place is not needed any more.
@@ -167,8 +170,8 @@ impl ChildSlot {
         tracing::info!(pool, child = number, pid, sdk, methods = methods.len(), took_ms, "a child is ready");
         let log = process.log.clone();
         let session = Arc::new(Session::new(number, pool, FrameWriter::new(writer), log, *timing));
-        let (kind, session_of, http_of) = (self.kind, session.clone(), http.clone());
-        let member = NewMember { session: session_of, kind, slots, methods, http: http_of, pid, sdk };
+        let (kind, place, session_of, http_of) = (self.kind, self.place, session.clone(), http.clone());
+        let member = NewMember { session: session_of, kind, place, slots, methods, http: http_of, pid, sdk };
         self.current.store(number, Ordering::Relaxed);
         self.pool.add(member);
         let (report, replacement) = oneshot::channel();

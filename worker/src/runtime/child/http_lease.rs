@@ -10,11 +10,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::worker::WorkKind;
+use tokio::sync::watch;
 
 use super::choice::Wanted;
 use super::http_socket::HttpSocket;
-use super::members::{Need, WaitingWork};
+use super::members::{Need, PoolState, WaitingWork};
 use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
+
+/// Requests of HTTP as work of a child: the place alone says which child serves them.
+const WANTED: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false };
 
 /// How requests of HTTP wait for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub enum NoProcess {
     Stopping,
     /// All children are busy, and too many requests wait, or this one has waited for too long.
     Busy,
+    /// No child is ready at the place that was asked for, but at another one.
+    PlaceLost,
 }
 
 impl fmt::Display for NoProcess {
@@ -56,6 +62,7 @@ impl fmt::Display for NoProcess {
             }
             Self::Stopping => out.write_str("the processes end"),
             Self::Busy => out.write_str("all processes are busy"),
+            Self::PlaceLost => out.write_str("the process has ended"),
         }
     }
 }
@@ -85,29 +92,37 @@ impl Drop for HttpLease {
 }
 
 impl ChildPool {
-    /// Waits for a child that serves a request of HTTP. `unit` is what the same child serves again and again, for example
-    /// the user; without it, the child is chosen that has the fewest requests.
+    /// Returns the places whose child serves HTTP, in order, and their changes.
+    pub fn http_places(&self) -> watch::Receiver<Vec<u32>> {
+        self.shared().places.subscribe()
+    }
+
+    /// Returns the number of places.
+    pub fn place_count(&self) -> u32 {
+        self.shared().options.children.iter().map(|(_, limits)| limits.max as u32).sum()
+    }
+
+    /// Waits for a child that serves a request of HTTP: the one at `place`, or the one that has the fewest requests.
     ///
     /// # Errors
     ///
     /// [`NoProcess`] when none is ready, or none is free in time.
-    pub async fn http(&self, unit: Option<&str>) -> Result<HttpLease, NoProcess> {
+    pub async fn http(&self, place: Option<u32>) -> Result<HttpLease, NoProcess> {
         let pool = self.shared();
         let Some(limits) = pool.options.http else {
             return Err(NoProcess::Failing("the children of this pool do not serve HTTP".to_owned()));
         };
-        let work = if unit.is_some() { WorkKind::Assigned } else { WorkKind::Free };
-        let wanted = Wanted { user: unit, work, alone: false };
+        let need = place.map_or(Need::Http, Need::HttpAt);
         let ticket = pool.tickets.fetch_add(1, Ordering::Relaxed);
-        if let Some(lease) = pool.lease(wanted, ticket)? {
+        if let Some(lease) = pool.lease(need, ticket)? {
             return Ok(lease);
         }
-        let _waiting = pool.wait_for_http(work, ticket, limits)?;
+        let _waiting = pool.wait_for_http(ticket, limits)?;
         let mut over = std::pin::pin!(tokio::time::sleep(limits.wait));
         loop {
             let mut changed = std::pin::pin!(pool.changed.notified());
             changed.as_mut().enable();
-            if let Some(lease) = pool.lease(wanted, ticket)? {
+            if let Some(lease) = pool.lease(need, ticket)? {
                 return Ok(lease);
             }
             tokio::select! {
@@ -120,18 +135,27 @@ impl ChildPool {
 }
 
 impl PoolShared {
+    /// Shows which places serve HTTP. Under the lock, so that the last change is shown last.
+    pub(super) fn publish_places(&self, state: &PoolState) {
+        let places = state.http_places();
+        self.places.send_if_modified(|shown| std::mem::replace(shown, places) != *shown);
+    }
+
     /// Takes a slot of a child that serves HTTP; `None` when all are busy.
-    fn lease(self: &Arc<Self>, wanted: Wanted<'_>, ticket: u64) -> Result<Option<HttpLease>, NoProcess> {
+    fn lease(self: &Arc<Self>, need: Need<'_>, ticket: u64) -> Result<Option<HttpLease>, NoProcess> {
         if self.stopping.is_cancelled() {
             return Err(NoProcess::Stopping);
         }
         let rules = self.choice_rules();
         let mut state = self.lock();
-        let is_served = state.members.iter().any(|member| member.has(Need::Http));
-        if !is_served {
+        let is_served = |need| state.members.iter().any(|member| member.has(need));
+        if !is_served(need) {
+            if is_served(Need::Http) {
+                return Err(NoProcess::PlaceLost);
+            }
             return Err(state.last_error.clone().map_or(NoProcess::Starting, NoProcess::Failing));
         }
-        let Some((session, slots, user)) = state.take(Need::Http, wanted, rules, ticket) else {
+        let Some((session, slots, user)) = state.take(need, WANTED, rules, ticket) else {
             return Ok(None);
         };
         let socket = state.member(session.number).and_then(|member| member.http.clone());
@@ -143,17 +167,12 @@ impl PoolShared {
     }
 
     /// Adds a request to those that wait.
-    fn wait_for_http(
-        &self,
-        work: WorkKind,
-        ticket: u64,
-        limits: HttpLimits,
-    ) -> Result<WaitingPiece<'_>, NoProcess> {
+    fn wait_for_http(&self, ticket: u64, limits: HttpLimits) -> Result<WaitingPiece<'_>, NoProcess> {
         let mut state = self.lock();
         if state.waiting.len() >= limits.queue {
             return Err(NoProcess::Busy);
         }
-        state.waiting.insert(ticket, WaitingWork { work, since: Instant::now() });
+        state.waiting.insert(ticket, WaitingWork { work: WANTED.work, since: Instant::now() });
         drop(state);
         Ok(WaitingPiece { pool: self, ticket })
     }

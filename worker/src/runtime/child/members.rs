@@ -53,6 +53,8 @@ pub(super) struct PoolState {
 pub(super) struct Member {
     pub(super) session: Arc<Session>,
     pub(super) kind: WorkerType,
+    /// The place that it has in the pool; the child after it has the same one.
+    pub(super) place: u32,
     pub(super) slots: u32,
     pub(super) used: u32,
     /// Users that are assigned to it.
@@ -76,8 +78,10 @@ pub(super) struct Member {
 pub(super) enum Need<'a> {
     /// The handler of this name.
     Handler(&'a str),
-    /// A socket of HTTP. A child that ends gets no new requests, also of a user whose request it still serves.
+    /// A socket of HTTP. A child that ends gets no new requests.
     Http,
+    /// A socket of HTTP, at this place.
+    HttpAt(u32),
 }
 
 impl Member {
@@ -85,6 +89,7 @@ impl Member {
         match need {
             Need::Handler(method) => self.methods.contains_key(method),
             Need::Http => !self.closed && self.http.is_some(),
+            Need::HttpAt(place) => self.place == place && self.has(Need::Http),
         }
     }
 
@@ -164,6 +169,16 @@ impl PoolState {
         if let Some(assigned) = user.and_then(|user| self.users.get_mut(user)) {
             assigned.running = assigned.running.saturating_sub(1);
         }
+    }
+
+    /// Returns the places whose child serves HTTP, in order.
+    pub(super) fn http_places(&self) -> Vec<u32> {
+        let serving = self.members.iter().filter(|member| member.has(Need::Http));
+        let mut places: Vec<u32> = serving.map(|member| member.place).collect();
+        places.sort_unstable();
+        // the child before and the one after it for a moment
+        places.dedup();
+        places
     }
 
     /// Gives up the reservations of work that waits no more.

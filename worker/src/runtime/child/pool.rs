@@ -52,6 +52,8 @@ pub(super) struct PoolShared {
     /// A child, a slot or a reservation has become free.
     pub(super) changed: Notify,
     handlers: watch::Sender<Option<Handlers>>,
+    /// The places whose child serves HTTP, in order.
+    pub(super) places: watch::Sender<Vec<u32>>,
     numbers: AtomicU64,
     pub(super) tickets: AtomicU64,
 }
@@ -60,6 +62,7 @@ pub(super) struct PoolShared {
 pub(super) struct NewMember {
     pub(super) session: Arc<Session>,
     pub(super) kind: WorkerType,
+    pub(super) place: u32,
     pub(super) slots: u32,
     pub(super) methods: BTreeMap<String, Method>,
     pub(super) http: Option<Arc<HttpSocket>>,
@@ -132,6 +135,7 @@ impl ChildPool {
             state: Mutex::default(),
             changed: Notify::new(),
             handlers: watch::Sender::new(None),
+            places: watch::Sender::default(),
             numbers: AtomicU64::new(0),
             tickets: AtomicU64::new(0),
         });
@@ -197,7 +201,7 @@ impl PoolShared {
 
     /// Adds a child that is ready.
     pub(super) fn add(self: &Arc<Self>, new: NewMember) {
-        let NewMember { session, kind, slots, methods, http, pid, sdk } = new;
+        let NewMember { session, kind, place, slots, methods, http, pid, sdk } = new;
         let methods = Arc::new(methods);
         let changed = {
             let mut state = self.lock();
@@ -205,6 +209,7 @@ impl PoolShared {
             let member = Member {
                 session,
                 kind,
+                place,
                 slots,
                 used: 0,
                 users: 0,
@@ -221,6 +226,7 @@ impl PoolShared {
             state.methods = member.methods.clone();
             state.is_outdated = false;
             state.members.push(member);
+            self.publish_places(&state);
             changed.then(|| state.methods.clone())
         };
         if let Some(methods) = changed {
@@ -250,15 +256,21 @@ impl PoolShared {
 
     /// Gives a child no more work.
     pub(super) fn close(&self, child: u64) {
-        if let Some(member) = self.lock().member(child) {
+        let mut state = self.lock();
+        if let Some(member) = state.member(child) {
             member.closed = true;
         }
+        self.publish_places(&state);
+        drop(state);
         self.changed.notify_waiters();
     }
 
     /// Removes a child that is gone.
     pub(super) fn remove(&self, child: u64) {
-        self.lock().remove(child);
+        let mut state = self.lock();
+        state.remove(child);
+        self.publish_places(&state);
+        drop(state);
         self.changed.notify_waiters();
     }
 

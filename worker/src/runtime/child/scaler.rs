@@ -23,6 +23,7 @@ pub(super) struct Scaler {
 
 /// A place that runs in a task.
 struct Place {
+    number: u32,
     stop: CancellationToken,
     /// The number of its child, 0 while there is none.
     child: Arc<AtomicU64>,
@@ -65,9 +66,11 @@ impl Scaler {
 
     fn add(&mut self) {
         let (stop, child) = (self.pool.stopping.child_token(), Arc::new(AtomicU64::new(0)));
-        let slot = ChildSlot::new(self.pool.clone(), self.kind, stop.clone(), child.clone());
+        let is_free = |number: &u32| self.places.iter().all(|place| place.number != *number);
+        let number = (0..).find(is_free).unwrap_or_default();
+        let slot = ChildSlot::new(self.pool.clone(), self.kind, number, stop.clone(), child.clone());
         self.pool.tasks.spawn(slot.run());
-        self.places.push(Place { stop, child });
+        self.places.push(Place { number, stop, child });
     }
 
     fn remove(&mut self, child: u64) {
