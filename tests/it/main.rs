@@ -44,6 +44,7 @@ mod registry;
 mod restarts;
 mod resume;
 mod rollouts;
+mod smuggling;
 mod sockets;
 mod state;
 mod state_api;

@@ -1,7 +1,6 @@
 //! Mounts whose applications run in processes of the node: real servers, from the Python that `WSGI_PYTHON` names.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
@@ -15,20 +14,12 @@ use tokio::net::UnixListener;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::environment::children::send;
-use crate::environment::{Node, SOON, Setup, eventually};
-use crate::framing::{SMUGGLED, corpus, exchange, statuses};
+use crate::environment::{Node, SOON, Setup, eventually, venv};
 
 /// The folder of the applications of the Python package's tests.
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/tests/apps");
 /// The folder of applications with a framework.
 const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
-
-/// Returns the virtualenv with the servers.
-fn venv() -> PathBuf {
-    let python = std::env::var_os("WSGI_PYTHON").map(PathBuf::from);
-    let venv = python.as_deref().and_then(Path::parent).and_then(Path::parent);
-    venv.expect("WSGI_PYTHON, which tests/run.py sets to a Python with gunicorn and others").to_owned()
-}
 
 /// Returns a mount of an application, with more keys.
 fn mount(path: &str, application: &str, directory: &str, keys: &str) -> String {
@@ -328,45 +319,4 @@ fn cookie(response: &reqwest::Response, name: &str) -> String {
     let all = response.headers().get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
     let own = all.filter_map(|value| value.split(';').next()).find(|value| value.starts_with(name));
     own.unwrap_or_else(|| panic!("no cookie {name}: {response:?}")).to_owned()
-}
-
-/// Returns each answer: its status, and what the application has understood of the request.
-fn answers(received: &str) -> Vec<(u16, &str)> {
-    let texts = received.split("HTTP/1.").skip(1).filter(|text| !text.contains(" 100 "));
-    let understood =
-        texts.map(|text| match text.split_once('<').and_then(|(_, rest)| rest.split_once('>')) {
-            Some((inner, _)) => inner,
-            None => "",
-        });
-    statuses(received).into_iter().zip(understood).collect()
-}
-
-#[tokio::test]
-async fn unusual_requests_are_understood_alike_by_every_server_and_malformed_ones_reach_none() {
-    let node = async |server: &str| {
-        let keys = format!("server = \"{server}\"\nprocesses = 1");
-        let file = format!("native = []\n{}", mount("/", "wsgi = \"echo:application\"", SITES, &keys));
-        let node = setup(&file).start().await;
-        served(&node, "/").await;
-        node
-    };
-    let nodes = [node("gunicorn").await, node("granian").await];
-    for case in corpus::accepted() {
-        let (name, stream) = (&case.name, [&case.stream, SMUGGLED].concat());
-        let received = [exchange(&nodes[0], name, &stream).await, exchange(&nodes[1], name, &stream).await];
-        let [gunicorn, granian] = [answers(&received[0]), answers(&received[1])];
-        assert_eq!(gunicorn.len(), granian.len(), "{name}: {received:?}");
-        assert!(gunicorn.len() >= case.expectation.parse().expect("a number"), "{name}: {received:?}");
-        for (one, other) in gunicorn.into_iter().zip(granian) {
-            // gunicorn refuses the methods "get" and "T", which are allowed
-            assert!(one == other || (one.0 == 400 && other.0 == 200), "{name}: {one:?} {other:?}");
-        }
-    }
-    for case in corpus::refused() {
-        for node in &nodes {
-            let received = exchange(node, &case.name, &[&case.stream, SMUGGLED].concat()).await;
-            let reached = answers(&received).into_iter().any(|(status, _)| status == 200);
-            assert!(!reached, "{}: {received}", case.name);
-        }
-    }
 }
