@@ -16,6 +16,7 @@ mod cluster;
 mod comparison;
 mod dev;
 mod discovery;
+mod django;
 mod environment;
 mod examples;
 mod executors;
