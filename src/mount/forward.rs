@@ -106,6 +106,18 @@ pub(crate) fn response_headers(headers: &HeaderMap, is_upgrade: bool) -> HeaderM
     passed
 }
 
+/// Returns whether every client finds the same end of a response. hyper prefers chunks to a length, and does not apply other
+/// codings, of which a client would not know.
+pub(crate) fn has_one_end(headers: &HeaderMap) -> bool {
+    let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    match (&all(header::TRANSFER_ENCODING)[..], &all(header::CONTENT_LENGTH)[..]) {
+        ([], []) => true,
+        ([], [length]) => !length.is_empty() && length.iter().all(u8::is_ascii_digit),
+        ([coding], []) => coding.eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
 fn keep_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
     to.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = from.get(header::UPGRADE) {
@@ -268,6 +280,23 @@ mod tests {
         let passed = response_headers(&sent, false);
         assert_eq!(names(&passed), ["set-cookie", "x-gnrtime"]);
         assert_eq!(passed.get_all("set-cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn a_response_with_two_ends_is_told_apart() {
+        for lines in [&[][..], &[("content-length", "5")], &[("transfer-encoding", "Chunked")]] {
+            assert!(has_one_end(&headers(lines)), "{lines:?}");
+        }
+        for lines in [
+            &[("content-length", "5"), ("content-length", "5")][..],
+            &[("content-length", "5"), ("transfer-encoding", "chunked")],
+            &[("content-length", "5, 5")],
+            &[("content-length", "")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ] {
+            assert!(!has_one_end(&headers(lines)), "{lines:?}");
+        }
     }
 
     proptest! {

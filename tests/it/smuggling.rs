@@ -3,6 +3,7 @@
 //! Invariants: what the node refuses reaches no server; what it accepts is understood by every server as the node has
 //! understood it; the next request of the connection is answered, or the connection ends.
 
+mod answers;
 mod direct;
 mod message;
 mod servers;
