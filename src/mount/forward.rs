@@ -47,6 +47,12 @@ const NOT_OF_CLIENTS: [&str; 20] = [
 /// Prefixes of such headers.
 const PREFIXES_NOT_OF_CLIENTS: [&str; 3] = ["x-forwarded-", "x-pagewire-", "x-remote-"];
 
+/// `Host` of a request of HTTP/1.0 without one: the upstream is asked in HTTP/1.1, which requires it.
+const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");
+
+/// Framing of a body of unknown length. It is written explicitly, because hyper leaves the body of a `GET` out without it.
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+
 /// What an upstream is told about a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardFacts<'a> {
@@ -75,11 +81,15 @@ pub(crate) fn request_headers(headers: &HeaderMap, facts: ForwardFacts<'_>) -> H
     if let Some(prefix) = facts.prefix {
         set("x-forwarded-prefix", prefix);
     }
-    if let Some(host) = headers.get(header::HOST) {
-        passed.insert("x-forwarded-host", host.clone());
-    }
+    match headers.get(header::HOST) {
+        Some(host) => passed.insert("x-forwarded-host", host.clone()),
+        None => passed.insert(header::HOST, NO_HOST),
+    };
     if let Some(host) = facts.host {
         passed.insert(header::HOST, host.clone());
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        passed.insert(header::TRANSFER_ENCODING, CHUNKED);
     }
     if facts.is_upgrade {
         keep_upgrade(headers, &mut passed);
@@ -94,6 +104,18 @@ pub(crate) fn response_headers(headers: &HeaderMap, is_upgrade: bool) -> HeaderM
         keep_upgrade(headers, &mut passed);
     }
     passed
+}
+
+/// Returns whether every client finds the same end of a response. hyper prefers chunks to a length, and does not apply other
+/// codings, of which a client would not know.
+pub(crate) fn has_one_end(headers: &HeaderMap) -> bool {
+    let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    match (&all(header::TRANSFER_ENCODING)[..], &all(header::CONTENT_LENGTH)[..]) {
+        ([], []) => true,
+        ([], [length]) => !length.is_empty() && length.iter().all(u8::is_ascii_digit),
+        ([coding], []) => coding.eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
 }
 
 fn keep_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
@@ -193,6 +215,7 @@ mod tests {
                 "accept",
                 "cookie",
                 "host",
+                "transfer-encoding",
                 "x-forwarded-for",
                 "x-forwarded-host",
                 "x-forwarded-proto",
@@ -229,6 +252,23 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_unknown_length_stays_one_and_no_other_request_gets_one() {
+        let passed = request_headers(&headers(&[("transfer-encoding", "Chunked")]), facts());
+        assert_eq!(text(&passed, "transfer-encoding"), "chunked");
+        let passed = request_headers(&headers(&[("content-length", "5"), ("te", "trailers")]), facts());
+        assert_eq!((text(&passed, "content-length"), passed.get("transfer-encoding")), ("5", None));
+    }
+
+    #[test]
+    fn a_request_without_host_is_for_the_upstream_itself() {
+        let passed = request_headers(&headers(&[("accept", "*/*")]), facts());
+        assert_eq!((text(&passed, "host"), passed.get("x-forwarded-host")), ("localhost", None));
+        let own = HeaderValue::from_static("127.0.0.1:3000");
+        let passed = request_headers(&HeaderMap::new(), ForwardFacts { host: Some(&own), ..facts() });
+        assert_eq!(text(&passed, "host"), "127.0.0.1:3000");
+    }
+
+    #[test]
     fn a_client_receives_all_cookies_and_no_header_of_the_upstreams_connection() {
         let sent = headers(&[
             ("set-cookie", "a=1"),
@@ -240,6 +280,23 @@ mod tests {
         let passed = response_headers(&sent, false);
         assert_eq!(names(&passed), ["set-cookie", "x-gnrtime"]);
         assert_eq!(passed.get_all("set-cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn a_response_with_two_ends_is_told_apart() {
+        for lines in [&[][..], &[("content-length", "5")], &[("transfer-encoding", "Chunked")]] {
+            assert!(has_one_end(&headers(lines)), "{lines:?}");
+        }
+        for lines in [
+            &[("content-length", "5"), ("content-length", "5")][..],
+            &[("content-length", "5"), ("transfer-encoding", "chunked")],
+            &[("content-length", "5, 5")],
+            &[("content-length", "")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ] {
+            assert!(!has_one_end(&headers(lines)), "{lines:?}");
+        }
     }
 
     proptest! {

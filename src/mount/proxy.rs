@@ -14,7 +14,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::HttpLease;
 
 use super::body::{MountBody, MountResponse};
-use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
+use super::forward::{ForwardFacts, asks_for_upgrade, has_one_end, request_headers, response_headers};
 use super::hops::NO_PROCESS;
 use super::path::below;
 use super::process_upstream::LeasedBody;
@@ -187,12 +187,17 @@ impl Proxy {
 ///
 /// # Errors
 ///
-/// The status for an upstream that changes the protocol without being asked.
+/// The status for an upstream that changes the protocol without being asked, or whose response has no clear end. Its
+/// connection ends with the response.
 fn passed_on(
     (mut response, mut lease): Answer,
     client_side: Option<ClientSide>,
     request_id: &str,
 ) -> Result<MountResponse, StatusCode> {
+    if !has_one_end(response.headers()) {
+        tracing::warn!(request_id, "the answer of an upstream has no clear end");
+        return Err(StatusCode::BAD_GATEWAY);
+    }
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match client_side {
         Some(client) if switches => client.connect(&mut response, lease.take()),

@@ -4,6 +4,7 @@
 pub(crate) mod corpus;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use pagewire::edge::framing::{FramingError, RequestFollower};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,24 +14,28 @@ use crate::environment::{Node, SOON};
 
 pub(crate) const SMUGGLED: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 /// The default of `limits.max_header_bytes`.
-const MAX_HEAD: usize = 16_384;
+pub(crate) const MAX_HEAD: usize = 16_384;
 
-/// Sends a stream and returns what the node sends until it closes the connection.
-pub(crate) async fn exchange(node: &Node, name: &str, stream: &[u8]) -> String {
-    let mut connection = TcpStream::connect(node.address()).await.expect("a connection");
+/// Sends a stream and returns what the server sends until it closes the connection.
+pub(crate) async fn exchange(address: SocketAddr, name: &str, stream: &[u8]) -> Vec<u8> {
+    let mut connection = TcpStream::connect(address).await.expect("a connection");
     let (mut reading, mut writing) = connection.split();
     let mut received = Vec::new();
     let both = async {
-        // the node may stop reading
+        // the server may stop reading
         let (read, _) = tokio::join!(reading.read_to_end(&mut received), writing.write_all(stream));
         read.unwrap_or_else(|error| panic!("{name}: {error}"))
     };
-    tokio::time::timeout(SOON, both).await.unwrap_or_else(|_| panic!("{name}: the node does not close"));
-    String::from_utf8_lossy(&received).into_owned()
+    tokio::time::timeout(SOON, both).await.unwrap_or_else(|_| panic!("{name}: the server does not close"));
+    received
+}
+
+async fn text(node: &Node, name: &str, stream: &[u8]) -> String {
+    String::from_utf8_lossy(&exchange(node.address(), name, stream).await).into_owned()
 }
 
 /// Returns the status of each final response, in their order.
-pub(crate) fn statuses(received: &str) -> Vec<u16> {
+fn statuses(received: &str) -> Vec<u16> {
     let responses = received.split("HTTP/1.").skip(1);
     responses.filter_map(|line| line.get(2..5)?.parse().ok()).filter(|status| *status != 100).collect()
 }
@@ -46,7 +51,7 @@ async fn malformed_requests_are_refused_and_counted_and_nothing_behind_them_is_a
     let mut reasons = BTreeMap::<String, usize>::new();
     for case in corpus::refused() {
         let name = &case.name;
-        let received = exchange(&node, name, &[&case.stream, SMUGGLED].concat()).await;
+        let received = text(&node, name, &[&case.stream, SMUGGLED].concat()).await;
         let expected = FramingError::ALL.iter().find(|reason| reason.word() == case.expectation);
         let expected = expected.unwrap_or_else(|| panic!("{name}: {}", case.expectation));
         let is_named = received.contains(&format!("the request is refused, {}:", expected.word()));
@@ -70,7 +75,7 @@ async fn unusual_requests_are_answered_each_and_the_connection_goes_on() {
         let mut follower = RequestFollower::new(MAX_HEAD);
         follower.follow(&case.stream);
         let is_last = follower.has_ended() || follower.is_released();
-        let received = exchange(&node, &case.name, &[&case.stream, SMUGGLED].concat()).await;
+        let received = text(&node, &case.name, &[&case.stream, SMUGGLED].concat()).await;
         let expected = case.expectation.parse::<usize>().expect("a number") + usize::from(!is_last);
         let statuses = statuses(&received);
         assert_eq!(statuses.len(), expected, "{}: {received}", case.name);

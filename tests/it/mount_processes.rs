@@ -1,7 +1,6 @@
 //! Mounts whose applications run in processes of the node: real servers, from the Python that `WSGI_PYTHON` names.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
@@ -15,23 +14,15 @@ use tokio::net::UnixListener;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::environment::children::send;
-use crate::environment::{Node, SOON, Setup, eventually};
-use crate::framing::{SMUGGLED, corpus, exchange, statuses};
+use crate::environment::{Node, SOON, Setup, eventually, venv};
 
 /// The folder of the applications of the Python package's tests.
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/tests/apps");
 /// The folder of applications with a framework.
-const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
-
-/// Returns the virtualenv with the servers.
-fn venv() -> PathBuf {
-    let python = std::env::var_os("WSGI_PYTHON").map(PathBuf::from);
-    let venv = python.as_deref().and_then(Path::parent).and_then(Path::parent);
-    venv.expect("WSGI_PYTHON, which tests/run.py sets to a Python with gunicorn and others").to_owned()
-}
+pub(crate) const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
 
 /// Returns a mount of an application, with more keys.
-fn mount(path: &str, application: &str, directory: &str, keys: &str) -> String {
+pub(crate) fn mount(path: &str, application: &str, directory: &str, keys: &str) -> String {
     let (path, directory, venv) = (json!(path), json!(directory), json!(venv()));
     format!("[[mount]]\npath = {path}\n{application}\ndirectory = {directory}\nvenv = {venv}\n{keys}\n")
 }
@@ -41,7 +32,7 @@ fn wsgi(path: &str, keys: &str) -> String {
 }
 
 /// Configures a node, and makes the environment its virtualenv's own: nothing of the package is installed there.
-fn setup(file: &str) -> Setup {
+pub(crate) fn setup(file: &str) -> Setup {
     Node::setup().variable("PYTHONDONTWRITEBYTECODE", "1").file(file)
 }
 
@@ -57,7 +48,7 @@ async fn shown(node: &Node, path: &str) -> Value {
 }
 
 /// Waits until a mount is served.
-async fn served(node: &Node, path: &str) {
+pub(crate) async fn served(node: &Node, path: &str) {
     eventually("the mount is served", SOON * 2, async || (get(node, path).await.0 == 200).then_some(()))
         .await;
 }
@@ -288,85 +279,4 @@ async fn a_flask_and_a_fastapi_application_are_mounted_side_by_side() {
     node.terminate();
     assert!(node.exit(SOON * 2).await.success());
     assert!(node.log().contains("the lifespan has ended"));
-}
-
-#[tokio::test]
-async fn the_admin_of_a_django_site_works_with_its_login_and_static_files() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let keys =
-        format!("processes = 1\nenv = {{ CLINIC_DATABASE = {} }}", json!(folder.path().join("clinic.db")));
-    let node = setup(&mount("/", "wsgi = \"clinic:application\"", SITES, &keys)).start().await;
-    served(&node, "/admin/login/").await;
-    let (url, client) =
-        (node.url(), reqwest::Client::builder().redirect(Policy::none()).build().expect("a client"));
-    let page = client.get(format!("{url}/admin/")).send().await.expect("an answer");
-    assert_eq!(page.headers()["location"], "/admin/login/?next=/admin/");
-    let form = client.get(format!("{url}/admin/login/")).send().await.expect("an answer");
-    let cookie = cookie(&form, "csrftoken");
-    let form = form.text().await.expect("a body");
-    let (_, token) = form.split_once("name=\"csrfmiddlewaretoken\" value=\"").expect("a token");
-    let token = token.split('"').next().expect("a token");
-    let style = "/static/admin/css/base.css";
-    assert!(form.contains(style));
-    assert_eq!(get(&node, style).await.0, 200);
-    let body = format!("csrfmiddlewaretoken={token}&username=ann&password=secret+of+ann&next=/admin/");
-    let login = client.post(format!("{url}/admin/login/")).header("Cookie", &cookie).body(body);
-    let login =
-        login.header("Content-Type", "application/x-www-form-urlencoded").send().await.expect("an answer");
-    assert_eq!(
-        (login.status().as_u16(), &login.headers()["location"]),
-        (302, &"/admin/".parse().expect("text"))
-    );
-    let session = self::cookie(&login, "sessionid");
-    let page = client.get(format!("{url}/admin/")).header("Cookie", session).send().await.expect("an answer");
-    let page = page.text().await.expect("a body");
-    assert!(page.contains("Site administration") && page.contains("ann"), "{page}");
-}
-
-/// Returns a cookie that a response sets.
-fn cookie(response: &reqwest::Response, name: &str) -> String {
-    let all = response.headers().get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
-    let own = all.filter_map(|value| value.split(';').next()).find(|value| value.starts_with(name));
-    own.unwrap_or_else(|| panic!("no cookie {name}: {response:?}")).to_owned()
-}
-
-/// Returns each answer: its status, and what the application has understood of the request.
-fn answers(received: &str) -> Vec<(u16, &str)> {
-    let texts = received.split("HTTP/1.").skip(1).filter(|text| !text.contains(" 100 "));
-    let understood =
-        texts.map(|text| match text.split_once('<').and_then(|(_, rest)| rest.split_once('>')) {
-            Some((inner, _)) => inner,
-            None => "",
-        });
-    statuses(received).into_iter().zip(understood).collect()
-}
-
-#[tokio::test]
-async fn unusual_requests_are_understood_alike_by_every_server_and_malformed_ones_reach_none() {
-    let node = async |server: &str| {
-        let keys = format!("server = \"{server}\"\nprocesses = 1");
-        let file = format!("native = []\n{}", mount("/", "wsgi = \"echo:application\"", SITES, &keys));
-        let node = setup(&file).start().await;
-        served(&node, "/").await;
-        node
-    };
-    let nodes = [node("gunicorn").await, node("granian").await];
-    for case in corpus::accepted() {
-        let (name, stream) = (&case.name, [&case.stream, SMUGGLED].concat());
-        let received = [exchange(&nodes[0], name, &stream).await, exchange(&nodes[1], name, &stream).await];
-        let [gunicorn, granian] = [answers(&received[0]), answers(&received[1])];
-        assert_eq!(gunicorn.len(), granian.len(), "{name}: {received:?}");
-        assert!(gunicorn.len() >= case.expectation.parse().expect("a number"), "{name}: {received:?}");
-        for (one, other) in gunicorn.into_iter().zip(granian) {
-            // gunicorn refuses the methods "get" and "T", which are allowed
-            assert!(one == other || (one.0 == 400 && other.0 == 200), "{name}: {one:?} {other:?}");
-        }
-    }
-    for case in corpus::refused() {
-        for node in &nodes {
-            let received = exchange(node, &case.name, &[&case.stream, SMUGGLED].concat()).await;
-            let reached = answers(&received).into_iter().any(|(status, _)| status == 200);
-            assert!(!reached, "{}: {received}", case.name);
-        }
-    }
 }

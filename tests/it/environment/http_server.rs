@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use reqwest::StatusCode;
 use tokio::net::TcpListener;
@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 
 /// A request with its whole body.
 pub(crate) struct ReceivedRequest {
+    pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -71,7 +73,8 @@ where
 {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let received = ReceivedRequest { path: head.uri.path().to_owned(), headers: head.headers, body };
+    let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+    let received = ReceivedRequest { method: head.method, path, query, headers: head.headers, body };
     let (status, body) = respond(received).await;
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;

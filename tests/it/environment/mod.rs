@@ -17,8 +17,10 @@ mod opening;
 mod page;
 mod process;
 pub(crate) mod python;
+mod tap;
 mod token;
 mod upstream;
+mod web_server;
 mod wires;
 mod worker;
 
@@ -38,8 +40,10 @@ pub(crate) use self::node::{Node, Setup};
 pub(crate) use self::opening::Refusal;
 pub(crate) use self::page::{Away, Page};
 pub(crate) use self::process::Process;
+pub(crate) use self::tap::Tap;
 pub(crate) use self::token::{SECRET, Token};
 pub(crate) use self::upstream::{RawConnection, Upstream, mirrored};
+pub(crate) use self::web_server::{Application, WebServer, latin_1, venv};
 pub(crate) use self::wires::Wires;
 pub(crate) use self::worker::WorkerProcess;
 

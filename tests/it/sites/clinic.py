@@ -1,4 +1,7 @@
-"""A Django site in one file, with its admin, its static files and a database in the file that CLINIC_DATABASE names."""
+"""A Django site in one file, with its admin, its static files and a database in the file that CLINIC_DATABASE names.
+
+CLINIC_PATH is the path that the site is below, and CLINIC_STATIC a folder for its static files.
+"""
 
 import os
 
@@ -10,8 +13,11 @@ settings.configure(
     SECRET_KEY="of this test",
     ALLOWED_HOSTS=["127.0.0.1"],
     ROOT_URLCONF=__name__,
-    STATIC_URL="static/",
+    STATIC_URL=os.environ.get("CLINIC_PATH", "") + "/static/",
+    STATIC_ROOT=os.environ.get("CLINIC_STATIC"),
     USE_TZ=True,
+    # a fast one, because this site has no secrets
+    PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["CLINIC_DATABASE"]}},
     INSTALLED_APPS=[
         "django.contrib.admin",
@@ -47,14 +53,16 @@ django.setup()
 
 from django.contrib import admin  # noqa: E402
 from django.contrib.auth import get_user_model  # noqa: E402
-from django.contrib.staticfiles.handlers import StaticFilesHandler  # noqa: E402
+from django.contrib.staticfiles.views import serve  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.urls import path  # noqa: E402
 
 call_command("migrate", verbosity=0)
+if settings.STATIC_ROOT:
+    call_command("collectstatic", interactive=False, verbosity=0)
 if not get_user_model().objects.exists():
     get_user_model().objects.create_superuser("ann", "ann@example.org", "secret of ann")
 
-urlpatterns = [path("admin/", admin.site.urls)]
-application = StaticFilesHandler(get_wsgi_application())
+urlpatterns = [path("admin/", admin.site.urls), path("static/<path:path>", serve, {"insecure": True})]
+application = get_wsgi_application()
