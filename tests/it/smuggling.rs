@@ -6,6 +6,7 @@
 mod answers;
 mod direct;
 mod message;
+mod processes;
 mod servers;
 
 use std::io::{IsTerminal, Write};
@@ -66,7 +67,6 @@ fn progress(what: &str, done: usize, all: usize) {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the result of a command")]
 #[ignore = "a command: python3 tests/run.py --only corpus"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_whole_corpus_with_every_server_and_what_each_accepts_without_a_node() {

@@ -8,9 +8,7 @@ use super::message::{Message, requests, responses};
 use crate::environment::{Application, Node, SOON, Tap, WebServer, eventually};
 use crate::framing::corpus::CorpusCase;
 use crate::framing::{MAX_HEAD, SMUGGLED, exchange};
-
-/// The folder of the application that answers with what it has understood.
-const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
+use crate::mount_processes::SITES;
 
 /// The case whose path the node refuses after its framing.
 const REFUSED_BY_ROUTE: &str = "dot segments, which routing decides";
@@ -47,6 +45,19 @@ pub(crate) async fn all() -> Vec<ServerBehind> {
     futures_util::future::join_all(servers.map(|(name, server)| ServerBehind::start(name, server))).await
 }
 
+/// Returns the requests that the node's parser finds in an accepted case, and the one behind it unless it is the last one of
+/// its connection.
+pub(crate) fn expected(case: &CorpusCase) -> Vec<Message> {
+    let mut follower = RequestFollower::new(MAX_HEAD);
+    follower.follow(&case.stream);
+    let (mut expected, _) = requests(&case.stream);
+    expected.truncate(usize::try_from(follower.requests()).expect("a small number"));
+    if !follower.has_ended() && !follower.is_released() {
+        expected.extend(requests(SMUGGLED).0);
+    }
+    expected
+}
+
 impl ServerBehind {
     async fn start(name: &'static str, server: WebServer) -> Self {
         let tap = Tap::to(server.address).await;
@@ -78,27 +89,14 @@ impl ServerBehind {
         follower.follow(&case.stream);
         let mut found = match follower.refusal() {
             Some(refusal) => passage.of_refused(refusal.is_in_body),
-            None => {
-                let is_last = follower.has_ended() || follower.is_released();
-                let count = usize::try_from(follower.requests()).expect("a small number");
-                self.of_accepted(case, passage, (count, is_last))
-            }
+            None => self.of_accepted(case, passage),
         };
         found.iter_mut().for_each(|text| *text = format!("{} behind: {}: {text}", self.name, case.name));
         found
     }
 
-    fn of_accepted(
-        &self,
-        case: &CorpusCase,
-        passage: &Passage,
-        (count, is_last): (usize, bool),
-    ) -> Vec<String> {
-        let (mut expected, _) = requests(&case.stream);
-        expected.truncate(count);
-        if !is_last {
-            expected.extend(requests(SMUGGLED).0);
-        }
+    fn of_accepted(&self, case: &CorpusCase, passage: &Passage) -> Vec<String> {
+        let expected = expected(case);
         let methods: Vec<&str> = expected.iter().map(Message::method).collect();
         let (answers, rest) = responses(&passage.received, &methods);
         if answers.len() != expected.len() || !rest.is_empty() {
