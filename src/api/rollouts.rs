@@ -1,10 +1,11 @@
 //! `/rollouts`: assigns users to lanes. A change is a compare-and-set and is followed until every node has applied
 //! it.
 
+mod overrides;
 mod status;
 
 use axum::Json;
-use axum::extract::{Extension, FromRequestParts, State};
+use axum::extract::{Extension, FromRequestParts, Path, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
@@ -15,12 +16,16 @@ use pagewire_cluster::rollout::{
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::overrides::{
+    __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
+    unassign,
+};
 use self::status::{LaneResponse, RolloutResponse, RolloutStatus};
 use super::ApiState;
 use super::auth::Principal;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Body, Query, revision_of};
-use super::id::segment;
+use super::id::{self, segment};
 use super::pages::rfc3339;
 use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
@@ -37,6 +42,8 @@ pub(super) struct ChangeRequest {
     fallback: Option<Fallback>,
     /// A new salt reassigns all users to other buckets.
     salt: Option<String>,
+    /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
+    restore: Option<u64>,
     /// Reason of the change, for people.
     #[serde(default)]
     comment: String,
@@ -65,7 +72,7 @@ pub(super) struct Explained {
     lane: String,
     /// The release that runs the user's work there; `null` without a live worker.
     release: Option<String>,
-    /// `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.
@@ -76,30 +83,55 @@ pub(super) struct Explained {
 /// A pool in a path.
 pub(super) struct Pool(String);
 
+/// A pool in a path, and a user below it.
+pub(super) struct PoolUser(String, String);
+
 impl<S: Send + Sync> FromRequestParts<S> for Pool {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
-        let name = segment(parts, state).await?;
-        if is_name(&name) {
-            Ok(Self(name))
-        } else {
-            Err(ApiError::malformed("this is not a valid name of a pool"))
+        pool(segment(parts, state).await?).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PoolUser {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((name, user)) = path.map_err(|_| ApiError::malformed("the path is not UTF-8"))?;
+        Ok(Self(pool(name)?, id::user(user)?))
+    }
+}
+
+fn pool(name: String) -> Result<String, ApiError> {
+    if is_name(&name) { Ok(name) } else { Err(ApiError::malformed("this is not a valid name of a pool")) }
+}
+
+impl ChangeRequest {
+    /// Returns the change. `former` is the revision that it restores.
+    fn update(self, former: Option<&RolloutSpec>) -> RolloutUpdate {
+        let lane = |lane: LaneResponse| rollout::LaneSpec { name: lane.name, weight: lane.weight };
+        let former = former.map(RolloutSpec::restored).unwrap_or_default();
+        RolloutUpdate {
+            lanes: self.lanes.map(|lanes| lanes.into_iter().map(lane).collect()).or(former.lanes),
+            base: self.base.or(former.base),
+            salt: self.salt.or(former.salt),
+            fallback: self.fallback.or(former.fallback),
+            comment: self.comment,
+            ..former
         }
     }
 }
 
-impl From<ChangeRequest> for RolloutUpdate {
-    fn from(change: ChangeRequest) -> Self {
-        let lane = |lane: LaneResponse| rollout::LaneSpec { name: lane.name, weight: lane.weight };
-        Self {
-            lanes: change.lanes.map(|lanes| lanes.into_iter().map(lane).collect()),
-            base: change.base,
-            salt: change.salt,
-            fallback: change.fallback,
-            comment: change.comment,
-        }
+/// Returns the revision of a pool that is restored.
+async fn former(parts: &ApiState, pool: &str, revision: u64) -> Result<RolloutSpec, ApiError> {
+    if revision == 0 {
+        return Ok(RolloutSpec::unwritten(pool));
     }
+    let past = parts.context.rollouts.history(pool).await?;
+    let former = past.into_iter().find(|document| document.rev == revision);
+    former.ok_or_else(|| ApiError::malformed(format!("the pool has no revision {revision} to restore")))
 }
 
 fn refused(error: ChangeError) -> ApiError {
@@ -140,12 +172,11 @@ async fn write(
     parts: &ApiState,
     pool: &str,
     expected: Option<u64>,
-    change: ChangeRequest,
+    wanted: RolloutUpdate,
+    force: bool,
     by: &str,
 ) -> Result<RolloutChange, ApiError> {
     let rollouts = &parts.context.rollouts;
-    let force = change.force;
-    let wanted = RolloutUpdate::from(change);
     loop {
         let current = rollouts.document(pool).await?;
         let rev = expected.unwrap_or(current.rev);
@@ -203,8 +234,13 @@ pub(super) async fn change(
     headers: HeaderMap,
     Body(change): Body<ChangeRequest>,
 ) -> Result<Response, ApiError> {
-    let expected = expected(&headers)?;
-    let changed = write(&parts, &pool, expected, change, who.name()).await?;
+    let (expected, force) = (expected(&headers)?, change.force);
+    let former = match change.restore {
+        Some(revision) => Some(former(&parts, &pool, revision).await?),
+        None => None,
+    };
+    let wanted = change.update(former.as_ref());
+    let changed = write(&parts, &pool, expected, wanted, force, who.name()).await?;
     let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(&parts)).await;
     Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
 }

@@ -1,9 +1,10 @@
 //! `pagewire rollout`: canary releases by weight.
 
+mod assign;
 mod table;
 
 use clap::{Args, Subcommand};
-use pagewire_cluster::rollout::{BASE, Fallback, LaneSpec, Weight, set_weights};
+use pagewire_cluster::rollout::{LaneSpec, Weight, set_weights};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,6 +26,10 @@ enum RolloutCommand {
     Status(StatusQuery),
     /// Explain which lane serves a user, and why.
     Explain(Explain),
+    /// Give users a lane of their own, which does not depend on the weights.
+    Assign(assign::Assign),
+    /// Take the lane of their own from users.
+    Unassign(assign::Unassign),
     /// Show the history of changes.
     History(History),
     /// Undo the last change of a pool's rollout, or return to another revision.
@@ -106,6 +111,14 @@ struct PublishedRollout {
     revision: u64,
     base: String,
     lanes: Vec<LaneSpec>,
+    split: Vec<PublishedShare>,
+}
+
+/// The users of a lane.
+#[derive(Deserialize)]
+struct PublishedShare {
+    lane: String,
+    overrides: u64,
 }
 
 impl RolloutArgs {
@@ -115,6 +128,8 @@ impl RolloutArgs {
             RolloutCommand::SetWeight(command) => command.run().await,
             RolloutCommand::Status(command) => command.run().await,
             RolloutCommand::Explain(command) => command.run().await,
+            RolloutCommand::Assign(command) => command.run().await,
+            RolloutCommand::Unassign(command) => command.run().await,
             RolloutCommand::History(command) => command.run().await,
             RolloutCommand::Undo(command) => command.run().await,
         }
@@ -125,7 +140,9 @@ impl SetWeight {
     async fn run(self) -> Result<(), CommandFailure> {
         let path = path(&self.pool);
         let current: PublishedRollout = read(self.server.get(&path).await?)?;
-        let lanes = set_weights(&current.base, &current.lanes, &self.weights);
+        let is_used =
+            |lane: &str| current.split.iter().any(|share| share.lane == lane && share.overrides > 0);
+        let lanes = set_weights(&current.base, &current.lanes, &self.weights, is_used);
         let lanes = lanes.map_err(|error| Exit::Usage.with_message(error))?;
         self.change.put(&self.server, &path, &current, json!({"lanes": lanes})).await
     }
@@ -148,12 +165,20 @@ impl ChangeArgs {
             body["force"] = true.into();
         }
         let status = server.put(path, &body, self.revision.unwrap_or(current.revision)).await?;
-        print(server, &status, table::changed);
-        warn(&status);
-        match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
-            (nodes, of) if nodes == of => Ok(()),
-            _ => Err(Exit::Failed.with_message(table::missing(&status))),
-        }
+        report(server, &status)
+    }
+}
+
+/// Prints the result of a change.
+///
+/// # Errors
+/// When a node has not applied it.
+fn report(server: &ApiClient, status: &Value) -> Result<(), CommandFailure> {
+    print(server, status, table::changed);
+    warn(status);
+    match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
+        (nodes, of) if nodes == of => Ok(()),
+        _ => Err(Exit::Failed.with_message(table::missing(status))),
     }
 }
 
@@ -197,22 +222,18 @@ impl Undo {
         let current: PublishedRollout = read(self.server.get(&path).await?)?;
         let past = self.server.get(&format!("{path}/history")).await?;
         // a pool has no document before its first change
-        let first = json!({"revision": 0, "base": BASE, "lanes": [], "fallback": Fallback::None});
-        let mut past = past["items"].as_array().into_iter().flatten().chain([&first]);
-        let wanted = |document: &&Value| match (document["revision"].as_u64(), self.to) {
-            (revision, Some(to)) => revision == Some(to),
-            (revision, None) => revision < Some(current.revision),
-        };
-        let Some(former) = past.find(wanted) else {
+        let past =
+            past["items"].as_array().into_iter().flatten().filter_map(|past| past["revision"].as_u64());
+        let wanted = |revision: &u64| self.to.map_or(*revision < current.revision, |to| *revision == to);
+        let Some(revision) = past.chain([0]).find(wanted) else {
             return Err(Exit::Failed.with_message("there is no such revision to go back to"));
         };
-        let mut body = json!({});
-        for member in ["lanes", "base", "fallback", "salt"] {
-            body[member] = former[member].clone();
-        }
-        let comment = format!("back to revision {}", former["revision"]);
+        let comment = format!("back to revision {revision}");
         let comment = if self.change.comment.is_empty() { comment } else { self.change.comment };
-        ChangeArgs { comment, ..self.change }.put(&self.server, &path, &current, body).await
+        // the way back is never refused; a lane without workers is a warning
+        ChangeArgs { comment, force: true, ..self.change }
+            .put(&self.server, &path, &current, json!({"restore": revision}))
+            .await
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Sticky {
     User,
     /// A browser, which gets a cookie.
     Connection,
-    /// A page, whose id is in the request.
+    /// A page that the request names.
     Page,
     /// A value of this cookie, which the application sets.
     Cookie(String),

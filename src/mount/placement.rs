@@ -2,8 +2,8 @@
 //!
 //! Owns: the decision, which is the same at every node that sees the same processes. Never: what a unit is (`unit`).
 //!
-//! Each place of a mount at each node has a weight for a unit, and the highest weight of the places whose process is ready
-//! wins (rendezvous hashing). So no row is written for a unit, and a place that is lost moves only its own units, which
+//! Each place of a mount at each node has a weight for a unit, and the highest weight of the places with a process that is
+//! ready wins (rendezvous hashing). So no row is written for a unit, and a place that is lost moves only its own units, which
 //! come back when its next process is ready.
 
 use pagewire_cluster::id::NodeNumber;
@@ -22,7 +22,7 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlacedUnit {
     pub(super) place: Place,
-    /// Whether the unit belongs to another place, whose process is not ready.
+    /// Whether the unit belongs to another place, which has no process that is ready.
     pub(super) is_displaced: bool,
 }
 

@@ -1,6 +1,6 @@
 //! What nodes tell each other about the processes of their mounts.
 //!
-//! Owns: the note of this node, and the count of processes whose units have to move. Never: which process serves a unit
+//! Owns: the note of this node, and the count of processes that are lost. Never: which process serves a unit
 //! (`mount`), or the row that has the note (`pagewire_cluster::lease`).
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use super::tasks::TaskKind;
 use crate::mount::MountPools;
 use crate::telemetry::MountMetrics;
 
-/// Starts the tasks of a node whose mounts have processes.
+/// Starts the tasks of a node with processes of mounts.
 pub(super) fn spawn(
     services: &PoolServices,
     registry: &Registry,

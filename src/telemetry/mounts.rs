@@ -107,7 +107,7 @@ impl MountMetrics {
         self.displaced.get_or_create(&MountLabels { mount: mount.to_owned() }).inc();
     }
 
-    /// Counts processes whose units have moved; `with` is `process` or `node`.
+    /// Counts processes that are lost, so that their units have moved; `with` is `process` or `node`.
     pub(crate) fn lost(&self, mount: &str, with: &'static str, processes: u64) {
         self.lost.get_or_create(&LostLabels { mount: mount.to_owned(), with }).inc_by(processes);
     }

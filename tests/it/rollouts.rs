@@ -232,3 +232,48 @@ async fn users_are_sent_to_a_lane_without_workers_only_by_force_or_with_a_fallba
     .await;
     assert!(!served.err.contains("lane canary"), "{served:?}");
 }
+
+#[tokio::test]
+async fn users_with_a_lane_of_their_own_keep_it_whatever_the_weights_are_until_it_is_taken_back() {
+    let node = Node::start().await;
+    let run = async |arguments: &[&str]| pagewire(&node, &[&["rollout"], arguments].concat()).await;
+    let lane = async |user: &str| {
+        let explained = node.api().get_json(&format!("/api/v1/rollouts/default/explain?user={user}")).await;
+        (explained["lane"].clone(), explained["reason"].clone())
+    };
+    let unknown = run(&["assign", "default", "canry", "--user", "ann", "--force"]).await;
+    assert!(unknown.code != 0 && unknown.err.contains("the pool has no lane canry"), "{unknown:?}");
+    run(&["set-weight", "default", "canary=0"]).await;
+    let refused = run(&["assign", "default", "canary", "--user", "ann"]).await;
+    assert!(refused.code != 0 && refused.err.contains("no living workers"), "{refused:?}");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "bob\n\n eve \n").expect("a file");
+    let path = file.path().to_str().expect("a path");
+    let assigned = run(&["assign", "default", "canary", "--user", "ann", "--file", path, "--force"]).await;
+    assert!(assigned.code == 0 && assigned.err.contains("3 users of its own"), "{assigned:?}");
+    for user in ["ann", "bob", "eve"] {
+        assert_eq!(lane(user).await, (json!("canary"), json!("override")));
+    }
+    assert_eq!(lane("max").await, (json!("stable"), json!("base")));
+    let told = run(&["explain", "default", "ann"]).await;
+    assert!(told.out.contains("canary is the user's own lane"), "{told:?}");
+    let users = node.api().get_json("/api/v1/rollouts/default/users").await;
+    assert_eq!(users["items"][0], json!({"user": "ann", "lane": "canary"}));
+    let status = run(&["status", "default"]).await;
+    assert!(status.out.contains("canary  0%      3 "), "{status:?}");
+    let path = "/api/v1/rollouts/default/users/ann";
+    let put = node.api().request(Method::PUT, path).json(&json!({"lane": "stable"})).send().await;
+    assert_eq!(put.expect("an answer").status(), 200);
+    run(&["set-weight", "default", "canary=100", "--force"]).await;
+    assert_eq!(lane("ann").await, (json!("stable"), json!("override")));
+    assert_eq!(node.api().delete(path).await.0, 200);
+    assert_eq!(lane("ann").await, (json!("canary"), json!("weight")));
+    run(&["unassign", "default", "--user", "bob", "--user", "eve"]).await;
+    assert_eq!(node.api().get_json("/api/v1/rollouts/default/users").await["items"], json!([]));
+    let undone = run(&["undo", "default"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!(lane("bob").await, (json!("canary"), json!("override")), "undo restores them as well");
+    let third = run(&["set-weight", "default", "stable=100", "beta=0", "gamma=0"]).await;
+    assert!(third.code != 0 && third.err.contains("at most 2 lanes"), "{third:?}");
+    assert_eq!(lane("bob").await.1, json!("override"), "a lane with users makes no room for another one");
+}

@@ -50,7 +50,7 @@ pub struct NodeNote {
 pub struct MountPlaces {
     /// The number of places. They are numbered from 0.
     pub count: u32,
-    /// The places whose process is ready, in order.
+    /// The places with a process that is ready, in order.
     pub ready: Vec<u32>,
 }
 

@@ -11,11 +11,13 @@ use crate::wire::LaneCount;
 /// Reason why a unit is in its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
+    /// It has a lane of its own.
+    Override,
     /// Its bucket belongs to the lane.
     Weight,
     /// Its bucket belongs to no other lane.
     Base,
-    /// The lane of its bucket has no living workers.
+    /// Its lane has no living workers.
     Fallback,
 }
 
@@ -23,6 +25,7 @@ impl Reason {
     /// Returns the name.
     pub const fn text(self) -> &'static str {
         match self {
+            Self::Override => "override",
             Self::Weight => "weight",
             Self::Base => "base",
             Self::Fallback => "fallback",
@@ -81,65 +84,80 @@ impl AssignmentCounter {
     }
 }
 
-/// A document and its tallies: one for each lane in order, one for the base, and one for work that fell back to the
-/// base.
+/// A document and the number of assignments by it.
 #[derive(Debug)]
 pub(super) struct ActiveRollout {
     pub(super) document: RolloutSpec,
-    lanes: Vec<AssignmentCounter>,
-    base: AssignmentCounter,
-    fallback: AssignmentCounter,
+    counters: Vec<LaneCounter>,
+}
+
+/// The number of assignments to one lane for one reason.
+#[derive(Debug)]
+struct LaneCounter {
+    lane: String,
+    reason: Reason,
+    count: AssignmentCounter,
 }
 
 impl ActiveRollout {
     pub(super) fn new(document: RolloutSpec, counts: &AssignmentCounts) -> Self {
-        let tally = |lane: &str, reason| counts.tally(&document.pool, lane, reason);
-        Self {
-            lanes: document.lanes.iter().map(|lane| tally(&lane.name, Reason::Weight)).collect(),
-            base: tally(&document.base, Reason::Base),
-            fallback: tally(&document.base, Reason::Fallback),
-            document,
-        }
+        let counter = |lane: &str, reason| {
+            let count = counts.tally(&document.pool, lane, reason);
+            LaneCounter { lane: lane.to_owned(), reason, count }
+        };
+        let lanes = document.lanes.iter().flat_map(|lane| {
+            let overridden = document.overridden(&lane.name) > 0;
+            let reasons = [Some(Reason::Weight), overridden.then_some(Reason::Override)];
+            reasons.into_iter().flatten().map(|reason| counter(&lane.name, reason))
+        });
+        let overridden = document.overridden(&document.base) > 0;
+        let base = [Some(Reason::Base), Some(Reason::Fallback), overridden.then_some(Reason::Override)];
+        let base = base.into_iter().flatten().map(|reason| counter(&document.base, reason));
+        Self { counters: lanes.chain(base).collect(), document }
     }
 
     /// Assigns a unit and counts it.
     pub(super) fn assign(&self, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
-        let (assigned, place) = decide(&self.document, unit, serves);
-        match (assigned.reason, place.and_then(|index| self.lanes.get(index))) {
-            (Reason::Weight, Some(tally)) => tally.add(),
-            (Reason::Fallback, _) => self.fallback.add(),
-            _ => self.base.add(),
+        let assigned = decide(&self.document, unit, serves);
+        let counter = self.counters.iter();
+        let mut counter = counter.filter(|of| of.reason == assigned.reason && of.lane == assigned.lane);
+        if let Some(counter) = counter.next() {
+            counter.count.add();
         }
         assigned
     }
 
     /// Returns the number of assignments by this document, the base lane last.
     pub(super) fn observed(&self) -> Vec<LaneCount> {
-        let lanes =
-            self.document.lanes.iter().zip(&self.lanes).map(|(lane, tally)| (&lane.name, tally.since()));
-        let base = (&self.document.base, self.base.since() + self.fallback.since());
-        lanes.chain([base]).map(|(lane, count)| LaneCount { lane: lane.clone(), count }).collect()
+        let names = self.document.lanes.iter().map(|lane| &lane.name).chain([&self.document.base]);
+        let count = |lane: &String| {
+            let own = self.counters.iter().filter(|counter| counter.lane == *lane);
+            LaneCount { lane: lane.clone(), count: own.map(|counter| counter.count.since()).sum() }
+        };
+        names.map(count).collect()
     }
 }
 
-/// Returns the lane of a unit, and the position of the lane of its bucket. `serves` returns whether a lane has a
-/// living worker; it is called only when the document falls back to the base.
+/// Returns the lane of a unit: that of an override, else that of its bucket. `serves` returns whether a lane has a living
+/// worker; it is called only when the document falls back to the base.
 pub(super) fn decide(
     document: &RolloutSpec,
     unit: RoutingKey<'_>,
     serves: impl FnOnce(&str) -> bool,
-) -> (LaneAssignment, Option<usize>) {
+) -> LaneAssignment {
     let bucket = unit.bucket(&document.salt);
-    let place = document.place(bucket);
-    let lane = document.lane(place);
-    let (lane, reason) = match place {
-        None => (lane, Reason::Base),
-        Some(_) if document.fallback == Fallback::Base && !serves(lane) => {
-            (&*document.base, Reason::Fallback)
-        }
-        Some(_) => (lane, Reason::Weight),
+    let own = match unit {
+        RoutingKey::User(user) => document.overrides.get(user),
+        RoutingKey::Connection(_) => None,
     };
-    (LaneAssignment { lane: lane.to_owned(), reason, bucket, revision: document.rev }, place)
+    let (lane, reason) = match (own, document.place(bucket)) {
+        (Some(lane), _) => (lane.as_str(), Reason::Override),
+        (None, None) => (&*document.base, Reason::Base),
+        (None, place) => (document.lane(place), Reason::Weight),
+    };
+    let falls_back = lane != document.base && document.fallback == Fallback::Base && !serves(lane);
+    let (lane, reason) = if falls_back { (&*document.base, Reason::Fallback) } else { (lane, reason) };
+    LaneAssignment { lane: lane.to_owned(), reason, bucket, revision: document.rev }
 }
 
 #[cfg(test)]
@@ -156,7 +174,7 @@ mod tests {
     #[test]
     fn work_falls_back_only_where_the_document_says_so_and_nobody_serves_its_lane() {
         let assigned = |canary, fallback, serves| {
-            let (assigned, _) = decide(&document(canary, fallback), RoutingKey::User("ann"), |lane| {
+            let assigned = decide(&document(canary, fallback), RoutingKey::User("ann"), |lane| {
                 assert_eq!(lane, "canary", "the base has nothing to fall back to");
                 serves
             });
@@ -167,6 +185,28 @@ mod tests {
         assert_eq!(assigned(10_000, Fallback::Base, true), canary);
         assert_eq!(assigned(10_000, Fallback::Base, false), ("stable".to_owned(), Reason::Fallback));
         assert_eq!(assigned(0, Fallback::Base, false), ("stable".to_owned(), Reason::Base));
+    }
+
+    #[test]
+    fn a_lane_of_its_own_comes_before_the_bucket_of_a_user_and_falls_back_as_well() {
+        let overrides = [("ann".to_owned(), "canary".to_owned()), ("bob".to_owned(), "stable".to_owned())];
+        let assigned = |canary, fallback, user: &str, serves| {
+            let document = RolloutSpec { overrides: overrides.clone().into(), ..document(canary, fallback) };
+            let assigned = decide(&document, RoutingKey::User(user), |_| serves);
+            (assigned.lane, assigned.reason.text())
+        };
+        let lane = |name: &str, reason| (name.to_owned(), reason);
+        assert_eq!(assigned(0, Fallback::None, "ann", false), lane("canary", "override"), "a preview at 0 %");
+        assert_eq!(assigned(10_000, Fallback::None, "bob", true), lane("stable", "override"));
+        assert_eq!(assigned(10_000, Fallback::None, "eve", true), lane("canary", "weight"));
+        assert_eq!(assigned(0, Fallback::Base, "ann", false), lane("stable", "fallback"));
+        let document = RolloutSpec { overrides: overrides.clone().into(), ..document(0, Fallback::None) };
+        let active = ActiveRollout::new(document, &AssignmentCounts::default());
+        for user in ["ann", "bob", "eve"] {
+            active.assign(RoutingKey::User(user), |_| true);
+        }
+        let observed: Vec<_> = active.observed().into_iter().map(|lane| (lane.lane, lane.count)).collect();
+        assert_eq!(observed, [("canary".to_owned(), 1), ("stable".to_owned(), 2)]);
     }
 
     #[test]

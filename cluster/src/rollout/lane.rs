@@ -80,11 +80,12 @@ impl RolloutSpec {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeMap, HashMap};
 
     use proptest::prelude::*;
     use serde::Deserialize;
 
+    use super::super::active::decide;
     use super::super::spec::LaneSpec;
     use super::super::weight::Weight;
     use super::*;
@@ -100,6 +101,8 @@ mod tests {
         salt: String,
         base: String,
         lanes: Vec<LaneSpec>,
+        #[serde(default)]
+        overrides: BTreeMap<String, String>,
     }
 
     #[derive(Deserialize)]
@@ -117,21 +120,18 @@ mod tests {
         let golden: Golden = serde_json::from_str(text).unwrap();
         assert!(golden.vectors.len() >= 200);
         for vector in &golden.vectors {
-            let Split { salt, base, lanes } = &golden.documents[&vector.document];
+            let Split { salt, base, lanes, overrides } = &golden.documents[&vector.document];
             let document = RolloutSpec {
                 salt: salt.clone(),
                 base: base.clone(),
                 lanes: lanes.clone(),
+                overrides: overrides.clone(),
                 ..RolloutSpec::unwritten("golden")
             };
             let connection = vector.connection.as_deref().map(|text| text.parse().unwrap());
             let unit = RoutingKey::of(vector.user.as_deref(), connection);
-            let bucket = unit.bucket(&document.salt);
-            assert_eq!(
-                (bucket, document.lane(document.place(bucket))),
-                (vector.bucket, &*vector.lane),
-                "{unit}"
-            );
+            let assigned = decide(&document, unit, |_| true);
+            assert_eq!((assigned.bucket, &assigned.lane), (vector.bucket, &vector.lane), "{unit}");
         }
     }
 

@@ -133,7 +133,7 @@ impl Rollouts {
     ) -> LaneAssignment {
         match self.split(pool) {
             Some(split) => split.assign(unit, serves),
-            None => decide(&RolloutSpec::unwritten(pool), unit, serves).0,
+            None => decide(&RolloutSpec::unwritten(pool), unit, serves),
         }
     }
 
@@ -145,8 +145,8 @@ impl Rollouts {
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
         match self.split(pool) {
-            Some(split) => decide(&split.document, unit, serves).0,
-            None => decide(&RolloutSpec::unwritten(pool), unit, serves).0,
+            Some(split) => decide(&split.document, unit, serves),
+            None => decide(&RolloutSpec::unwritten(pool), unit, serves),
         }
     }
 

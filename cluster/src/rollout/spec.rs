@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::weight::{BUCKETS, Weight};
+use crate::id::MAX_USER;
 use crate::wire;
 
 /// Base lane of a pool without a document.
@@ -17,6 +18,12 @@ const LANES: usize = 2;
 const MAX_NAME: usize = 64;
 /// Maximum length of a comment, in bytes.
 const MAX_COMMENT: usize = 500;
+/// Maximum number of users with a lane of their own, so that a document stays small enough for one message.
+const MAX_OVERRIDES: usize = 5000;
+/// The feature of a document in which users have a lane of their own.
+const OVERRIDES: &str = "overrides";
+/// The features that this release applies.
+const KNOWN: [&str; 1] = [OVERRIDES];
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +73,12 @@ pub struct RolloutSpec {
     /// Handling of work for a lane without living workers.
     #[serde(default)]
     pub fallback: Fallback,
+    /// Users with a lane of their own, which does not depend on their bucket.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<String, String>,
+    /// What a reader has to know to apply this document. One that does not know it all keeps the document before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// Reason for the last change, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
@@ -90,6 +103,10 @@ pub struct RolloutUpdate {
     pub salt: Option<String>,
     /// Handling of work for a lane without living workers.
     pub fallback: Option<Fallback>,
+    /// All users with a lane of their own.
+    pub overrides: Option<BTreeMap<String, String>>,
+    /// Users who get a lane of their own, or `None` instead of it.
+    pub assign: BTreeMap<String, Option<String>>,
     /// Reason for the change.
     pub comment: String,
 }
@@ -117,6 +134,15 @@ pub enum SpecError {
         /// Requested weight.
         wanted: Weight,
     },
+    /// A user would have a lane that the pool does not have, so that the override would have no effect.
+    #[error("the pool has no lane {0}: give it a weight first, which may be 0")]
+    UnknownLane(String),
+    /// Too many users have a lane of their own.
+    #[error("at most {MAX_OVERRIDES} users have a lane of their own")]
+    Overrides,
+    /// The name of a user is empty or too long.
+    #[error("a user has 1 to {MAX_USER} bytes")]
+    User,
     /// A salt or comment is too long.
     #[error("a salt has at most {MAX_NAME} bytes and a comment {MAX_COMMENT}")]
     Long,
@@ -132,6 +158,8 @@ impl RolloutSpec {
             base: BASE.to_owned(),
             lanes: Vec::new(),
             fallback: Fallback::None,
+            overrides: BTreeMap::new(),
+            needs: Vec::new(),
             comment: String::new(),
             updated_by: String::new(),
             updated: 0,
@@ -152,6 +180,15 @@ impl RolloutSpec {
             None => self.lanes.clone(),
         };
         let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
+        let mut overrides = wanted.overrides.unwrap_or_else(|| self.overrides.clone());
+        // a lane that is gone has no users
+        overrides.retain(|_, lane| *lane == base || lanes.iter().any(|known| known.name == *lane));
+        for (user, lane) in wanted.assign {
+            match lane {
+                Some(lane) => overrides.insert(user, lane),
+                None => overrides.remove(&user),
+            };
+        }
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
@@ -159,6 +196,8 @@ impl RolloutSpec {
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
+            needs: if overrides.is_empty() { Vec::new() } else { vec![OVERRIDES.to_owned()] },
+            overrides,
             comment: wanted.comment,
             updated_by: by.to_owned(),
             updated: now,
@@ -200,21 +239,52 @@ impl RolloutSpec {
             return Err(SpecError::Twice((*lane).clone()));
         }
         remainder(&self.lanes)?;
+        if let Some(lane) = self.overrides.values().find(|lane| !lanes.contains(lane)) {
+            return Err(SpecError::UnknownLane(lane.clone()));
+        }
+        if self.overrides.len() > MAX_OVERRIDES {
+            return Err(SpecError::Overrides);
+        }
+        if self.overrides.keys().any(|user| !(1..=MAX_USER).contains(&user.len())) {
+            return Err(SpecError::User);
+        }
         if self.salt.len() > MAX_NAME || self.comment.len() > MAX_COMMENT {
             return Err(SpecError::Long);
         }
         Ok(())
     }
 
+    /// Returns the change that gives a pool the content of this document again.
+    pub fn restored(&self) -> RolloutUpdate {
+        RolloutUpdate {
+            lanes: Some(self.lanes.clone()),
+            base: Some(self.base.clone()),
+            // a pool without a document has no salt, and keeps the one that it got
+            salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
+            fallback: Some(self.fallback),
+            overrides: Some(self.overrides.clone()),
+            ..RolloutUpdate::default()
+        }
+    }
+
+    /// Returns how many users have a lane as their own.
+    pub fn overridden(&self, lane: &str) -> usize {
+        self.overrides.values().filter(|own| *own == lane).count()
+    }
+
     /// The lanes beside the base that get more users by this document than by the one before it. The base takes what
     /// is left: that is no choice of its own.
     pub fn gains(&self, before: &Self) -> impl Iterator<Item = &str> {
+        let more = |lane: &LaneSpec| self.overridden(&lane.name) > before.overridden(&lane.name);
         let had = |name: &str| match before.lanes.iter().find(|lane| lane.name == name) {
             Some(lane) => lane.weight.buckets(),
             None if name == before.base => before.remainder().buckets(),
             None => 0,
         };
-        self.lanes.iter().filter(move |lane| lane.weight.buckets() > had(&lane.name)).map(|lane| &*lane.name)
+        self.lanes
+            .iter()
+            .filter(move |lane| lane.weight.buckets() > had(&lane.name) || more(lane))
+            .map(|lane| &*lane.name)
     }
 
     /// Returns the weight of the base lane.
@@ -231,17 +301,24 @@ impl RolloutSpec {
     /// apply it.
     pub fn decode(value: &[u8]) -> Option<Self> {
         let document: Self = serde_json::from_slice(value).ok()?;
-        (document.lanes.len() <= LANES && remainder(&document.lanes).is_ok()).then_some(document)
+        let is_known = document.needs.iter().all(|feature| KNOWN.contains(&feature.as_str()));
+        (is_known && document.lanes.len() <= LANES && remainder(&document.lanes).is_ok()).then_some(document)
     }
 }
 
 /// Returns `lanes` with the weights in `named` applied. Naming the base describes the whole split: lanes that are not
-/// named get weight 0, and the weight of the base must be the remainder.
+/// named get weight 0, and the weight of the base must be the remainder. `is_used` returns whether a lane with weight 0 has
+/// users all the same, so that it makes no room for another lane.
 ///
 /// # Errors
 ///
 /// [`SpecError::Twice`], [`SpecError::Sum`] or [`SpecError::Remainder`].
-pub fn set_weights(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result<Vec<LaneSpec>, SpecError> {
+pub fn set_weights(
+    base: &str,
+    lanes: &[LaneSpec],
+    named: &[LaneSpec],
+    is_used: impl Fn(&str) -> bool,
+) -> Result<Vec<LaneSpec>, SpecError> {
     let base_weight = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
     let mut lanes = lanes.to_vec();
     if base_weight.is_some() {
@@ -260,7 +337,9 @@ pub fn set_weights(base: &str, lanes: &[LaneSpec], named: &[LaneSpec]) -> Result
     // an unnamed lane with weight 0 makes room for another one
     let named = |lane: &LaneSpec| named.iter().any(|wanted| wanted.name == lane.name);
     while lanes.len() > LANES
-        && let Some(empty) = lanes.iter().position(|lane| lane.weight == Weight::default() && !named(lane))
+        && let Some(empty) = lanes
+            .iter()
+            .position(|lane| lane.weight == Weight::default() && !named(lane) && !is_used(&lane.name))
     {
         lanes.remove(empty);
     }

@@ -66,7 +66,7 @@ impl Rollouts {
 }
 
 fn move_by(document: &RolloutSpec, work: WaitingWork<'_>, serves: impl Fn(&str) -> bool) -> Option<LaneMove> {
-    let (assigned, _) = decide(document, work.unit, &serves);
+    let assigned = decide(document, work.unit, &serves);
     let falls_back = assigned.reason == Reason::Fallback && !serves(work.lane);
     if document.rev <= work.revision && !falls_back {
         return None;
@@ -82,7 +82,7 @@ fn move_by(document: &RolloutSpec, work: WaitingWork<'_>, serves: impl Fn(&str) 
 /// Returns whether a lane gets new work.
 fn is_open(document: &RolloutSpec, lane: &str) -> bool {
     let has_weight = |spec: &super::LaneSpec| spec.name == lane && spec.weight.buckets() > 0;
-    lane == document.base || document.lanes.iter().any(has_weight)
+    lane == document.base || document.lanes.iter().any(has_weight) || document.overridden(lane) > 0
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ struct LaneShare {
     /// Configured percent.
     #[schema(value_type = f64)]
     weight: Weight,
+    /// Users who have the lane as their own, independent of their bucket.
+    overrides: usize,
     /// Percent of the work that was assigned by this revision; `null` while there was none.
     observed: Option<f64>,
     /// Calls and jobs assigned by this revision.
@@ -131,6 +133,7 @@ impl RolloutStatus {
             LaneShare {
                 lane: lane.clone(),
                 weight,
+                overrides: document.overridden(lane),
                 observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
                 assigned,
                 workers,
@@ -160,7 +163,7 @@ impl RolloutStatus {
 impl LaneShare {
     /// Returns a warning when the lane has users and no live workers.
     fn warning(&self, document: &RolloutSpec) -> Option<String> {
-        if self.workers > 0 || self.weight == Weight::default() {
+        if self.workers > 0 || (self.weight == Weight::default() && self.overrides == 0) {
             return None;
         }
         let lane = &self.lane;
@@ -168,7 +171,13 @@ impl LaneShare {
             Fallback::Base if *lane != document.base => "the base lane does the work of its users",
             _ => "the calls of its users are refused and their jobs wait",
         };
-        Some(format!("lane {lane} has {}% of the users and no living workers: {then}", self.weight.percent()))
+        let users = match self.overrides {
+            0 => String::new(),
+            1 => " and 1 user of its own".to_owned(),
+            count => format!(" and {count} users of its own"),
+        };
+        let share = self.weight.percent();
+        Some(format!("lane {lane} has {share}% of the users{users} and no living workers: {then}"))
     }
 }
 

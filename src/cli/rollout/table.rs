@@ -12,7 +12,8 @@ pub(super) fn changed(status: &Value) -> String {
 /// Formats a rollout, its assignments and its nodes.
 pub(super) fn status(status: &Value) -> String {
     let rows: Vec<_> = items(&status["split"]).iter().map(share).collect();
-    let shares = output::table(&["LANE", "WEIGHT", "OBSERVED", "ASSIGNED", "WORKERS", "RELEASES"], &rows);
+    let shares =
+        output::table(&["LANE", "WEIGHT", "OVERRIDES", "OBSERVED", "ASSIGNED", "WORKERS", "RELEASES"], &rows);
     let nodes: Vec<_> = items(&status["nodes"])
         .iter()
         .map(|node| vec![text(&node["node"]), or(&node["revision"], "no response")])
@@ -58,6 +59,7 @@ pub(super) fn explained(explained: &Value) -> String {
     };
     let lane = text(&explained["lane"]);
     let why = match explained["reason"].as_str() {
+        Some("override") => format!("it does not matter, because {lane} is the user's own lane"),
         Some("weight") => format!("it belongs to {lane}"),
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
@@ -121,6 +123,7 @@ fn share(share: &Value) -> Vec<String> {
     vec![
         text(&share["lane"]),
         percent(&share["weight"]),
+        or(&share["overrides"], "0"),
         percent(&share["observed"]),
         text(&share["assigned"]),
         or(&share["workers"], "0"),
@@ -167,7 +170,7 @@ mod tests {
             "pool": "default", "revision": 41, "base": "stable", "fallback": "none", "salt": "s",
             "lanes": [{"name": "canary", "weight": 12.5}], "updated_by": "ann", "updated_at": "2026-01-02T03:04:05Z",
             "split": [
-                {"lane": "canary", "weight": 12.5, "observed": 12.1, "assigned": 121, "workers": 1, "releases": ["r2"]},
+                {"lane": "canary", "weight": 12.5, "overrides": 2, "observed": 12.1, "assigned": 121, "workers": 1, "releases": ["r2"]},
                 {"lane": "stable", "weight": 87.5, "observed": 87.9, "assigned": 879, "workers": 2, "releases": ["r1", "r0"]},
             ],
             "applied": {"nodes": 1, "of": 2, "took_ms": 36.2},
@@ -181,9 +184,9 @@ mod tests {
             status(&rollout()),
             "pool default: revision 41 applied by 1/2 nodes in 37 ms\n\
              changed by ann at 2026-01-02T03:04:05Z, fallback: none\n\n\
-             LANE    WEIGHT  OBSERVED  ASSIGNED  WORKERS  RELEASES\n\
-             canary  12.5%   12.1%     121       1        r2\n\
-             stable  87.5%   87.9%     879       2        r1, r0\n\n\
+             LANE    WEIGHT  OVERRIDES  OBSERVED  ASSIGNED  WORKERS  RELEASES\n\
+             canary  12.5%   2          12.1%     121       1        r2\n\
+             stable  87.5%   0          87.9%     879       2        r1, r0\n\n\
              NODE  REVISION\n\
              p01   41\n\
              p02   no response"

@@ -119,7 +119,9 @@ fn a_lane_keeps_its_end_while_others_come_and_go() {
 
 #[test]
 fn named_weights_change_and_the_others_stay() {
-    let reweighed = |lanes: &[LaneSpec], named: &[LaneSpec]| set_weights("stable", lanes, named);
+    let reweighed = |lanes: &[LaneSpec], named: &[LaneSpec]| {
+        set_weights("stable", lanes, named, |lane| lane == "preview")
+    };
     let both = [lane("canary", 10.0), lane("beta", 5.0)];
     assert_eq!(reweighed(&both, &[lane("beta", 7.5)]).unwrap(), [lane("canary", 10.0), lane("beta", 7.5)]);
     assert_eq!(reweighed(&[], &[lane("canary", 10.0)]).unwrap(), [lane("canary", 10.0)]);
@@ -167,4 +169,46 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn users_get_a_lane_of_their_own_that_the_pool_has_and_lose_it_with_the_lane() {
+    let assign = |users: &[(&str, Option<&str>)]| {
+        let assign = users.iter().map(|(user, lane)| ((*user).to_owned(), lane.map(str::to_owned))).collect();
+        RolloutUpdate { assign, ..RolloutUpdate::default() }
+    };
+    let first = document(&[("canary", 0.0)]);
+    let second = revise(&first, assign(&[("ann", Some("canary")), ("bob", Some("stable"))])).unwrap();
+    assert_eq!((second.overridden("canary"), second.overridden("stable")), (1, 1));
+    assert_eq!(second.gains(&first).collect::<Vec<_>>(), ["canary"], "a lane may need workers for one user");
+    assert_eq!(second.needs, ["overrides"]);
+    assert_eq!(RolloutSpec::decode(&second.encode()).unwrap(), second);
+    let third = revise(&second, assign(&[("ann", None), ("eve", None)])).unwrap();
+    assert_eq!((third.overridden("canary"), third.overrides.len()), (0, 1));
+    let removed = revise(&second, lanes(&[])).unwrap();
+    assert_eq!(removed.overrides.keys().collect::<Vec<_>>(), ["bob"], "the lane is gone");
+    let none = revise(&removed, assign(&[("bob", None)])).unwrap();
+    assert!(none.needs.is_empty() && !String::from_utf8_lossy(&none.encode()).contains("overrides"));
+    for (user, lane, error) in [
+        ("ann", "canry", SpecError::UnknownLane("canry".to_owned())),
+        ("", "canary", SpecError::User),
+        (&"x".repeat(257), "canary", SpecError::User),
+    ] {
+        assert_eq!(revise(&first, assign(&[(user, Some(lane))])), Err(error));
+    }
+    let many: Vec<String> = (0..5001).map(|number| format!("u{number}")).collect();
+    let many: Vec<_> = many.iter().map(|user| (user.as_str(), Some("canary"))).collect();
+    assert_eq!(revise(&first, assign(&many)), Err(SpecError::Overrides));
+    assert!(revise(&first, assign(&many[1..])).is_ok());
+}
+
+#[test]
+fn a_document_that_needs_what_this_release_does_not_know_is_not_applied() {
+    let text = |needs: &str| {
+        format!(
+            r#"{{"rev":3,"pool":"p","salt":"s","base":"stable","needs":[{needs}],"updated_by":"","updated":7}}"#
+        )
+    };
+    assert!(RolloutSpec::decode(text("\"overrides\"").as_bytes()).is_some());
+    assert!(RolloutSpec::decode(text("\"overrides\",\"tides\"").as_bytes()).is_none());
 }

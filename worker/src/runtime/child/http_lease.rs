@@ -92,7 +92,7 @@ impl Drop for HttpLease {
 }
 
 impl ChildPool {
-    /// Returns the places whose child serves HTTP, in order, and their changes.
+    /// Returns the places with a child that serves HTTP, in order, and their changes.
     pub fn http_places(&self) -> watch::Receiver<Vec<u32>> {
         self.shared().places.subscribe()
     }

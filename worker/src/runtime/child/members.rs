@@ -171,7 +171,7 @@ impl PoolState {
         }
     }
 
-    /// Returns the places whose child serves HTTP, in order.
+    /// Returns the places with a child that serves HTTP, in order.
     pub(super) fn http_places(&self) -> Vec<u32> {
         let serving = self.members.iter().filter(|member| member.has(Need::Http));
         let mut places: Vec<u32> = serving.map(|member| member.place).collect();

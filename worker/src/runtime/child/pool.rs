@@ -52,7 +52,7 @@ pub(super) struct PoolShared {
     /// A child, a slot or a reservation has become free.
     pub(super) changed: Notify,
     handlers: watch::Sender<Option<Handlers>>,
-    /// The places whose child serves HTTP, in order.
+    /// The places with a child that serves HTTP, in order.
     pub(super) places: watch::Sender<Vec<u32>>,
     numbers: AtomicU64,
     pub(super) tickets: AtomicU64,

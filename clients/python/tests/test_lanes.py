@@ -1,0 +1,31 @@
+"""The lane of a user, computed in Python by the rules of docs/rollouts.md."""
+
+import hashlib
+import json
+from pathlib import Path
+
+GOLDEN = Path(__file__).parents[3] / "tests/golden/lanes.json"
+
+
+def bucket_of(salt: str, unit: str) -> int:
+    digest = hashlib.sha256(salt.encode() + b"\0" + unit.encode()).digest()
+    return (int.from_bytes(digest[:8], "big") * 10_000) >> 64
+
+
+def lane_of(document: dict, bucket: int) -> str:
+    weights = [(lane["name"], round(lane["weight"] * 100)) for lane in document["lanes"]]
+    if weights and bucket < weights[0][1]:
+        return weights[0][0]
+    if len(weights) > 1 and bucket >= 10_000 - weights[1][1]:
+        return weights[1][0]
+    return document["base"]
+
+
+def test_the_lane_function_is_the_same_in_every_language() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert len(golden["vectors"]) >= 200
+    for vector in golden["vectors"]:
+        document = golden["documents"][vector["document"]]
+        bucket = bucket_of(document["salt"], vector.get("user", vector.get("connection")))
+        lane = document.get("overrides", {}).get(vector.get("user")) or lane_of(document, bucket)
+        assert (bucket, lane) == (vector["bucket"], vector["lane"]), vector
