@@ -11,7 +11,7 @@ use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutUpdate, RoutingKey, is_name,
+    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey, is_name,
 };
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,10 @@ pub(super) struct ChangeRequest {
     salt: Option<String>,
     /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
     restore: Option<u64>,
+    /// `{action: "start", lane, steps}`, `{action: "promote", whole}`, `{action: "pause"}`, `{action: "resume"}`,
+    /// `{action: "abort", lane}` or `{action: "switch", lane}`. Other members change the result.
+    #[schema(value_type = Option<Object>)]
+    step: Option<RolloutStep>,
     /// Reason of the change, for people.
     #[serde(default)]
     comment: String,
@@ -118,6 +122,7 @@ impl ChangeRequest {
             base: self.base.or(former.base),
             salt: self.salt.or(former.salt),
             fallback: self.fallback.or(former.fallback),
+            step: self.step,
             comment: self.comment,
             ..former
         }

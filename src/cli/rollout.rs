@@ -1,6 +1,7 @@
 //! `pagewire rollout`: canary releases by weight.
 
 mod assign;
+mod step;
 mod table;
 
 use clap::{Args, Subcommand};
@@ -22,6 +23,18 @@ pub(super) struct RolloutArgs {
 enum RolloutCommand {
     /// Send a share of the users to a lane; the base lane takes the remainder.
     SetWeight(SetWeight),
+    /// Begin a canary that grows by steps.
+    Start(step::Start),
+    /// Take the next step of a canary.
+    Promote(step::Promote),
+    /// Take no step until it is resumed.
+    Pause(step::PauseOrResume),
+    /// Let a canary go on.
+    Resume(step::PauseOrResume),
+    /// Take a lane back: its users and its waiting work go to the base lane.
+    Abort(step::Abort),
+    /// Make another lane the base (blue/green); the base before stays ready for the way back.
+    Switch(step::Switch),
     /// Show the split of a pool, which nodes have applied it and what it has assigned; without a pool, all pools.
     Status(StatusQuery),
     /// Explain which lane serves a user, and why.
@@ -126,6 +139,12 @@ impl RolloutArgs {
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
         match self.command {
             RolloutCommand::SetWeight(command) => command.run().await,
+            RolloutCommand::Start(command) => command.run().await,
+            RolloutCommand::Promote(command) => command.run().await,
+            RolloutCommand::Pause(command) => command.pause().await,
+            RolloutCommand::Resume(command) => command.resume().await,
+            RolloutCommand::Abort(command) => command.run().await,
+            RolloutCommand::Switch(command) => command.run().await,
             RolloutCommand::Status(command) => command.run().await,
             RolloutCommand::Explain(command) => command.run().await,
             RolloutCommand::Assign(command) => command.run().await,

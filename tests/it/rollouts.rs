@@ -277,3 +277,47 @@ async fn users_with_a_lane_of_their_own_keep_it_whatever_the_weights_are_until_i
     assert!(third.code != 0 && third.err.contains("at most 2 lanes"), "{third:?}");
     assert_eq!(lane("bob").await.1, json!("override"), "a lane with users makes no room for another one");
 }
+
+#[tokio::test]
+async fn a_canary_grows_by_steps_is_taken_back_and_a_switch_goes_there_and_back() {
+    let node = Node::start().await;
+    let run = async |arguments: &[&str]| pagewire(&node, &[&["rollout"], arguments].concat()).await;
+    let none = run(&["promote", "default"]).await;
+    assert!(none.code != 0 && none.err.contains("no lane of this pool grows by steps"), "{none:?}");
+    let refused = run(&["start", "default", "--lane", "canary"]).await;
+    assert!(refused.code != 0 && refused.err.contains("no living workers"), "{refused:?}");
+    let started = run(&["start", "default", "--lane", "canary", "--steps", "10,50,100", "--force"]).await;
+    assert!(started.out.ends_with("canary grows [10%] → 50% → 100%: running\n"), "{started:?}");
+    let second = run(&["start", "default", "--lane", "beta", "--force"]).await;
+    assert!(second.code != 0 && second.err.contains("grows by steps already"), "{second:?}");
+    run(&["pause", "default"]).await;
+    let paused = run(&["promote", "default", "--force"]).await;
+    assert!(paused.code != 0 && paused.err.contains("resume them first"), "{paused:?}");
+    run(&["resume", "default"]).await;
+    let promoted = run(&["promote", "default", "--force"]).await;
+    assert!(promoted.out.contains("stable 50%, canary 50%\ncanary grows 10% → [50%] → 100%"), "{promoted:?}");
+    run(&["assign", "default", "canary", "--user", "ann", "--force"]).await;
+    let aborted = run(&["abort", "default", "--comment", "too slow"]).await;
+    assert!(
+        aborted.out.contains("stable 100%, canary 0%\n") && aborted.out.ends_with("aborted\n"),
+        "{aborted:?}"
+    );
+    let explained = node.api().get_json("/api/v1/rollouts/default/explain?user=ann").await;
+    assert_eq!((&explained["lane"], &explained["reason"]), (&json!("stable"), &json!("base")));
+    let history = run(&["history", "default"]).await;
+    assert!(history.out.contains("too slow"), "{history:?}");
+    let undone = run(&["undo", "default"]).await;
+    assert!(undone.out.ends_with("canary grows 10% → [50%] → 100%: running\n"), "{undone:?}");
+    run(&["promote", "default", "--whole", "--force"]).await;
+    let status = node.api().get_json("/api/v1/rollouts/default").await;
+    assert_eq!((&status["plan"]["state"], &status["plan"]["step"]), (&json!("completed"), &json!(2)));
+
+    let green = run(&["switch", "blue-green", "green"]).await;
+    assert!(green.code != 0 && green.err.contains("lane green"), "{green:?}");
+    let green = run(&["switch", "blue-green", "green", "--force"]).await;
+    assert!(green.out.ends_with("green 100%, stable 0%\n"), "{green:?}");
+    let back = run(&["switch", "blue-green", "stable"]).await;
+    assert!(back.code != 0, "the worker of the node serves the pool default only: {back:?}");
+    let back = run(&["undo", "blue-green"]).await;
+    assert!(back.code == 0 && back.out.ends_with("stable 100%\n"), "{back:?}");
+}

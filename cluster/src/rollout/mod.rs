@@ -13,6 +13,7 @@
 mod active;
 mod change;
 mod lane;
+mod plan;
 mod propagation;
 mod spec;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
 pub use lane::{RoutingKey, bucket};
+pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};
 pub use propagation::Propagation;
 pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name, set_weights};
 pub use waiting::{LaneMove, WaitingWork};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::plan::{RolloutPlan, RolloutStep, StepError, with_step};
 use super::weight::{BUCKETS, Weight};
 use crate::id::MAX_USER;
 use crate::wire;
@@ -76,6 +77,9 @@ pub struct RolloutSpec {
     /// Users with a lane of their own, which does not depend on their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, String>,
+    /// The lane that grows by steps, or did last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<RolloutPlan>,
     /// What a reader has to know to apply this document. One that does not know it all keeps the document before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
@@ -105,6 +109,10 @@ pub struct RolloutUpdate {
     pub fallback: Option<Fallback>,
     /// All users with a lane of their own.
     pub overrides: Option<BTreeMap<String, String>>,
+    /// The plan.
+    pub plan: Option<RolloutPlan>,
+    /// What is done first. The other members change the result.
+    pub step: Option<RolloutStep>,
     /// Users who get a lane of their own, or `None` instead of it.
     pub assign: BTreeMap<String, Option<String>>,
     /// Reason for the change.
@@ -134,6 +142,9 @@ pub enum SpecError {
         /// Requested weight.
         wanted: Weight,
     },
+    /// A step cannot be taken now.
+    #[error(transparent)]
+    Step(#[from] StepError),
     /// A user would have a lane that the pool does not have, so that the override would have no effect.
     #[error("the pool has no lane {0}: give it a weight first, which may be 0")]
     UnknownLane(String),
@@ -159,6 +170,7 @@ impl RolloutSpec {
             lanes: Vec::new(),
             fallback: Fallback::None,
             overrides: BTreeMap::new(),
+            plan: None,
             needs: Vec::new(),
             comment: String::new(),
             updated_by: String::new(),
@@ -174,12 +186,15 @@ impl RolloutSpec {
     ///
     /// [`SpecError`] when the next revision would be invalid.
     pub fn revise(&self, wanted: RolloutUpdate, salt: String, by: &str, now: u64) -> Result<Self, SpecError> {
+        let wanted = with_step(self, wanted)?;
         let base = wanted.base.unwrap_or_else(|| self.base.clone());
         let lanes = match wanted.lanes {
             Some(lanes) => self.normalize(lanes, &base)?,
             None => self.lanes.clone(),
         };
         let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
+        let plan =
+            wanted.plan.or_else(|| self.plan.clone().filter(|plan| plan.has_weight_of(&self.lanes, &lanes)));
         let mut overrides = wanted.overrides.unwrap_or_else(|| self.overrides.clone());
         // a lane that is gone has no users
         overrides.retain(|_, lane| *lane == base || lanes.iter().any(|known| known.name == *lane));
@@ -198,6 +213,7 @@ impl RolloutSpec {
             fallback: wanted.fallback.unwrap_or(self.fallback),
             needs: if overrides.is_empty() { Vec::new() } else { vec![OVERRIDES.to_owned()] },
             overrides,
+            plan,
             comment: wanted.comment,
             updated_by: by.to_owned(),
             updated: now,
@@ -263,6 +279,7 @@ impl RolloutSpec {
             salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
             fallback: Some(self.fallback),
             overrides: Some(self.overrides.clone()),
+            plan: self.plan.clone(),
             ..RolloutUpdate::default()
         }
     }
@@ -272,7 +289,7 @@ impl RolloutSpec {
         self.overrides.values().filter(|own| *own == lane).count()
     }
 
-    /// The lanes beside the base that get more users by this document than by the one before it. The base takes what
+    /// The lanes that get more users by this document than by the one before it. A lane that was the base before takes what
     /// is left: that is no choice of its own.
     pub fn gains(&self, before: &Self) -> impl Iterator<Item = &str> {
         let more = |lane: &LaneSpec| self.overridden(&lane.name) > before.overridden(&lane.name);
@@ -281,10 +298,10 @@ impl RolloutSpec {
             None if name == before.base => before.remainder().buckets(),
             None => 0,
         };
-        self.lanes
-            .iter()
-            .filter(move |lane| lane.weight.buckets() > had(&lane.name) || more(lane))
-            .map(|lane| &*lane.name)
+        let grown = move |lane: &&LaneSpec| lane.weight.buckets() > had(&lane.name) || more(lane);
+        let is_new = self.base != before.base && self.remainder().buckets() > had(&self.base);
+        let base = is_new.then_some(&*self.base);
+        self.lanes.iter().filter(grown).map(|lane| &*lane.name).chain(base)
     }
 
     /// Returns the weight of the base lane.

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutSpec, Weight};
+use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutPlan, RolloutSpec, Weight};
 use pagewire_cluster::wire::RolloutState;
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub(in crate::api) struct RolloutResponse {
     lanes: Vec<LaneResponse>,
     /// `none` or `base`: where the work of a lane without live workers runs.
     fallback: &'static str,
+    /// The lane that grows by steps, or did last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<PlanResponse>,
     /// Determines the bucket of each user.
     salt: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -34,6 +37,20 @@ pub(in crate::api) struct RolloutResponse {
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<String>,
+}
+
+/// How a lane grows.
+#[derive(Serialize, utoipa::ToSchema)]
+struct PlanResponse {
+    #[schema(example = "canary")]
+    lane: String,
+    /// The weights in percent, one after the other.
+    #[schema(value_type = Vec<f64>)]
+    steps: Vec<Weight>,
+    /// The position of the current one, from 0.
+    step: usize,
+    /// `running`, `paused`, `completed` or `aborted`.
+    state: &'static str,
 }
 
 /// A lane in addition to the base. The first one grows from the lowest bucket, the second from the highest.
@@ -106,11 +123,18 @@ impl From<RolloutSpec> for RolloutResponse {
             base: document.base,
             lanes: document.lanes.into_iter().map(lane).collect(),
             fallback: document.fallback.text(),
+            plan: document.plan.map(PlanResponse::from),
             salt: document.salt,
             comment: document.comment,
             updated_by: document.updated_by,
             updated_at: (document.rev > 0).then(|| rfc3339(document.updated)),
         }
+    }
+}
+
+impl From<RolloutPlan> for PlanResponse {
+    fn from(RolloutPlan { lane, steps, step, state }: RolloutPlan) -> Self {
+        Self { lane, steps, step, state: state.text() }
     }
 }
 

@@ -6,7 +6,12 @@ use crate::cli::output;
 
 /// Formats the result of a change.
 pub(super) fn changed(status: &Value) -> String {
-    format!("{}\n{}", headline(status), split(&status["lanes"], &status["base"]))
+    let split = split(&status["lanes"], &status["base"]);
+    [Some(headline(status)), Some(split), plan(&status["plan"])]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Formats a rollout, its assignments and its nodes.
@@ -110,11 +115,24 @@ fn facts(status: &Value) -> String {
     if let (Some(by), Some(at)) = (status["updated_by"].as_str(), status["updated_at"].as_str()) {
         facts.push(format!("changed by {by} at {at}"));
     }
+    facts.extend(plan(&status["plan"]));
     if let Some(comment) = status["comment"].as_str() {
         facts.push(format!("comment: {comment}"));
     }
     facts.push(format!("fallback: {}", text(&status["fallback"])));
     facts.join(", ")
+}
+
+/// Formats the steps of a plan: `canary grows 10% → [50%] → 100%: running`.
+fn plan(plan: &Value) -> Option<String> {
+    let lane = plan["lane"].as_str()?;
+    let step = plan["step"].as_u64();
+    let steps = items(&plan["steps"]).iter().zip(0u64..).map(|(weight, index)| match step == Some(index) {
+        true => format!("[{weight}%]"),
+        false => format!("{weight}%"),
+    });
+    let steps = steps.collect::<Vec<_>>().join(" → ");
+    Some(format!("{lane} grows {steps}: {}", text(&plan["state"])))
 }
 
 fn share(share: &Value) -> Vec<String> {
