@@ -310,7 +310,7 @@ CLIPPY = component("clippy", ["clippy", "--version"])
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
-    "test": ("unit, conformance and integration tests", test, [compiler, nats, flask, sites, nginx, browser], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, node, flask, sites, nginx, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),

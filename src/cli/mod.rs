@@ -126,12 +126,18 @@ impl Exit {
     }
 }
 
+/// Runs this process as the guard of a child process if it was started as one, and returns its exit code. A program with a
+/// `main` of its own calls this first, because above each child process there is a process of its binary.
+pub fn run_guard() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let is_guard = arguments.next().is_some_and(|first| first == guard::SUBCOMMAND);
+    is_guard.then(|| guard::run(&arguments.collect::<Vec<_>>()))
+}
+
 /// Runs the program. Without arguments it runs `serve`, so that trying it out needs no knowledge of the options.
 pub fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == guard::SUBCOMMAND) {
-        // above each child process there is a process of this binary
-        return guard::run(&arguments.collect::<Vec<_>>());
+    if let Some(code) = run_guard() {
+        return code;
     }
     let bare = std::env::args_os().len() < 2;
     let cli = if bare { Cli::parse_from(["pagewire", "serve"]) } else { Cli::parse() };

@@ -42,10 +42,10 @@ pub struct MountConfig {
     pub upstream_host: bool,
     /// How long the upstream may take until it answers, in seconds; 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_s: Option<u64>,
+    pub timeout_s: Option<u64>,
     /// The longest body of a request, in bytes; written as a number, or with `K`, `M` or `G`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "max_body")]
-    max_body: Option<u64>,
+    pub max_body: Option<u64>,
     /// What the same process of the application serves again and again.
     #[serde(skip_serializing_if = "is_default")]
     pub sticky: Sticky,
@@ -128,7 +128,7 @@ impl MountConfig {
         Some(self.timeout_s.unwrap_or(default)).filter(|limit| *limit > 0).map(|limit| limit * 1000)
     }
 
-    /// Returns the upstream; `None` without one, and for one that the check refuses.
+    /// Returns the upstream; `None` without one, for a program of this server, and for one that the check refuses.
     pub fn upstream(&self) -> Option<Upstream> {
         upstream(&self.http)
     }
@@ -144,9 +144,12 @@ impl MountConfig {
             found.add("mount.path", format!("{path:?} is not / or a path such as /shop"));
         }
         self.process.check(path, found);
+        self.check_program(found);
         let is_folder = matches!(self.files, Some(StaticConfig::Folder(_)));
         let has_application = self.process.application().is_some();
-        match (!self.http.is_empty(), has_application, is_folder) {
+        let is_program = !self.process.command.is_empty();
+        let has_upstream = !(self.http.is_empty() || is_program);
+        match (has_upstream, has_application, is_folder) {
             (false, false, false) => {
                 let problem = "has no upstream, no application and no folder: http, wsgi, asgi or static";
                 found.add("mount.http", format!("the mount {path:?} {problem}"));
@@ -160,7 +163,7 @@ impl MountConfig {
             }
             _ => {}
         }
-        if !self.http.is_empty() && self.upstream().is_none() {
+        if has_upstream && self.upstream().is_none() {
             let problem =
                 "is not of the form http://host:port, http://host:port/path or unix:/path/of/socket";
             found.add("mount.http", format!("{:?} {problem}", self.http));
@@ -228,7 +231,7 @@ pub(super) fn check(mounts: &[MountConfig], internal: Option<&str>, found: &mut 
 }
 
 /// Whether a text is a path that has no part which a client could write in another way.
-pub(super) fn is_path(text: &str) -> bool {
+pub(crate) fn is_path(text: &str) -> bool {
     let plain = |part: &str| {
         !matches!(part, "" | "." | "..")
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b))
@@ -237,7 +240,7 @@ pub(super) fn is_path(text: &str) -> bool {
 }
 
 /// Reads `http://host:port`, with a path or without one, or `unix:/path/of/socket`.
-fn upstream(text: &str) -> Option<Upstream> {
+pub(super) fn upstream(text: &str) -> Option<Upstream> {
     if let Some(path) = text.strip_prefix("unix:") {
         let address = UpstreamAddress::Unix(path.into());
         return path.starts_with('/').then_some(Upstream { address, base: None });

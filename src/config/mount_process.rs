@@ -1,4 +1,4 @@
-//! The application of a mount that runs in processes of this server: `wsgi` and `asgi` of `[[mount]]`.
+//! The application of a mount that runs in processes of this server: `wsgi`, `asgi` and `command` of `[[mount]]`.
 //!
 //! Owns: their keys, their defaults and their check. Never: how a process is started (`roles`).
 
@@ -16,7 +16,7 @@ use super::pool::size;
 const PROCESSES: u32 = 2;
 /// Requests that one process of a WSGI application serves at a time: its threads.
 const THREADS: u32 = 8;
-/// Requests that one process of an ASGI application serves at a time.
+/// Requests that one process with an event loop serves at a time: of an ASGI application, or a program.
 const CONCURRENT: u32 = 256;
 /// Requests that wait for a process.
 const QUEUE: u32 = 1000;
@@ -34,22 +34,33 @@ pub struct MountProcessConfig {
     pub wsgi: String,
     /// The ASGI application, as `module:callable`; empty for none.
     pub asgi: String,
+    /// The program and its arguments, which serves `http` of the mount; empty for none.
+    pub command: Vec<String>,
+    /// The path that the program answers when it is ready; empty: it is ready when it accepts a connection.
+    pub health: String,
     /// The folder of the virtualenv; empty for the `python3` in `PATH`.
     pub venv: PathBuf,
     /// The working directory of the processes; empty for that of this process.
     pub directory: PathBuf,
-    /// The server: `gunicorn`, `granian` or `uvicorn`; empty for the first that the virtualenv has.
+    /// The server: `gunicorn`, `granian` or `uvicorn`; empty for the first that is installed.
     pub server: String,
+    /// The folder of another virtualenv, in which the server is found if `venv` does not have it; empty for none.
+    pub server_venv: PathBuf,
+    /// The number of processes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    processes: Option<u32>,
+    pub processes: Option<u32>,
+    /// Requests that one process serves at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    threads: Option<u32>,
+    pub threads: Option<u32>,
+    /// Requests that wait for a process.
     #[serde(skip_serializing_if = "Option::is_none")]
-    queue: Option<u32>,
+    pub queue: Option<u32>,
+    /// How long a request waits for a process, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    queue_ms: Option<u64>,
+    pub queue_ms: Option<u64>,
+    /// How long a process may take until it is ready, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    start_ms: Option<u64>,
+    pub start_ms: Option<u64>,
     /// A process is replaced after so many requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u64>,
@@ -65,13 +76,15 @@ pub struct MountProcessConfig {
     pub needs: Vec<String>,
 }
 
-/// The interface between an application and its server.
+/// What runs in the processes of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApplicationKind {
-    /// One thread for each request.
-    Wsgi,
-    /// An event loop.
-    Asgi,
+pub enum MountApplication<'a> {
+    /// An application with one thread for each request, as `module:callable`.
+    Wsgi(&'a str),
+    /// An application with an event loop, as `module:callable`.
+    Asgi(&'a str),
+    /// A program that serves HTTP, with its arguments.
+    Program(&'a [String]),
 }
 
 /// An entry of `needs`.
@@ -84,12 +97,13 @@ pub enum Need {
 }
 
 impl MountProcessConfig {
-    /// Returns the application with its interface, if the mount has one.
-    pub fn application(&self) -> Option<(ApplicationKind, &str)> {
-        match (self.wsgi.as_str(), self.asgi.as_str()) {
-            ("", "") => None,
-            ("", asgi) => Some((ApplicationKind::Asgi, asgi)),
-            (wsgi, _) => Some((ApplicationKind::Wsgi, wsgi)),
+    /// Returns the application, if the mount has one.
+    pub fn application(&self) -> Option<MountApplication<'_>> {
+        match (self.wsgi.as_str(), self.asgi.as_str(), self.command.as_slice()) {
+            ("", "", []) => None,
+            ("", "", command) => Some(MountApplication::Program(command)),
+            ("", asgi, _) => Some(MountApplication::Asgi(asgi)),
+            (wsgi, _, _) => Some(MountApplication::Wsgi(wsgi)),
         }
     }
 
@@ -100,7 +114,7 @@ impl MountProcessConfig {
 
     /// Returns how many requests one process serves at a time.
     pub fn threads(&self) -> u32 {
-        let default = if self.asgi.is_empty() { THREADS } else { CONCURRENT };
+        let default = if self.wsgi.is_empty() { CONCURRENT } else { THREADS };
         self.threads.unwrap_or(default)
     }
 
@@ -126,9 +140,11 @@ impl MountProcessConfig {
 
     /// Checks the keys of the mount at `path`.
     pub(super) fn check(&self, path: &str, found: &mut Problems) {
-        let Some((kind, application)) = self.application() else {
+        let Some(application) = self.application() else {
             if let Some(key) = self.first_key() {
-                let problem = format!("the mount {path:?} has no application: it has neither wsgi nor asgi");
+                let problem = format!(
+                    "the mount {path:?} has no application: it has neither wsgi nor asgi nor command"
+                );
                 found.add(&format!("mount.{key}"), problem);
             }
             return;
@@ -136,18 +152,48 @@ impl MountProcessConfig {
         if !(self.wsgi.is_empty() || self.asgi.is_empty()) {
             found.add("mount.asgi", format!("the mount {path:?} has both wsgi and asgi"));
         }
-        let (key, servers): (_, &[&str]) = match kind {
-            ApplicationKind::Wsgi => ("mount.wsgi", &["", "gunicorn", "granian"]),
-            ApplicationKind::Asgi => ("mount.asgi", &["", "granian", "uvicorn"]),
-        };
-        let (module, _) = application.split_once(':').unwrap_or((application, ""));
-        if module.is_empty() || module.contains(['/', ' ']) || application.starts_with('-') {
-            found.add(key, format!("{application:?} is not of the form module:callable"));
+        let is_python = matches!(application, MountApplication::Wsgi(_) | MountApplication::Asgi(_));
+        if is_python && !self.command.is_empty() {
+            found.add("mount.command", format!("the mount {path:?} has an application in Python, too"));
+        }
+        match application {
+            MountApplication::Wsgi(target) => {
+                self.check_python("mount.wsgi", target, &["", "gunicorn", "granian"], found);
+            }
+            MountApplication::Asgi(target) => {
+                self.check_python("mount.asgi", target, &["", "granian", "uvicorn"], found);
+            }
+            MountApplication::Program(command) => self.check_command(command, found),
+        }
+        self.check_limits(found);
+    }
+
+    fn check_python(&self, key: &str, target: &str, servers: &[&str], found: &mut Problems) {
+        let (module, _) = target.split_once(':').unwrap_or((target, ""));
+        if module.is_empty() || module.contains(['/', ' ']) || target.starts_with('-') {
+            found.add(key, format!("{target:?} is not of the form module:callable"));
         }
         if !servers.contains(&self.server.as_str()) {
             found.add("mount.server", format!("{:?} is not {}", self.server, servers[1..].join(" or ")));
         }
-        self.check_limits(found);
+    }
+
+    fn check_command(&self, command: &[String], found: &mut Problems) {
+        if command.iter().any(|argument| argument.contains('\0'))
+            || command.first().is_none_or(String::is_empty)
+        {
+            found.add("mount.command", "it is a program with its arguments");
+        }
+        let of_python = [
+            ("venv", self.venv != PathBuf::new()),
+            ("server", !self.server.is_empty()),
+            ("server_venv", self.server_venv != PathBuf::new()),
+        ];
+        for (key, is_set) in of_python {
+            if is_set {
+                found.add(&format!("mount.{key}"), "it is for wsgi and asgi, not for a command");
+            }
+        }
     }
 
     fn check_limits(&self, found: &mut Problems) {
@@ -176,6 +222,7 @@ impl MountProcessConfig {
             ("venv", self.venv != PathBuf::new()),
             ("directory", self.directory != PathBuf::new()),
             ("server", !self.server.is_empty()),
+            ("server_venv", self.server_venv != PathBuf::new()),
             ("processes", self.processes.is_some()),
             ("threads", self.threads.is_some()),
             ("queue", self.queue.is_some()),
@@ -205,9 +252,12 @@ pub(super) fn known_keys() -> Table {
     let mut table = keys(&[
         "wsgi",
         "asgi",
+        "command",
+        "health",
         "venv",
         "directory",
         "server",
+        "server_venv",
         "processes",
         "threads",
         "queue",
@@ -238,13 +288,13 @@ mod tests {
                     needs = [\"tcp:[::1]:40404\", \"unix:/run/a.sock\"]\nenv = { A = \"1\" }";
         let mount = loaded(keys).unwrap().mount.remove(0);
         let process = &mount.process;
-        assert_eq!(process.application(), Some((ApplicationKind::Wsgi, "site:application")));
+        assert_eq!(process.application(), Some(MountApplication::Wsgi("site:application")));
         assert_eq!((process.processes(), process.threads(), process.max_rss), (2, 8, Some(512 << 20)));
         let needs: Vec<Need> = process.needs().collect();
         assert_eq!(needs, [Need::Tcp("[::1]:40404".to_owned()), Need::Unix("/run/a.sock".into())]);
         assert_eq!(mount.timeout_ms(), None, "a request may take minutes");
         let asgi = loaded("asgi = \"api:app\"\nserver = \"uvicorn\"").unwrap().mount.remove(0).process;
-        assert_eq!((asgi.application(), asgi.threads()), (Some((ApplicationKind::Asgi, "api:app")), 256));
+        assert_eq!((asgi.application(), asgi.threads()), (Some(MountApplication::Asgi("api:app")), 256));
     }
 
     #[test]

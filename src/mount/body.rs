@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 
 /// A body that is passed on as it arrives.
-pub(crate) type MountBody = UnsyncBoxBody<Bytes, io::Error>;
+pub type MountBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Returns a body that is known as a whole.
 pub(crate) fn whole(bytes: impl Into<Bytes>) -> MountBody {

@@ -12,6 +12,7 @@ use super::static_files::{CacheRule, StaticAnswer, StaticFiles, StaticOptions, r
 use crate::config::{MountConfig, StaticConfig};
 
 /// The folders of a mount, the longest path first.
+#[derive(Default)]
 pub(super) struct Folders(Vec<Folder>);
 
 struct Folder {

@@ -1,11 +1,11 @@
 //! The dispatcher: what this server serves beside its own paths.
 //!
-//! Owns: the mounts of the configuration, and the path of a request through one of them. Never: the server's own paths
-//! (`edge`, `api`), or sockets.
+//! Owns: the mounts of the configuration and of the program, and the path of a request through one of them. Never: the
+//! server's own paths (`edge`, `api`), or sockets.
 //!
 //! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
-//! `upstream` has the connections, `process_upstream` the processes of an application, `tunnel` the WebSockets →
-//! `compression` compresses the answer.
+//! `upstream` has the connections, `process_upstream` the processes of an application, `tunnel` the WebSockets,
+//! `own_service` the services of this program → `compression` compresses the answer.
 
 pub(crate) mod body;
 pub(crate) mod coding;
@@ -15,6 +15,7 @@ mod folders;
 mod forward;
 mod hop_ticket;
 mod hops;
+mod own_service;
 mod path;
 mod placement;
 mod process_upstream;
@@ -35,12 +36,15 @@ use http::{Request, StatusCode, header};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
 
-use self::body::{MountBody, MountResponse};
+pub use self::body::MountBody;
+use self::body::MountResponse;
 use self::coding::accepted;
 use self::compression::compressed;
 use self::folders::Folders;
 use self::hops::Hops;
 pub(crate) use self::hops::MountCluster;
+pub use self::own_service::OwnMount;
+use self::own_service::OwnService;
 pub(crate) use self::process_upstream::MountPools;
 use self::process_upstream::ProcessUpstream;
 use self::proxy::{NodeRequest, Proxy, ProxyRequest};
@@ -66,12 +70,20 @@ struct Mount {
     path: String,
     /// The folders that are looked into first.
     folders: Folders,
-    /// The upstream; `None`: what no folder has is missing.
-    proxy: Option<Proxy>,
+    /// What answers then; `None`: what no folder has is missing.
+    target: Option<MountTarget>,
     /// Whether text is compressed.
     compress: bool,
     max_body: u64,
     needs_user: bool,
+}
+
+/// What answers the requests of a mount.
+enum MountTarget {
+    /// An upstream, or processes of an application.
+    Proxy(Proxy),
+    /// A service of this program.
+    Service(OwnService),
 }
 
 /// A request of a mount, with what the connection knows about it.
@@ -89,29 +101,31 @@ pub(crate) struct MountRequest {
 pub(crate) type BodyFailure = Box<dyn Fn() -> Option<StatusCode> + Send + Sync>;
 
 impl Mounts {
-    /// Creates the mounts of a configuration; `pools` are the processes of their applications at this node of `cluster`.
-    /// `None` if there are none.
+    /// Creates the mounts of a configuration, with those in code; `pools` are the processes of their applications at this
+    /// node of `cluster`. `None` if there are none.
     pub(crate) fn new(
         config: &Config,
         timing: &Timing,
         metrics: MountMetrics,
         pools: &MountPools,
         cluster: MountCluster,
+        own: &[OwnMount],
     ) -> Option<Arc<Self>> {
-        if config.mount.is_empty() {
+        if config.mount.is_empty() && own.is_empty() {
             return None;
         }
-        let own = std::iter::once(config.websocket.path.clone());
-        let table = RouteTable {
-            native: config.native.iter().cloned().chain(own).collect(),
-            mounts: config.mount.iter().map(|mount| mount.path.clone()).collect(),
-        };
         let hops = Hops::new(cluster, timing);
         let processes = |mount: &MountConfig| {
             let local = ProcessUpstream::new(pools.get(&mount.path)?.clone(), timing);
             Some(StickyUpstream::new(&mount.path, &mount.sticky, local, hops.clone(), metrics.clone()))
         };
-        let mounts = config.mount.iter().map(|mount| Mount::new(mount, timing, processes(mount))).collect();
+        let configured = config.mount.iter().map(|mount| Mount::new(mount, timing, processes(mount)));
+        let mounts: Vec<Mount> = configured.chain(own.iter().map(Mount::own)).collect();
+        let websocket = std::iter::once(config.websocket.path.clone());
+        let table = RouteTable {
+            native: config.native.iter().cloned().chain(websocket).collect(),
+            mounts: mounts.iter().map(|mount| mount.path.clone()).collect(),
+        };
         Some(Arc::new(Self { table, mounts, trusted: config.proxy.trusted.clone(), metrics, hops }))
     }
 
@@ -155,7 +169,7 @@ impl Mounts {
             }
         };
         let mount = self.mounts.iter().find(|mount| mount.path == ticket.mount);
-        let Some((mount, proxy)) = mount.and_then(|mount| Some((mount, mount.proxy.as_ref()?))) else {
+        let Some((mount, proxy)) = mount.and_then(|mount| Some((mount, mount.proxy()?))) else {
             return refusal(StatusCode::NOT_FOUND, None, &Key::random().to_string());
         };
         allow(mount.max_body);
@@ -186,10 +200,28 @@ impl Mount {
         Self {
             path: config.path.clone(),
             folders: Folders::new(config),
-            proxy: Proxy::new(config, timing, processes),
+            target: Proxy::new(config, timing, processes).map(MountTarget::Proxy),
             compress: config.compress,
             max_body: config.max_body(),
             needs_user: config.sticky == Sticky::User,
+        }
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        match &self.target {
+            Some(MountTarget::Proxy(proxy)) => Some(proxy),
+            _ => None,
+        }
+    }
+
+    fn own(own: &OwnMount) -> Self {
+        Self {
+            path: own.path.clone(),
+            folders: Folders::default(),
+            target: Some(MountTarget::Service(own.service.clone())),
+            compress: own.compress,
+            max_body: own.max_body,
+            needs_user: false,
         }
     }
 
@@ -197,9 +229,10 @@ impl Mount {
         let request = &asked.request.request;
         let (method, headers, uri) = (request.method(), request.headers(), request.uri());
         let codings = accepted(headers);
-        let response = match (self.folders.serve(method, headers, uri, &codings).await, &self.proxy) {
+        let response = match (self.folders.serve(method, headers, uri, &codings).await, &self.target) {
             (Some(response), _) => response,
-            (None, Some(proxy)) => proxy.respond(asked).await,
+            (None, Some(MountTarget::Proxy(proxy))) => proxy.respond(asked).await,
+            (None, Some(MountTarget::Service(service))) => service.respond(asked).await,
             (None, None) => refusal(StatusCode::NOT_FOUND, headers.get(header::ACCEPT), asked.request_id),
         };
         if self.compress { compressed(response, codings.first().copied()) } else { response }

@@ -11,12 +11,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use pagewire_cluster::lease::MountPlaces;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
+use pagewire_worker::runtime::child::options::ListenerAddress;
 use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::body::MountBody;
@@ -64,7 +66,11 @@ impl ProcessUpstream {
         for _ in 0..OFFERS {
             let lease = self.pool.http(place).await.map_err(UpstreamError::NoProcess)?;
             let offered = Request::from_parts(head.clone(), body.offer());
-            match self.client(&lease).send(offered, within).await {
+            let sent = match self.client(&lease) {
+                Ok(client) => client.send(offered, within).await,
+                Err(error) => Err(error),
+            };
+            match sent {
                 Ok(response) => return Ok((response, lease)),
                 Err(UpstreamError::Unreachable(reason)) => {
                     tracing::warn!(
@@ -80,17 +86,27 @@ impl ProcessUpstream {
         Err(UpstreamError::NoProcess(NoProcess::Busy))
     }
 
-    fn client(&self, lease: &HttpLease) -> UpstreamClient {
+    fn client(&self, lease: &HttpLease) -> Result<UpstreamClient, UpstreamError> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&lease.child()) {
-            return client.clone();
+            return Ok(client.clone());
         }
         let living: Vec<u64> = self.pool.status().children.iter().map(|child| child.child).collect();
         clients.retain(|child, _| living.contains(child));
-        let client = UpstreamClient::new(UpstreamAddress::Unix(lease.path().to_owned()), &self.timing);
+        let client = UpstreamClient::new(address(lease.address())?, &self.timing);
         clients.insert(lease.child(), client.clone());
-        client
+        Ok(client)
     }
+}
+
+fn address(listener: &ListenerAddress) -> Result<UpstreamAddress, UpstreamError> {
+    Ok(match listener {
+        ListenerAddress::Unix(path) => UpstreamAddress::Unix(path.clone()),
+        ListenerAddress::Tcp(address) => {
+            let authority: Result<Authority, _> = address.parse();
+            UpstreamAddress::Tcp(authority.map_err(|error| UpstreamError::Unreachable(error.to_string()))?)
+        }
+    })
 }
 
 /// The body of a request that is offered to one process after the other. None of them has read it but the last one.

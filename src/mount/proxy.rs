@@ -73,7 +73,9 @@ impl Proxy {
         let timeout = config.timeout_ms().map(Duration::from_millis);
         if let Some(processes) = processes {
             let upstream = ProxyUpstream::Processes(Box::new(processes));
-            return Some(Self { upstream, rewrite: None, host: None, timeout });
+            let base = config.program().and_then(|program| program.base);
+            let rewrite = base.map(|base| (config.path.clone(), base));
+            return Some(Self { upstream, rewrite, host: None, timeout });
         }
         let Upstream { address, base } = config.upstream()?;
         let client = UpstreamClient::new(address, timing);

@@ -191,6 +191,7 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
         },
         methods: pool.methods.clone(),
         http: None,
+        program: None,
         needs: Vec::new(),
     }
 }

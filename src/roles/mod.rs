@@ -27,8 +27,10 @@ mod worker_process;
 use pagewire_cluster::engine::{ConnectError, OpenError, Unavailable};
 use pagewire_cluster::lease::Incompatible;
 
+use crate::config::InvalidConfig;
+
 pub use self::node::Node;
-pub use self::run::run;
+pub use self::run::{run, run_with};
 pub use self::services::lifetimes;
 pub use self::worker_process::{OwnHandlers, run_worker};
 
@@ -55,6 +57,17 @@ pub enum StartError {
     /// A living process of the cluster has no wire version in common with this one.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
+    /// The configuration has values that cannot work.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// A mount in code cannot be served.
+    #[error("the mount {path:?} {problem}")]
+    Mount {
+        /// Path of the mount.
+        path: String,
+        /// The reason.
+        problem: &'static str,
+    },
     /// A pool cannot be run.
     #[error("pool {pool}: {problem}")]
     Pool {

@@ -11,13 +11,14 @@ use std::time::Duration;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::runtime::child::options::{
-    ChildOptions, FreeAffinity, HttpLimits, Prerequisite, RecycleLimits, ScaleLimits,
+    ChildOptions, FreeAffinity, HttpLimits, HttpProgram, ListenerAddress, ProgramListens, RecycleLimits,
+    ScaleLimits,
 };
 use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::StartError;
 use super::python_package::PythonPackage;
-use crate::config::{ApplicationKind, Config, MountConfig, Need};
+use crate::config::{Config, MountApplication, MountConfig, Need};
 use crate::mount::MountPools;
 
 /// The processes of all mounts.
@@ -43,15 +44,21 @@ impl MountProcesses {
             pool: pool.to_owned(),
             problem: error.to_string(),
         };
-        let package = PythonPackage::unpack().map_err(|error| refused("mount", error))?;
+        let is_python =
+            |mount: &&MountConfig| !matches!(mount.process.application(), Some(MountApplication::Program(_)));
+        let package = match mounts.iter().any(is_python) {
+            true => Some(PythonPackage::unpack().map_err(|error| refused("mount", error))?),
+            false => None,
+        };
+        let path = package.as_ref().map_or(Path::new(""), PythonPackage::path);
         let mut pools = MountPools::new();
         for mount in mounts {
-            let options = options(config, mount, package.path(), timing);
+            let options = options(config, mount, path, timing);
             let name = options.pool.clone();
             let pool = ChildPool::start(options, timing).map_err(|error| refused(&name, error))?;
             pools.insert(mount.path.clone(), pool);
         }
-        Ok(Self { pools, _package: Some(package) })
+        Ok(Self { pools, _package: package })
     }
 
     /// Returns the pools by the path of their mount.
@@ -91,26 +98,38 @@ fn options(config: &Config, mount: &MountConfig, package: &Path, timing: Timing)
             wait: Duration::from_millis(process.queue_ms()),
             drain: timeout.unwrap_or(timing.request_drain).max(timing.drain),
         }),
-        needs: process.needs().map(prerequisite).collect(),
+        program: program(mount),
+        needs: process.needs().map(address).collect(),
     }
 }
 
-fn prerequisite(need: Need) -> Prerequisite {
+fn address(need: Need) -> ListenerAddress {
     match need {
-        Need::Tcp(address) => Prerequisite::Tcp(address),
-        Need::Unix(path) => Prerequisite::Unix(path),
+        Need::Tcp(address) => ListenerAddress::Tcp(address),
+        Need::Unix(path) => ListenerAddress::Unix(path),
     }
+}
+
+/// Returns how a program serves HTTP that does not speak the child wire.
+fn program(mount: &MountConfig) -> Option<HttpProgram> {
+    let listens = match mount.program()?.host {
+        Some(host) => ProgramListens::Port(host),
+        None => ProgramListens::Socket,
+    };
+    let health = Some(mount.process.health.clone()).filter(|path| !path.is_empty());
+    Some(HttpProgram { listens, health })
 }
 
 fn command(mount: &MountConfig) -> Vec<String> {
     let process = &mount.process;
     let (module, target) = match process.application() {
-        Some((ApplicationKind::Asgi, target)) => ("pagewire.asgi", target),
-        Some((ApplicationKind::Wsgi, target)) => ("pagewire.wsgi", target),
+        Some(MountApplication::Program(command)) => return command.to_vec(),
+        Some(MountApplication::Asgi(target)) => ("pagewire.asgi", target),
+        Some(MountApplication::Wsgi(target)) => ("pagewire.wsgi", target),
         None => ("pagewire.wsgi", ""),
     };
-    let python = match programs(&process.venv) {
-        Some(programs) => programs.join("python").to_string_lossy().into_owned(),
+    let python = match folder(&process.venv) {
+        Some(venv) => venv.join("bin/python").to_string_lossy().into_owned(),
         None => "python3".to_owned(),
     };
     let threads = process.threads().to_string();
@@ -122,16 +141,20 @@ fn command(mount: &MountConfig) -> Vec<String> {
     command
 }
 
-/// Returns the folder of the programs of a virtualenv. Its path does not depend on the working directory of a process.
-fn programs(venv: &Path) -> Option<PathBuf> {
+/// Returns the folder of a virtualenv, if it is set. Its path does not depend on the working directory of a process.
+fn folder(venv: &Path) -> Option<PathBuf> {
     let is_set = !venv.as_os_str().is_empty();
-    is_set.then(|| std::path::absolute(venv).unwrap_or_else(|_| venv.to_owned()).join("bin"))
+    is_set.then(|| std::path::absolute(venv).unwrap_or_else(|_| venv.to_owned()))
 }
 
-/// Returns the environment of the processes: that of the mount, the virtualenv, and the package before other modules.
+/// Returns the environment of the processes: that of the mount and, for an application in Python, the virtualenv and the
+/// package before other modules.
 fn environment(mount: &MountConfig, package: &Path) -> BTreeMap<String, String> {
     let process = &mount.process;
     let mut env = process.env.clone();
+    if matches!(process.application(), Some(MountApplication::Program(_))) {
+        return env;
+    }
     let mut put_first = |name: &str, folder: &Path| {
         let rest = env.get(name).map(OsString::from).or_else(|| std::env::var_os(name));
         let rest = rest.filter(|rest| !rest.is_empty());
@@ -143,10 +166,12 @@ fn environment(mount: &MountConfig, package: &Path) -> BTreeMap<String, String> 
         env.insert(name.to_owned(), value.to_string_lossy().into_owned());
     };
     put_first("PYTHONPATH", package);
-    if let Some(programs) = programs(&process.venv) {
-        put_first("PATH", &programs);
-        let venv = programs.parent().unwrap_or(&programs).to_string_lossy().into_owned();
-        env.entry("VIRTUAL_ENV".to_owned()).or_insert(venv);
+    if let Some(venv) = folder(&process.venv) {
+        put_first("PATH", &venv.join("bin"));
+        env.entry("VIRTUAL_ENV".to_owned()).or_insert_with(|| venv.to_string_lossy().into_owned());
+    }
+    if let Some(venv) = folder(&process.server_venv) {
+        env.insert("PAGEWIRE_SERVER_VENV".to_owned(), venv.to_string_lossy().into_owned());
     }
     if mount.path != "/" {
         env.insert("PAGEWIRE_SCRIPT_NAME".to_owned(), mount.path.clone());
@@ -160,11 +185,11 @@ mod tests {
 
     #[test]
     fn a_process_is_started_with_the_python_of_its_virtualenv_and_its_mount_point() {
-        let mut mount = MountConfig::default();
-        mount.path = "/shop".to_owned();
+        let mut mount = MountConfig { path: "/shop".to_owned(), ..MountConfig::default() };
         mount.process.wsgi = "shop.wsgi:application".to_owned();
         mount.process.venv = "/srv/venv".into();
         mount.process.server = "granian".to_owned();
+        mount.process.server_venv = "/opt/granian".into();
         mount.process.env.insert("PYTHONPATH".to_owned(), "/srv/lib".to_owned());
         let expected =
             ["/srv/venv/bin/python", "-m", "pagewire.wsgi", "shop.wsgi:application", "--threads", "8"];
@@ -176,6 +201,7 @@ mod tests {
             ("/srv/venv", "/shop")
         );
         assert!(env["PATH"].starts_with("/srv/venv/bin"));
+        assert_eq!(env["PAGEWIRE_SERVER_VENV"], "/opt/granian");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::{StartError, duties, mount_places};
 use crate::calls::LocalWorkers;
 use crate::command::Context;
 use crate::config::Config;
+use crate::mount::OwnMount;
 use crate::pages::Hub;
 use crate::telemetry::{Latch, Metrics, Readiness};
 
@@ -51,6 +52,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Open until the node drains.
     pub(crate) accepting: Latch,
+    /// The mounts in code.
+    pub(crate) own_mounts: Vec<OwnMount>,
     pub(crate) tasks: Tasks,
     pub(crate) pools: NodePools,
     /// The work of this node that may report progress.
@@ -119,6 +122,7 @@ impl Node {
             ready,
             metrics,
             accepting,
+            own_mounts: Vec::new(),
             tasks,
             pools,
             callbacks,

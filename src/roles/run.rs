@@ -11,20 +11,33 @@ use super::listen::{bind, bind_internal, unusable};
 use super::tasks::TaskFailure;
 use super::{Node, StartError};
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, is_mount_path};
 use crate::edge::{Edge, StartupServer};
-use crate::mount::{MountCluster, Mounts};
+use crate::mount::{MountCluster, Mounts, OwnMount};
 
 /// Runs a node until `stop`, then drains it: clients are advised to reconnect to another node, and the number is given
 /// back. The address is bound first, so that a process that cannot serve never claims a number.
 ///
 /// # Errors
 /// [`StartError`] when the address or the engine cannot be used, or when a task that the node needs has ended.
-pub async fn run(
+pub async fn run(config: Config, timing: Timing, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    run_with(config, Vec::new(), timing, stop).await
+}
+
+/// Runs a node like [`run`], with mounts in code beside those of the configuration. A program that has child processes,
+/// for example of a mount with `wsgi`, calls [`run_guard`](crate::cli::run_guard) first.
+///
+/// # Errors
+/// [`StartError`] as for [`run`], and for a configuration or a mount in code that cannot work.
+pub async fn run_with(
     mut config: Config,
+    mounts: Vec<OwnMount>,
     timing: Timing,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
+    // it may have been built in code as well
+    config.check()?;
+    check(&mounts, &config)?;
     let listener = bind(config.listen).await?;
     config.listen = listener.local_addr().map_err(|source| unusable(config.listen, source))?;
     let internal = bind_internal(&mut config).await?;
@@ -33,14 +46,31 @@ pub async fn run(
     }
     let mut stop = std::pin::pin!(stop);
     let startup = StartupServer::new(listener, &config, timing, api::not_ready());
-    let node = tokio::select! {
+    let mut node = tokio::select! {
         node = startup.serve_until(Node::start(config, timing)) => node?,
         () = &mut stop => return Ok(()),
     };
+    node.own_mounts = mounts;
     let failure = until_stopped(&node, startup, internal, stop).await;
     node.stop().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
+}
+
+/// Checks that each mount in code has a path of its own.
+fn check(mounts: &[OwnMount], config: &Config) -> Result<(), StartError> {
+    for (index, mount) in mounts.iter().enumerate() {
+        let path = mount.path();
+        let refused = |problem| Err(StartError::Mount { path: path.to_owned(), problem });
+        if !is_mount_path(path) {
+            return refused("is not / or a path such as /shop");
+        }
+        let others = mounts[..index].iter().map(OwnMount::path);
+        if others.chain(config.mount.iter().map(|mount| mount.path.as_str())).any(|other| other == path) {
+            return refused("is mounted twice");
+        }
+    }
+    Ok(())
 }
 
 /// Serves until `stop` or until a vital task ends. Returns the failure of that task.
@@ -114,7 +144,8 @@ impl Node {
             draining: self.pools.draining.subscribe(),
         };
         let (config, metrics) = (&self.config, self.metrics.mounts.clone());
-        Mounts::new(config, &self.timing, metrics, self.pools.children.mount_pools(), cluster)
+        let pools = self.pools.children.mount_pools();
+        Mounts::new(config, &self.timing, metrics, pools, cluster, &self.own_mounts)
     }
 
     /// Returns the parts that the API uses.

@@ -7,8 +7,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::comparison::{Asked, Comparison, Seen};
+use crate::environment::mounts::served;
 use crate::environment::{Application, Node, WebServer, venv};
-use crate::mount_processes::{SITES, mount, served, setup};
+use crate::mount_processes::{SITES, mount, setup};
 
 /// A style of the admin that the folder of the static rule has.
 const STYLE: &str = "/static/admin/css/base.css";

@@ -5,8 +5,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::comparison::{ADDED_HEADERS, Asked, COMPRESSED_HEADERS, Comparison, Seen};
+use crate::environment::mounts::served;
 use crate::environment::{Application, Node, WebServer};
-use crate::mount_processes::{SITES, mount, served, setup};
+use crate::mount_processes::{SITES, mount, setup};
 
 /// Requests without a body or a header.
 const PATHS: [&str; 69] = [

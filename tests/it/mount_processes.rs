@@ -1,19 +1,20 @@
 //! Mounts whose applications run in processes of the node: real servers, from the Python that `WSGI_PYTHON` names.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
-use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use reqwest::Method;
 use reqwest::redirect::Policy;
-use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::environment::children::send;
+use crate::environment::mounts::{get, processes, served, under_load};
 use crate::environment::{Node, SOON, Setup, eventually, venv};
 
 /// The folder of the applications of the Python package's tests.
@@ -36,57 +37,10 @@ pub(crate) fn setup(file: &str) -> Setup {
     Node::setup().variable("PYTHONDONTWRITEBYTECODE", "1").file(file)
 }
 
-async fn get(node: &Node, path: &str) -> (StatusCode, String) {
-    let response = node.api().request(Method::GET, path).send().await.expect("an answer");
-    (response.status(), response.text().await.expect("a body"))
-}
-
 async fn shown(node: &Node, path: &str) -> Value {
     let (status, body) = get(node, path).await;
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).expect("JSON")
-}
-
-/// Waits until a mount is served.
-pub(crate) async fn served(node: &Node, path: &str) {
-    eventually("the mount is served", SOON * 2, async || (get(node, path).await.0 == 200).then_some(()))
-        .await;
-}
-
-/// Waits until this many processes of the first mount are ready, and returns them.
-async fn processes(node: &Node, count: usize) -> Vec<Value> {
-    eventually(&format!("{count} processes are ready"), SOON * 2, async || {
-        let pools = node.api().get_json("/api/v1/executors").await;
-        let children = pools["pools"][0]["children"].as_array()?.iter();
-        let ready: Vec<Value> = children.filter(|child| child["state"] == "ready").cloned().collect();
-        (ready.len() == count).then_some(ready)
-    })
-    .await
-}
-
-/// Sends requests from four clients until `until` has ended, each second one with a body. Returns their statuses.
-async fn under_load(node: &Node, until: impl Future<Output = ()>) -> Vec<StatusCode> {
-    let (done, ended) = tokio::sync::watch::channel(false);
-    let client = async || {
-        let mut statuses = Vec::new();
-        while !*ended.borrow() {
-            let request = match statuses.len() % 2 {
-                0 => node.api().request(Method::GET, "/environ"),
-                _ => node.api().request(Method::POST, "/upload").body("x".repeat(20_000)),
-            };
-            let response = request.send().await.expect("an answer");
-            statuses.push(response.status());
-            let whole = response.bytes().await;
-            assert!(whole.is_ok(), "an answer is cut");
-        }
-        statuses
-    };
-    let clients = join_all((0..4).map(|_| client()));
-    let (statuses, ()) = futures_util::join!(clients, async {
-        until.await;
-        done.send_replace(true);
-    });
-    statuses.concat()
 }
 
 #[tokio::test]
@@ -231,6 +185,77 @@ async fn an_application_that_cannot_be_imported_is_explained_in_the_log_and_answ
     let pool = node.api().get_json("/api/v1/executors").await["pools"][0].clone();
     assert_eq!(pool["pool"], "mount /", "{pool}");
     assert!(pool["last_error"].as_str().is_some_and(|error| error.contains("Traceback")), "{pool}");
+}
+
+/// A virtualenv without any package but one, and an application that shows which one it has.
+struct BareSite {
+    folder: tempfile::TempDir,
+}
+
+impl BareSite {
+    fn create() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = folder.path().join("venv");
+        let python = venv().join("bin/python");
+        let made = Command::new(python).args(["-m", "venv", "--without-pip"]).arg(&own).status();
+        assert!(made.expect("a Python with venv").success());
+        let lib = std::fs::read_dir(own.join("lib")).expect("a folder").next().expect("a version");
+        let packages = lib.expect("a folder").path().join("site-packages");
+        // another version of what is beside the servers
+        std::fs::write(packages.join("flask.py"), "ORIGIN = 'the application'").expect("a file");
+        std::fs::write(folder.path().join("own.py"), OWN).expect("a file");
+        Self { folder }
+    }
+
+    fn mount(&self, path: &str, application: &str, keys: &str) -> String {
+        let (directory, venv) = (json!(self.folder.path()), json!(self.folder.path().join("venv")));
+        format!(
+            "[[mount]]\npath = \"{path}\"\n{application}\ndirectory = {directory}\nvenv = {venv}\nprocesses = 1\n{keys}\n"
+        )
+    }
+}
+
+const OWN: &str = "
+import flask
+
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [flask.ORIGIN.encode()]
+
+async def app(scope, receive, send):
+    assert scope['type'] == 'http'
+    await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+    await send({'type': 'http.response.body', 'body': flask.ORIGIN.encode()})
+";
+
+#[tokio::test]
+async fn a_server_comes_from_another_virtualenv_and_packages_from_that_of_the_application() {
+    let site = BareSite::create();
+    let cases = [("wsgi", "gunicorn"), ("wsgi", "granian"), ("asgi", "granian"), ("asgi", "uvicorn")];
+    let mounts = cases.map(|(kind, server)| {
+        let keys = format!("server = \"{server}\"\nserver_venv = {}", json!(venv()));
+        site.mount(&format!("/{kind}/{server}"), &format!("{kind} = \"own\""), &keys)
+    });
+    let node = setup(&mounts.concat()).start().await;
+    for (kind, server) in cases {
+        let path = format!("/{kind}/{server}");
+        served(&node, &path).await;
+        assert_eq!(get(&node, &path).await.1, "the application", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_virtualenv_without_a_server_is_explained_with_what_to_install_or_to_set() {
+    let site = BareSite::create();
+    for (keys, reason) in [
+        ("", "pagewire: gunicorn or granian is not installed in"),
+        ("", "pip install gunicorn, or set server_venv of the mount"),
+        ("server_venv = \"/no/such/folder\"", "server_venv has no folder /no/such/folder/lib/python"),
+    ] {
+        let node = setup(&site.mount("/", "wsgi = \"own\"", keys)).start().await;
+        let pool = node.api().get_json("/api/v1/executors").await["pools"][0].clone();
+        assert!(pool["last_error"].as_str().is_some_and(|error| error.contains(reason)), "{pool}");
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,9 @@
 //! Children that serve HTTP, with real processes of gunicorn.
 //!
-//! This test has a `main` of its own, because a child runs below a guard, which is this program with other arguments. A Python
-//! with gunicorn is `WSGI_PYTHON`.
+//! It has a `main` of its own, because a child runs below a guard, which is this program. `WSGI_PYTHON` has gunicorn.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +15,7 @@ use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::runtime::child::guard;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 use pagewire_worker::runtime::child::options::{
-    ChildOptions, FreeAffinity, HttpLimits, Prerequisite, RecycleLimits, ScaleLimits,
+    ChildOptions, FreeAffinity, HttpLimits, ListenerAddress, RecycleLimits, ScaleLimits,
 };
 use pagewire_worker::runtime::child::pool::ChildPool;
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,13 +27,8 @@ use tokio::sync::watch;
 
 /// How long a condition may take to become true.
 const SOON: Duration = Duration::from_secs(20);
-/// The folders of the package and of the application, for PYTHONPATH.
-const PATH: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../clients/python/src:",
-    env!("CARGO_MANIFEST_DIR"),
-    "/../clients/python/tests/apps"
-);
+/// The folders of the package and of the application, for PYTHONPATH. Tests run in the folder of their crate.
+const PATH: &str = "../clients/python/src:../clients/python/tests/apps";
 const LIMITS: HttpLimits =
     HttpLimits { queue: 2, wait: Duration::from_millis(300), drain: Duration::from_secs(20) };
 
@@ -56,6 +50,7 @@ fn options(target: &str, children: usize) -> ChildOptions {
         affinity: FreeAffinity::LeastLoaded,
         methods: Vec::new(),
         http: Some(LIMITS),
+        program: None,
         needs: Vec::new(),
     }
 }
@@ -96,6 +91,11 @@ async fn asked(socket: &Path, path: &str) -> std::io::Result<UnixStream> {
     Ok(stream)
 }
 
+/// Returns the private socket of a child.
+fn socket(lease: &HttpLease) -> &Path {
+    lease.address().socket().expect("a private socket")
+}
+
 /// Sends a request and returns the body of its answer.
 async fn answer(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut text = String::new();
@@ -108,7 +108,7 @@ async fn answer(socket: &Path, path: &str) -> std::io::Result<String> {
 /// Returns the process that answers one request.
 async fn pid(pool: &ChildPool, place: Option<u32>) -> u64 {
     let lease = pool.http(place).await.unwrap_or_else(|reason| panic!("no child: {reason}"));
-    let body = answer(lease.path(), "/environ").await.expect("an answer");
+    let body = answer(socket(&lease), "/environ").await.expect("an answer");
     let shown: Value = serde_json::from_str(&body).expect("JSON");
     shown["pid"].as_u64().expect("a process")
 }
@@ -124,7 +124,7 @@ impl Gate {
     /// Begins a request, and waits until the application runs it.
     async fn request(&self, lease: &HttpLease) -> UnixStream {
         let path = format!("/stream?{}", self.0.path().join("open").display());
-        let mut stream = asked(lease.path(), &path).await.expect("a connection");
+        let mut stream = asked(socket(lease), &path).await.expect("a connection");
         let mut text = Vec::new();
         while !text.windows(5).any(|part| part == b"first") {
             assert!(stream.read_buf(&mut text).await.expect("a part") > 0, "it ended");
@@ -165,12 +165,11 @@ async fn under_load(pool: &ChildPool, until: impl Future<Output = ()>) -> usize 
 async fn a_request_is_served_on_a_private_socket_and_counts_until_its_lease_is_dropped() {
     let pool = started(options("site_wsgi", 1)).await;
     let lease = leased(&pool).await;
-    let mode = std::fs::metadata(lease.path()).expect("a socket").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    assert!(answer(lease.path(), "/environ").await.expect("an answer").contains("site.example"));
+    assert_eq!(std::fs::metadata(socket(&lease)).expect("a socket").mode() & 0o777, 0o600);
+    assert!(answer(socket(&lease), "/environ").await.expect("an answer").contains("site.example"));
     let child = pool.status().children[0].clone();
     assert_eq!((child.running, child.done, child.slots), (1, 0, 2));
-    let path = lease.path().to_owned();
+    let path = socket(&lease).to_owned();
     drop(lease);
     let child = pool.status().children[0].clone();
     assert_eq!((child.running, child.done), (0, 1));
@@ -289,7 +288,7 @@ async fn after_a_kill_its_requests_break_and_the_next_one_is_served_by_another_c
     assert!(!String::from_utf8_lossy(&left).contains("second"));
     drop(lease);
     let next = leased(&pool).await;
-    let refuses = answer(next.path(), "/environ").await.is_err();
+    let refuses = answer(socket(&next), "/environ").await.is_err();
     let next = if refuses {
         next.refused();
         leased(&pool).await
@@ -297,7 +296,7 @@ async fn after_a_kill_its_requests_break_and_the_next_one_is_served_by_another_c
         next
     };
     assert_ne!(next.child(), victim.child);
-    answer(next.path(), "/environ").await.expect("an answer");
+    answer(socket(&next), "/environ").await.expect("an answer");
     eventually("the child is replaced", async || (ready(&pool) == 2).then_some(())).await;
     let status = pool.status();
     assert!(status.last_error.expect("a reason").contains("killed by signal 9"));
@@ -332,7 +331,7 @@ async fn an_application_that_cannot_be_imported_is_the_reason_with_its_traceback
 async fn the_first_start_waits_for_what_the_application_needs() {
     let folder = tempfile::tempdir().expect("a folder");
     let daemon = folder.path().join("daemon.sock");
-    let needs = vec![Prerequisite::Unix(daemon.clone())];
+    let needs = vec![ListenerAddress::Unix(daemon.clone())];
     let pool =
         ChildPool::start(ChildOptions { needs, ..options("site_wsgi", 1) }, Timing::TEST).expect("a folder");
     pool.settled().await;

@@ -70,6 +70,7 @@ impl Supervised {
             affinity: FreeAffinity::default(),
             methods: Vec::new(),
             http: None,
+            program: None,
             needs: Vec::new(),
         };
         let since = Instant::now();

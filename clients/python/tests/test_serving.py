@@ -4,11 +4,13 @@ import http.client
 import importlib.util
 import json
 import os
+import pathlib
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -294,6 +296,27 @@ def test_a_server_that_is_not_installed_is_named(tmp_path):
     ]:
         code, errors = ended(kind, server, f"site_{kind}", tmp_path, PYTHONPATH=path)
         assert code == 1 and f"pagewire: {package} is not installed" in errors and "-m pip install" in errors
+        assert "or set server_venv" in errors
+        code, errors = ended(kind, server, f"site_{kind}", tmp_path, PYTHONPATH=path, PAGEWIRE_SERVER_VENV=sys.prefix)
+        assert code == 1 and f"pagewire: {package} is not installed in {sys.prefix} or {sys.prefix}" in errors
+        assert "server_venv" not in errors
+
+
+def test_a_virtualenv_of_another_python_has_no_server(tmp_path):
+    (tmp_path / "lib/python2.7/site-packages").mkdir(parents=True)
+    code, errors = ended("wsgi", "", "site_wsgi", tmp_path, PAGEWIRE_SERVER_VENV=str(tmp_path))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert code == 1 and "server_venv has no folder" in errors
+    assert f"it has to be a virtualenv of Python {version}" in errors
+
+
+def test_packages_of_another_virtualenv_are_behind_those_of_the_application(wsgi, tmp_path):
+    added = pathlib.Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(tmp_path)}))
+    added.mkdir(parents=True)
+    for package in WSGI:
+        (added / f"{package}.py").write_text("raise ImportError('not the server of the application')")
+    site = wsgi("site_wsgi:path", PAGEWIRE_SERVER_VENV=str(tmp_path))
+    assert site.shown("/")[-1] == str(added)
 
 
 def test_a_start_without_a_mount_is_explained():

@@ -11,6 +11,7 @@ mod dev;
 mod events;
 mod flask;
 mod http_server;
+pub(crate) mod mounts;
 mod nats;
 mod node;
 mod opening;

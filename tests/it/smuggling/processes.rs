@@ -2,9 +2,10 @@
 
 use super::message::{Message, responses};
 use super::servers::expected;
+use crate::environment::mounts::served;
 use crate::framing::corpus::{self, CorpusCase};
 use crate::framing::{SMUGGLED, exchange};
-use crate::mount_processes::{SITES, mount, served, setup};
+use crate::mount_processes::{SITES, mount, setup};
 
 /// Returns the answers to a case, of which `requests` are expected.
 async fn answers(address: std::net::SocketAddr, case: &CorpusCase, requests: &[Message]) -> Vec<Message> {

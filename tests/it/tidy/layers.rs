@@ -163,7 +163,7 @@ fn a_foreign_library_stays_in_its_folder() {
     let homes: [(&str, &[&str]); 5] = [
         ("async_nats", &["cluster/src/engine/nats/", "bench/src/"]),
         ("redb", &["cluster/src/engine/memory/disk/"]),
-        ("axum", &["src/edge/", "src/api/"]),
+        ("axum", &["src/edge/", "src/api/", "examples/", "tests/"]),
         ("tower_http", &["src/mount/static_files"]),
         ("tungstenite", &["tests/", "bench/"]),
     ];

@@ -241,6 +241,10 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/cli/dev/proxy.rs", "a pause of the accept loop"),
     ("src/cli/dev/ready.rs", "a pause between two looks of a tool of developers, and the bound of one"),
     ("src/cli/dev/watch.rs", "changes of files within this time are one change"),
+    (
+        "worker/src/runtime/child/adapter.rs",
+        "pauses and waits for a program that only its own guard waits for",
+    ),
     ("worker/src/runtime/child/guard.rs", "a pause between two looks at /proc"),
     ("worker/src/runtime/child/handshake.rs", "a pause after an error of the system"),
     ("worker/src/runtime/child/members.rs", "when an idle user may get another child of the same process"),

@@ -5,7 +5,8 @@
 //!
 //! - [`wire`]: the messages and their frames;
 //! - [`guard`]: the small process above each child, which kills it when this process is gone;
-//! - `prerequisites`: what has to be there before the first program starts;
+//! - `adapter`: the wire of a program that serves HTTP and does not speak it, in its guard;
+//! - `listener_address`, `prerequisites`: where programs listen; what has to be there before the first program starts;
 //! - [`private_directory`]: where the sockets are;
 //! - `process`: one program below its guard, and the last lines of its log;
 //! - `handshake`: a program that has started connects and says what it has;
@@ -18,6 +19,7 @@
 //! - [`pool`], `members`: the children of a pool together;
 //! - [`check`]: conformance cases for any program.
 
+mod adapter;
 pub mod check;
 mod child_slot;
 mod choice;
@@ -27,6 +29,7 @@ pub mod guard;
 mod handshake;
 pub mod http_lease;
 mod http_socket;
+mod listener_address;
 mod members;
 mod open_work;
 pub mod options;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from wsgiref.validate import validator
 
@@ -26,6 +27,12 @@ def application(environ, start_response):
         return [str(size).encode()]
     start_response("404 Not Found", PLAIN)
     return [b"nothing here"]
+
+
+def path(environ, start_response):
+    """Shows where modules are found."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(sys.path).encode()]
 
 
 def stream(gate):

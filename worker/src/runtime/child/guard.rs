@@ -1,11 +1,11 @@
 //! The small process above each child. It kills the child with all of its descendants when the supervisor is gone.
 //!
-//! Owns: the process of the program and everything that it starts. Never: the wire.
+//! Owns: the process of the program and everything that it starts. Never: the wire (`adapter`).
 //!
 //! The guard reads its standard input, which is a pipe of the supervisor: `T` sends SIGTERM to the process group of the
 //! program, `H` sends SIGHUP, `K` sends SIGKILL, and the end of the pipe means that the supervisor is gone. The guard adopts descendants
 //! whose parent has ended, so that none of them outlives it, in whichever process group they are. If the guard itself is
-//! killed, the kernel kills the program (`PR_SET_PDEATHSIG`).
+//! killed, the kernel kills the program (`PR_SET_PDEATHSIG`). A guard with an adapter also speaks the wire for its program.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use super::adapter::{ADAPT, Adapter, OWN_VARIABLES};
 
 /// First argument of a process that is a guard.
 pub const SUBCOMMAND: &str = "child-guard";
@@ -56,11 +58,19 @@ pub fn command(program: &[String]) -> tokio::process::Command {
 pub fn run(command: &[OsString]) -> ExitCode {
     match command.split_first() {
         Some((first, rest)) if first == EXEC => exec(rest),
-        _ => ExitCode::from(guard(command).unwrap_or_else(|error| {
-            report(&format!("the program was not started: {error}"));
-            NOT_STARTED
-        })),
+        Some((first, rest)) if first == ADAPT => match Adapter::parse(rest) {
+            Some((adapter, program)) => guarded(program, Some(adapter)),
+            None => ExitCode::from(NOT_STARTED),
+        },
+        _ => guarded(command, None),
     }
+}
+
+fn guarded(command: &[OsString], adapter: Option<Adapter>) -> ExitCode {
+    ExitCode::from(guard(command, adapter).unwrap_or_else(|error| {
+        report(&format!("the program was not started: {error}"));
+        NOT_STARTED
+    }))
 }
 
 /// Becomes the program, which the kernel kills when the guard is killed.
@@ -79,9 +89,15 @@ fn exec(command: &[OsString]) -> ExitCode {
     ExitCode::from(NOT_STARTED)
 }
 
-fn guard(command: &[OsString]) -> io::Result<u8> {
+fn guard(command: &[OsString], adapter: Option<Adapter>) -> io::Result<u8> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let program = Command::new(OWN_BINARY)
+    let mut own = Command::new(OWN_BINARY);
+    if adapter.is_some() {
+        for name in OWN_VARIABLES {
+            own.env_remove(name);
+        }
+    }
+    let program = own
         .args([SUBCOMMAND, EXEC, &std::process::id().to_string()])
         .args(command)
         .stdin(Stdio::null())
@@ -89,6 +105,9 @@ fn guard(command: &[OsString]) -> io::Result<u8> {
         .spawn()?;
     let program = i32::try_from(program.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
     std::thread::spawn(move || follow_supervisor(program));
+    if let Some(adapter) = adapter {
+        std::thread::spawn(move || adapter.run(program));
+    }
     let status = wait_for(program)?;
     kill_descendants();
     Ok(exit_code(status))
@@ -164,6 +183,6 @@ fn exit_code(status: WaitStatus) -> u8 {
 
 /// The guard has no log of its own: its output is that of the program.
 #[expect(clippy::print_stderr, reason = "the output of the program")]
-fn report(message: &str) {
+pub(super) fn report(message: &str) {
     eprintln!("pagewire: {message}");
 }

@@ -81,14 +81,18 @@ pub(super) async fn start(
 ) -> Result<Started, String> {
     let failed = |error: io::Error| format!("{:?} was not started: {error}", options.command);
     let socket = ChildSocket::bind(directory, number).map_err(failed)?;
-    let http = options.http.map(|_| Arc::new(HttpSocket::new(directory, number)));
-    let path = http.as_ref().map(|http| http.path());
-    let mut process = Process::start(options, number, &socket.path, &socket.token, path).map_err(failed)?;
+    let http = options.http.map(|_| HttpSocket::new(directory, number, options.program.as_ref()));
+    let http = http.transpose().map_err(failed)?.map(Arc::new);
+    let address = http.as_ref().map(|http| http.address());
+    let mut process =
+        Process::start(options, number, &socket.path, &socket.token, address).map_err(failed)?;
     let connected = tokio::select! {
         connected = accept(&socket, number) => Ok(connected),
         status = process.wait() => Err(format!("{} before it was ready", ending(status))),
         () = tokio::time::sleep(options.start) => {
-            Err(format!("it was not ready within {} ms", options.start.as_millis()))
+            let at = options.program.as_ref().and(address).map(|address| format!(" at {address}"));
+            let at = at.unwrap_or_default();
+            Err(format!("it was not ready{at} within {} ms", options.start.as_millis()))
         }
     };
     let welcomed = match connected {

@@ -4,7 +4,6 @@
 //! socket.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 
 use super::choice::Wanted;
 use super::http_socket::HttpSocket;
+use super::listener_address::ListenerAddress;
 use super::members::{Need, PoolState, WaitingWork};
 use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
 
@@ -68,9 +68,9 @@ impl fmt::Display for NoProcess {
 }
 
 impl HttpLease {
-    /// Returns the path of the Unix socket on which the child serves HTTP.
-    pub fn path(&self) -> &Path {
-        self.socket.path()
+    /// Returns the address at which the child serves HTTP.
+    pub fn address(&self) -> &ListenerAddress {
+        self.socket.address()
     }
 
     /// Returns the number of the child in its pool.

@@ -1,21 +1,22 @@
-//! The private HTTP socket of one child, and the requests that use it.
+//! The address at which one child serves HTTP, and the requests that use it.
 //!
-//! Owns: the path of the socket, and how many requests use it. Never: HTTP, or which child gets a request.
+//! Owns: the address, and how many requests use it. Never: HTTP, or which child gets a request.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use super::adapter::HttpProgram;
+use super::listener_address::ListenerAddress;
 use super::private_directory::PrivateDirectory;
 
 /// Says in `ready` that the child serves HTTP.
 pub(super) const FEATURE: &str = "http";
 
-/// The socket, which the child binds. Its file is removed when this is dropped.
+/// The address, which the child binds. The file of a Unix socket is removed when this is dropped.
 pub(super) struct HttpSocket {
-    path: Arc<Path>,
+    address: ListenerAddress,
     /// Number of requests that run.
     requests: watch::Sender<usize>,
     done: AtomicU64,
@@ -23,18 +24,30 @@ pub(super) struct HttpSocket {
 }
 
 impl HttpSocket {
-    /// Creates the socket of the child `number`.
-    pub(super) fn new(directory: &PrivateDirectory, number: u64) -> Self {
-        Self {
-            path: directory.path().join(format!("{number}.http")).into(),
+    /// Chooses the address of the child `number`: a private Unix socket, if its program does not ask for a port.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub(super) fn new(
+        directory: &PrivateDirectory,
+        number: u64,
+        program: Option<&HttpProgram>,
+    ) -> io::Result<Self> {
+        let socket = directory.path().join(format!("{number}.http"));
+        Ok(Self {
+            address: match program {
+                Some(program) => program.address(socket)?,
+                None => ListenerAddress::Unix(socket),
+            },
             requests: watch::Sender::new(0),
             done: AtomicU64::new(0),
             is_refusing: AtomicBool::new(false),
-        }
+        })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn address(&self) -> &ListenerAddress {
+        &self.address
     }
 
     /// Counts a request until [`end`](Self::end).
@@ -77,7 +90,9 @@ impl HttpSocket {
 
 impl Drop for HttpSocket {
     fn drop(&mut self) {
-        // an error means that the child has removed it, or has not bound it
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = self.address.socket() {
+            // an error means that the child has removed it, or has not bound it
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

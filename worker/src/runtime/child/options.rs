@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use pagewire_cluster::worker::WorkerType;
 
+pub use super::adapter::{HttpProgram, ProgramListens};
 pub use super::choice::FreeAffinity;
 pub use super::http_lease::HttpLimits;
-pub use super::prerequisites::Prerequisite;
+pub use super::listener_address::ListenerAddress;
 pub use super::recycling::RecycleLimits;
 pub use super::scaling::ScaleLimits;
 
@@ -44,6 +45,8 @@ pub struct ChildOptions {
     pub methods: Vec<String>,
     /// How requests of HTTP wait for a child; `None` when the children do not serve HTTP.
     pub http: Option<HttpLimits>,
+    /// How the children serve HTTP if they do not speak the child wire; `None` when they speak it.
+    pub program: Option<HttpProgram>,
     /// What has to accept connections before the first child starts.
-    pub needs: Vec<Prerequisite>,
+    pub needs: Vec<ListenerAddress>,
 }

@@ -21,6 +21,7 @@ use super::choice::Wanted;
 use super::http_socket::HttpSocket;
 use super::members::{ChoiceRules, Member, Need, PoolState, WaitingWork};
 use super::options::ChildOptions;
+use super::prerequisites::connectable;
 use super::private_directory::PrivateDirectory;
 use super::restarts::RecentFailures;
 use super::scaler::Scaler;
@@ -291,7 +292,7 @@ impl PoolShared {
     pub(super) async fn prerequisites_met(&self) {
         let pool = &self.options.pool;
         for need in &self.options.needs {
-            need.met(&self.timing, |reason| {
+            connectable(need, &self.timing, |reason| {
                 tracing::warn!(pool, "{reason}");
                 self.lock().last_error = Some(reason);
                 self.settled.cancel();

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin};
 
 use super::guard;
+use super::listener_address::ListenerAddress;
 use super::options::ChildOptions;
 
 /// Lines of the log of a child that are kept to explain its end.
@@ -54,22 +55,34 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program of a pool as the child `number`. `http` is the path of the socket on which it serves HTTP.
+    /// Starts the program of a pool as the child `number`. `http` is the address at which it serves HTTP.
     pub(super) fn start(
         options: &ChildOptions,
         number: u64,
         socket: &Path,
         token: &str,
-        http: Option<&Path>,
+        http: Option<&ListenerAddress>,
     ) -> io::Result<Self> {
-        let mut command = guard::command(&options.command);
+        let adapted = options.program.as_ref().zip(http);
+        let mut command = match adapted {
+            Some((program, address)) => {
+                guard::command(&program.guarded(&options.command, options.slots, address))
+            }
+            None => guard::command(&options.command),
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(OWN_VARIABLES) {
                 command.env_remove(name);
             }
         }
-        command.envs(&options.env).env("PAGEWIRE_SOCKET", socket).env("PAGEWIRE_TOKEN", token);
-        command.envs(http.map(|path| ("PAGEWIRE_HTTP_SOCKET", path)));
+        match adapted {
+            Some((program, address)) => command.envs(program.environment(&options.env, address)),
+            None => {
+                let socket = http.and_then(ListenerAddress::socket);
+                command.envs(&options.env).envs(socket.map(|path| ("PAGEWIRE_HTTP_SOCKET", path)))
+            }
+        };
+        command.env("PAGEWIRE_SOCKET", socket).env("PAGEWIRE_TOKEN", token);
         if let Some(directory) = &options.directory {
             command.current_dir(directory);
         }

@@ -9,12 +9,16 @@ import argparse
 import importlib
 import os
 import sys
+import sysconfig
 from typing import Any, NamedTuple, NoReturn
 
 from .. import importing
 from ..runtime import buffer_lines
 
 VARIABLES = ("PAGEWIRE_SOCKET", "PAGEWIRE_TOKEN", "PAGEWIRE_HTTP_SOCKET")
+
+_places = [sys.prefix]
+"""The virtualenvs in which a server is looked for."""
 
 
 class Start(NamedTuple):
@@ -53,9 +57,28 @@ def start(kind: str, default: str, servers: tuple[str, ...]) -> Start:
     # removed, so that programs that the application starts are not taken for this child
     wire, token, http = (os.environ.pop(name, "") for name in VARIABLES)
     script_name = os.environ.pop("PAGEWIRE_SCRIPT_NAME", "").rstrip("/")
+    server_venv = os.environ.pop("PAGEWIRE_SERVER_VENV", "")
     if not (wire and token and http):
         sys.exit(f"pagewire: python -m pagewire.{kind} is started by a mount of Pagewire: see docs/mounts.md")
+    if server_venv:
+        add_packages(server_venv)
     return Start(options.target, default, options.threads, options.server or "", wire, token, http, script_name)
+
+
+def add_packages(venv: str) -> None:
+    """Makes the packages of another virtualenv importable, behind all modules of the application.
+
+    So its own versions are used. Exits with 1 if the folder is not a virtualenv of this version of Python.
+    """
+    base = {"base": venv, "platbase": venv}
+    folders = dict.fromkeys(sysconfig.get_path(name, "posix_prefix", base) for name in ("purelib", "platlib"))
+    found = [folder for folder in folders if os.path.isdir(folder)]
+    if not found:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        missing = f"server_venv has no folder {next(iter(folders))}"
+        sys.exit(f"pagewire: {missing}: it has to be a virtualenv of Python {version}, as {sys.executable} is")
+    sys.path.extend(found)
+    _places.append(venv)
 
 
 def has(module: str) -> bool:
@@ -75,5 +98,7 @@ def load(module: str) -> Any:
 
 def missing(*packages: str) -> NoReturn:
     """Exits with 1, because none of these packages is installed."""
-    names = " or ".join(packages)
-    sys.exit(f"pagewire: {names} is not installed in {sys.prefix}: {sys.executable} -m pip install {packages[0]}")
+    names, places = " or ".join(packages), " or ".join(_places)
+    pip = f"{sys.executable} -m pip install {packages[0]}"
+    other = "" if len(_places) > 1 else ", or set server_venv of the mount to a virtualenv that has it"
+    sys.exit(f"pagewire: {names} is not installed in {places}: {pip}{other}")

@@ -45,6 +45,7 @@ impl Starter {
             affinity: FreeAffinity::default(),
             methods: Vec::new(),
             http: None,
+            program: None,
             needs: Vec::new(),
         };
         Ok(Self { options, child, directory: PrivateDirectory::create("pagewire")?, started: 0 })
