@@ -13,13 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::body::MountBody;
-use super::upstream::{UpstreamClient, UpstreamError};
+use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use crate::config::UpstreamAddress;
 
 /// The pools of processes, by the path of their mount.
@@ -51,7 +51,7 @@ impl ProcessUpstream {
         &self,
         request: Request<MountBody>,
         within: Option<Duration>,
-    ) -> Result<(Response<Incoming>, HttpLease), UpstreamError> {
+    ) -> Result<(Response<UpstreamBody>, HttpLease), UpstreamError> {
         let (head, body) = request.into_parts();
         let body = OfferedBody(Arc::new(Mutex::new(body)));
         for _ in 0..OFFERS {
@@ -115,7 +115,7 @@ impl Body for OfferedBody {
 
 /// The body of a response with the lease of its process.
 pub(super) struct LeasedBody {
-    pub(super) body: Incoming,
+    pub(super) body: UpstreamBody,
     /// `None` when the body has ended, or for an upstream that is no process.
     pub(super) lease: Option<HttpLease>,
 }
@@ -129,7 +129,7 @@ impl Body for LeasedBody {
         if matches!(polled, Poll::Ready(None)) {
             self.lease = None;
         }
-        polled.map_err(io::Error::other)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

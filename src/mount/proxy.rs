@@ -8,21 +8,20 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::HttpLease;
 use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::MountRequest;
-use super::body::{MountBody, MountResponse};
+use super::body::{MountBody, MountResponse, empty};
 use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
 use super::path::below;
 use super::process_upstream::{LeasedBody, ProcessUpstream};
 use super::refusal::refusal;
 use super::trust::Origin;
 use super::tunnel::ClientSide;
-use super::upstream::{UpstreamClient, UpstreamError};
+use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use crate::config::{MountConfig, Upstream};
 
 /// The upstream of a mount.
@@ -43,7 +42,7 @@ enum ProxyUpstream {
 }
 
 /// A response, and the lease of the process that gives it.
-type Answer = (Response<Incoming>, Option<HttpLease>);
+type Answer = (Response<UpstreamBody>, Option<HttpLease>);
 
 /// A request for an upstream.
 pub(super) struct ProxyRequest<'a> {
@@ -117,25 +116,31 @@ impl Proxy {
         *forwarded.method_mut() = parts.method;
         *forwarded.uri_mut() = self.path_of(&parts.uri)?;
         *forwarded.version_mut() = Version::HTTP_11;
-        *forwarded.headers_mut() = request_headers(&parts.headers, facts);
+        *forwarded.headers_mut() = request_headers(parts.headers, facts);
         Some(forwarded)
     }
 
     fn path_of(&self, uri: &Uri) -> Option<Uri> {
         let path = match &self.rewrite {
-            None => uri.path().to_owned(),
+            None => {
+                let asked = uri.path_and_query()?;
+                // a URL without a path, such as `http://a?b`, leaves the query alone
+                let is_query = asked.as_str().starts_with('?');
+                if is_query {
+                    PathAndQuery::try_from(format!("/{}", asked.as_str())).ok()?
+                } else {
+                    asked.clone()
+                }
+            }
             Some((mount, base)) => {
                 let rest = if mount == "/" { uri.path() } else { below(uri.path(), mount)? };
                 let rest = if rest.is_empty() && base.is_empty() { "/" } else { rest };
-                format!("{base}{rest}")
+                let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+                PathAndQuery::try_from(format!("{base}{rest}{query}")).ok()?
             }
         };
-        let path = match uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path,
-        };
         let mut parts = http::uri::Parts::default();
-        parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+        parts.path_and_query = Some(path);
         Uri::from_parts(parts).ok()
     }
 }
@@ -146,24 +151,23 @@ impl Proxy {
 ///
 /// The status for an upstream that changes the protocol without being asked.
 fn passed_on(
-    (mut response, mut lease): Answer,
+    (response, lease): Answer,
     client_side: Option<ClientSide>,
     request_id: &str,
 ) -> Result<MountResponse, StatusCode> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    match client_side {
-        Some(client) if switches => client.connect(&mut response, lease.take()),
-        None if switches => return Err(StatusCode::BAD_GATEWAY),
-        _ => {}
-    }
     let (parts, body) = response.into_parts();
-    let body = match switches {
-        true => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-        false => LeasedBody { body, lease }.boxed_unsync(),
+    let body = match client_side {
+        Some(client) if switches => {
+            client.connect(body.into_tunnel().ok_or(StatusCode::BAD_GATEWAY)?, lease);
+            empty()
+        }
+        None if switches => return Err(StatusCode::BAD_GATEWAY),
+        _ => LeasedBody { body, lease }.boxed_unsync(),
     };
     let mut passed = Response::new(body);
     *passed.status_mut() = parts.status;
-    *passed.headers_mut() = response_headers(&parts.headers, switches);
+    *passed.headers_mut() = response_headers(parts.headers, switches);
     if let Ok(id) = HeaderValue::from_str(request_id) {
         passed.headers_mut().entry("x-request-id").or_insert(id);
     }
@@ -192,6 +196,7 @@ mod tests {
             ("/shop", "http://a:1/base", "/shop", "/base"),
             ("/", "http://a:1/base", "/x", "/base/x"),
             ("/", "unix:/run/a.sock", "//sys//x", "//sys//x"),
+            ("/", "http://a:1", "http://b?q", "/?q"),
         ] {
             assert_eq!(path_behind(mount, url, asked), expected, "{mount} {url} {asked}");
         }
