@@ -45,6 +45,7 @@ use pagewire_cluster::timing::Timing;
 use self::anonymous_limit::AnonymousLimiter;
 use self::client::{BrowserClient, CLIENT_PATH};
 use self::heartbeat::Heartbeats;
+pub use self::mounted::MountedRouter;
 use self::origin::{ForeignOriginLog, Origins};
 use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
@@ -120,18 +121,20 @@ impl Edge {
     }
 
     /// Returns the routes of the node: `native` ones, and the mounts of the configuration for all other paths.
-    pub(crate) fn with_mounts(&self, native: Router, config: &Config, pools: &MountPools) -> Router {
-        match Mounts::new(config, &self.timing, self.metrics.mounts.clone(), pools) {
-            Some(mounts) => mounted::mounted(native, mounts),
-            None => native,
-        }
+    pub(crate) fn with_mounts(&self, native: Router, config: &Config, pools: &MountPools) -> MountedRouter {
+        MountedRouter::new(native, Mounts::new(config, &self.timing, self.metrics.mounts.clone(), pools))
     }
 
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
     /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
-    pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
+    pub async fn serve(
+        &self,
+        server: StartupServer,
+        router: impl Into<MountedRouter>,
+        stop: impl Future<Output = ()>,
+    ) {
         listener::raise_nofile_limit(server.limiter.limit());
-        server.set_router(router);
+        server.set_router(router.into());
         server.serve_until(stop).await;
         self.draining.store(true, Ordering::Release);
         let limiter = server.close();

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use pagewire_cluster::timing::Timing;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use super::current_router::CurrentRouter;
 use super::http;
 use super::http_limits::HttpLimits;
 use super::listener;
+use super::mounted::MountedRouter;
 use crate::config::Config;
 
 /// The listener, its connections and its current router.
@@ -30,10 +30,15 @@ pub struct StartupServer {
 
 impl StartupServer {
     /// A server without connections. `router` serves them until it is replaced.
-    pub fn new(listener: TcpListener, config: &Config, timing: Timing, router: Router) -> Self {
+    pub fn new(
+        listener: TcpListener,
+        config: &Config,
+        timing: Timing,
+        router: impl Into<MountedRouter>,
+    ) -> Self {
         let limiter = ConnectionLimiter::new(config.limits.connections, config.limits.connections_per_ip);
         listener::bound_send_buffer(&listener, config.limits.send_buffer_bytes);
-        let routes = CurrentRouter::new(router);
+        let routes = CurrentRouter::new(router.into());
         Self {
             listener,
             routes,
@@ -63,7 +68,7 @@ impl StartupServer {
     }
 
     /// Replaces the router. Connections that are already open use the new one for their next request.
-    pub(super) fn set_router(&self, router: Router) {
+    pub(super) fn set_router(&self, router: MountedRouter) {
         self.routes.set(router);
     }
 
