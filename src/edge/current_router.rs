@@ -4,24 +4,24 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::Router;
+use super::mounted::MountedRouter;
 
 /// The router that serves requests now. All clones share it.
 #[derive(Clone)]
-pub(super) struct CurrentRouter(Arc<RwLock<Router>>);
+pub(super) struct CurrentRouter(Arc<RwLock<MountedRouter>>);
 
 impl CurrentRouter {
     /// A router until the next one is set.
-    pub(super) fn new(router: Router) -> Self {
+    pub(super) fn new(router: MountedRouter) -> Self {
         Self(Arc::new(RwLock::new(router)))
     }
 
     /// The router for a request that has just arrived.
-    pub(super) fn now(&self) -> Router {
+    pub(super) fn now(&self) -> MountedRouter {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set(&self, router: Router) {
+    pub(super) fn set(&self, router: MountedRouter) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = router;
     }
 }

@@ -12,27 +12,24 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::header::{self, HeaderValue};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1::{self, UpgradeableConnection};
-use hyper::service::{HttpService, Service, service_fn};
+use hyper::service::{HttpService, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::body::Arriving;
 use super::current_router::CurrentRouter;
 use super::framing::{GuardState, GuardedStream, refusal_response};
 use super::http_limits::HttpLimits;
 use super::listener::{self, Peer};
+use super::mounted::MountedRouter;
 use super::write_timeout::WriteTimeout;
 use crate::telemetry::count_refused_request;
 
@@ -155,7 +152,7 @@ fn builder(bounds: HttpLimits) -> http1::Builder {
 async fn respond(
     mut request: Request<Incoming>,
     peer: Arc<Peer>,
-    router: Router,
+    router: MountedRouter,
     bounds: HttpLimits,
     guard: Arc<GuardState>,
 ) -> Result<Response<Body>, Infallible> {
@@ -164,10 +161,7 @@ async fn respond(
     if !may_switch && let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() {
         guard.keep_upgrade(upgrade);
     }
-    let mut request = read_body(request, bounds);
-    request.extensions_mut().insert(ConnectInfo(peer.address));
-    request.extensions_mut().insert(peer);
-    let mut response = TowerToHyperService::new(router).call(request).await?;
+    let mut response = router.respond(request, peer, bounds).await?;
     if may_switch && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // what follows the request may be of another protocol and is not checked
         response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
@@ -183,20 +177,6 @@ fn closes(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CONNECTION).iter();
     let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     names.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"close"))
-}
-
-/// Wraps the body of a request so that it is read when a handler reads it.
-fn read_body(request: Request<Incoming>, bounds: HttpLimits) -> Request<Body> {
-    let (mut head, body) = request.into_parts();
-    let body = match body.is_end_stream() {
-        true => Body::empty(),
-        false => {
-            let body = Arriving::new(body, &head.headers, bounds);
-            head.extensions.insert(body.allowance());
-            Body::new(body)
-        }
-    };
-    Request::from_parts(head, body)
 }
 
 /// Value of `Retry-After` for a client that is refused temporarily, at least one second.

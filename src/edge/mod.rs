@@ -19,7 +19,6 @@ mod heartbeat;
 mod http;
 mod http_call;
 mod http_limits;
-mod internal;
 mod listener;
 mod mounted;
 mod origin;
@@ -46,6 +45,7 @@ use pagewire_cluster::timing::Timing;
 use self::anonymous_limit::AnonymousLimiter;
 use self::client::{BrowserClient, CLIENT_PATH};
 use self::heartbeat::Heartbeats;
+pub use self::mounted::MountedRouter;
 use self::origin::{ForeignOriginLog, Origins};
 use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
@@ -121,10 +121,14 @@ impl Edge {
     }
 
     /// Returns the routes of the node: `native` ones, and the mounts for all other paths.
-    pub(crate) fn with_mounts(self: &Arc<Self>, native: Router, mounts: Option<Arc<Mounts>>) -> Router {
+    pub(crate) fn with_mounts(
+        self: &Arc<Self>,
+        native: Router,
+        mounts: Option<Arc<Mounts>>,
+    ) -> MountedRouter {
         match mounts {
-            Some(mounts) => mounted::mounted(native, mounts, self.clone()),
-            None => native,
+            Some(mounts) => MountedRouter::Mounted { native, mounts, edge: self.clone() },
+            None => native.into(),
         }
     }
 
@@ -137,9 +141,14 @@ impl Edge {
 
     /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
     /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
-    pub async fn serve(&self, server: StartupServer, router: Router, stop: impl Future<Output = ()>) {
+    pub async fn serve(
+        &self,
+        server: StartupServer,
+        router: impl Into<MountedRouter>,
+        stop: impl Future<Output = ()>,
+    ) {
         listener::raise_nofile_limit(server.limiter.limit());
-        server.set_router(router);
+        server.set_router(router.into());
         server.serve_until(stop).await;
         self.draining.store(true, Ordering::Release);
         let limiter = server.close();

@@ -4,7 +4,6 @@
 //! (`mount`).
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,47 +11,108 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use http_body_util::BodyExt;
-use tower::{ServiceExt, service_fn};
+use hyper::body::{Body as _, Incoming};
+use tower::ServiceExt;
 
 use super::Edge;
-use super::body::BodyAllowance;
+use super::body::{Arriving, BodyAllowance};
+use super::http_limits::HttpLimits;
+use super::listener::Peer;
+use crate::mount::body::{MountBody, empty};
 use crate::mount::route::Route;
-use crate::mount::{MountRequest, Mounts};
+use crate::mount::{BodyFailure, MountRequest, Mounts};
 
-/// Returns a router that asks the mounts for every path that is not the server's own. An answer of the server's own paths,
-/// also a refusal, is final.
-pub(super) fn mounted(native: Router, mounts: Arc<Mounts>, edge: Arc<Edge>) -> Router {
-    Router::new().fallback_service(service_fn(move |request: Request<Body>| {
-        dispatch(native.clone(), mounts.clone(), edge.clone(), request)
-    }))
+/// What answers the requests of a listener. A request of a mount meets no layer of the router. Cheap to clone.
+#[derive(Clone)]
+pub enum MountedRouter {
+    /// The server's own paths.
+    Native(Router),
+    /// The server's own paths, and the mounts that get all other ones. An answer of the own paths, also a refusal, is final.
+    Mounted {
+        /// The own paths.
+        native: Router,
+        /// The mounts.
+        mounts: Arc<Mounts>,
+        /// The edge, which knows the users of requests.
+        edge: Arc<Edge>,
+    },
+    /// The mounts, for requests that other nodes send.
+    ForNodes(Arc<Mounts>),
 }
 
-async fn dispatch(
-    native: Router,
-    mounts: Arc<Mounts>,
-    edge: Arc<Edge>,
-    request: Request<Body>,
+impl From<Router> for MountedRouter {
+    fn from(native: Router) -> Self {
+        Self::Native(native)
+    }
+}
+
+impl MountedRouter {
+    /// Answers a request of this peer. Its body is read when a handler reads it.
+    pub(super) async fn respond(
+        self,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+        bounds: HttpLimits,
+    ) -> Result<Response<Body>, Infallible> {
+        let (router, mounts, edge) = match self {
+            Self::Native(router) => return native(router, request, peer, bounds).await,
+            Self::ForNodes(mounts) => return Ok(for_node(&mounts, request, bounds).await),
+            Self::Mounted { native, mounts, edge } => (native, mounts, edge),
+        };
+        let response = match mounts.route(request.uri().path()) {
+            Route::Native => return native(router, request, peer, bounds).await,
+            Route::Refuse(refusal) => mounts.refuse(&request, refusal.text()),
+            Route::Mount(index) => {
+                let user = mounts.needs_user(index).then(|| edge.user_of_mount(request.headers())).flatten();
+                let (mut request, allowance) = with_allowance(request, bounds);
+                // a service in code may ask for it
+                request.extensions_mut().insert(ConnectInfo(peer.address));
+                allowance.iter().for_each(|allowance| allowance.stream(mounts.max_body(index)));
+                let (peer, body_failure) = (peer.address.ip(), failure(allowance));
+                mounts.respond(index, MountRequest { request, peer, user, body_failure }).await
+            }
+        };
+        Ok(response.map(Body::new))
+    }
+}
+
+async fn native(
+    router: Router,
+    request: Request<Incoming>,
+    peer: Arc<Peer>,
+    bounds: HttpLimits,
 ) -> Result<Response<Body>, Infallible> {
-    let response = match mounts.route(request.uri().path()) {
-        Route::Native => return native.oneshot(request).await,
-        Route::Refuse(refusal) => mounts.refuse(&request, refusal.text()),
-        Route::Mount(index) => mounts.respond(index, mount_request(&mounts, &edge, index, request)).await,
+    let (mut head, body) = request.into_parts();
+    let body = match body.is_end_stream() {
+        true => Body::empty(),
+        false => Body::new(Arriving::new(body, &head.headers, bounds)),
     };
-    Ok(response.map(Body::new))
+    head.extensions.insert(ConnectInfo(peer.address));
+    head.extensions.insert(peer);
+    router.oneshot(Request::from_parts(head, body)).await
 }
 
-fn mount_request(mounts: &Mounts, edge: &Edge, index: usize, request: Request<Body>) -> MountRequest {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    let allowance = request.extensions().get::<BodyAllowance>().cloned();
-    if let Some(allowance) = &allowance {
-        allowance.stream(mounts.max_body(index));
+async fn for_node(mounts: &Mounts, request: Request<Incoming>, bounds: HttpLimits) -> Response<Body> {
+    let (request, allowance) = with_allowance(request, bounds);
+    let failure = failure(allowance.clone());
+    let allow = |bytes| allowance.iter().for_each(|allowance| allowance.stream(bytes));
+    mounts.respond_to_node(request, failure, allow).await.map(Body::new)
+}
+
+/// Returns a request with its body, and the limits of that if there is one.
+fn with_allowance(
+    request: Request<Incoming>,
+    bounds: HttpLimits,
+) -> (Request<MountBody>, Option<BodyAllowance>) {
+    let (head, body) = request.into_parts();
+    if body.is_end_stream() {
+        return (Request::from_parts(head, empty()), None);
     }
-    let user = mounts.needs_user(index).then(|| edge.user_of_mount(request.headers())).flatten();
-    MountRequest {
-        user,
-        // every connection of the listener has an address
-        peer: peer.unwrap_or(std::net::IpAddr::from([0, 0, 0, 0])),
-        body_failure: Box::new(move || allowance.as_ref().and_then(BodyAllowance::failure)),
-        request: request.map(|body| body.map_err(std::io::Error::other).boxed_unsync()),
-    }
+    let body = Arriving::new(body, &head.headers, bounds);
+    let allowance = body.allowance();
+    (Request::from_parts(head, body.boxed_unsync()), Some(allowance))
+}
+
+fn failure(allowance: Option<BodyAllowance>) -> BodyFailure {
+    Box::new(move || allowance.as_ref().and_then(BodyAllowance::failure))
 }

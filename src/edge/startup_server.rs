@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use pagewire_cluster::timing::Timing;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,7 +15,8 @@ use super::connection_limit::ConnectionLimiter;
 use super::current_router::CurrentRouter;
 use super::http;
 use super::http_limits::HttpLimits;
-use super::{internal, listener};
+use super::listener;
+use super::mounted::MountedRouter;
 use crate::config::Config;
 use crate::mount::Mounts;
 
@@ -31,10 +31,15 @@ pub struct StartupServer {
 
 impl StartupServer {
     /// A server without connections. `router` serves them until it is replaced.
-    pub fn new(listener: TcpListener, config: &Config, timing: Timing, router: Router) -> Self {
+    pub fn new(
+        listener: TcpListener,
+        config: &Config,
+        timing: Timing,
+        router: impl Into<MountedRouter>,
+    ) -> Self {
         let limiter = ConnectionLimiter::new(config.limits.connections, config.limits.connections_per_ip);
         listener::bound_send_buffer(&listener, config.limits.send_buffer_bytes);
-        let routes = CurrentRouter::new(router);
+        let routes = CurrentRouter::new(router.into());
         Self {
             listener,
             routes,
@@ -53,7 +58,7 @@ impl StartupServer {
     ) -> Self {
         let limits = &config.limits;
         let limiter = ConnectionLimiter::new(limits.connections, limits.connections);
-        let routes = CurrentRouter::new(internal::internal(mounts));
+        let routes = CurrentRouter::new(MountedRouter::ForNodes(mounts));
         let (bounds, stopping) = (HttpLimits::of_nodes(config, timing), watch::Sender::new(false));
         Self { listener, routes, limiter, bounds, stopping }
     }
@@ -89,7 +94,7 @@ impl StartupServer {
     }
 
     /// Replaces the router. Connections that are already open use the new one for their next request.
-    pub(super) fn set_router(&self, router: Router) {
+    pub(super) fn set_router(&self, router: MountedRouter) {
         self.routes.set(router);
     }
 

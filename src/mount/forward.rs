@@ -9,7 +9,7 @@ use http::{HeaderMap, Version};
 use super::trust::Origin;
 
 /// Headers of one connection, which end at the proxy; in addition to those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -50,9 +50,6 @@ const PREFIXES_NOT_OF_CLIENTS: [&str; 3] = ["x-forwarded-", "x-pagewire-", "x-re
 /// `Host` of a request of HTTP/1.0 without one: the upstream is asked in HTTP/1.1, which requires it.
 const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");
 
-/// Framing of a body of unknown length. It is written explicitly, because hyper leaves the body of a `GET` out without it.
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
-
 /// What an upstream is told about a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardFacts<'a> {
@@ -67,7 +64,8 @@ pub(crate) struct ForwardFacts<'a> {
 }
 
 /// Returns the headers of a request for its upstream. The cookies of the application stay as they are.
-pub(crate) fn request_headers(headers: &HeaderMap, facts: ForwardFacts<'_>) -> HeaderMap {
+pub(crate) fn request_headers(headers: HeaderMap, facts: ForwardFacts<'_>) -> HeaderMap {
+    let (host, protocol) = (headers.get(header::HOST).cloned(), headers.get(header::UPGRADE).cloned());
     let mut passed = end_to_end(headers, |name| is_of_client(name) && *name != header::EXPECT);
     let mut set = |name: &'static str, value: &str| {
         // the values are addresses, ids, and paths of the configuration
@@ -76,52 +74,39 @@ pub(crate) fn request_headers(headers: &HeaderMap, facts: ForwardFacts<'_>) -> H
         }
     };
     set("x-forwarded-for", &facts.origin.address.to_string());
-    set("x-forwarded-proto", if facts.origin.is_secure { "https" } else { "http" });
     set("x-request-id", facts.request_id);
     if let Some(prefix) = facts.prefix {
         set("x-forwarded-prefix", prefix);
     }
-    match headers.get(header::HOST) {
-        Some(host) => passed.insert("x-forwarded-host", host.clone()),
+    let scheme = if facts.origin.is_secure { "https" } else { "http" };
+    passed.insert("x-forwarded-proto", HeaderValue::from_static(scheme));
+    match host {
+        Some(host) => passed.insert("x-forwarded-host", host),
         None => passed.insert(header::HOST, NO_HOST),
     };
     if let Some(host) = facts.host {
         passed.insert(header::HOST, host.clone());
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        passed.insert(header::TRANSFER_ENCODING, CHUNKED);
-    }
     if facts.is_upgrade {
-        keep_upgrade(headers, &mut passed);
+        keep_upgrade(protocol, &mut passed);
     }
     passed
 }
 
 /// Returns the headers of an upstream's response for the client.
-pub(crate) fn response_headers(headers: &HeaderMap, is_upgrade: bool) -> HeaderMap {
+pub(crate) fn response_headers(headers: HeaderMap, is_upgrade: bool) -> HeaderMap {
+    let protocol = headers.get(header::UPGRADE).cloned();
     let mut passed = end_to_end(headers, |_| true);
     if is_upgrade {
-        keep_upgrade(headers, &mut passed);
+        keep_upgrade(protocol, &mut passed);
     }
     passed
 }
 
-/// Returns whether every client finds the same end of a response. hyper prefers chunks to a length, and does not apply other
-/// codings, of which a client would not know.
-pub(crate) fn has_one_end(headers: &HeaderMap) -> bool {
-    let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
-    match (&all(header::TRANSFER_ENCODING)[..], &all(header::CONTENT_LENGTH)[..]) {
-        ([], []) => true,
-        ([], [length]) => !length.is_empty() && length.iter().all(u8::is_ascii_digit),
-        ([coding], []) => coding.eq_ignore_ascii_case(b"chunked"),
-        _ => false,
-    }
-}
-
-fn keep_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
+fn keep_upgrade(protocol: Option<HeaderValue>, to: &mut HeaderMap) {
     to.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = from.get(header::UPGRADE) {
-        to.insert(header::UPGRADE, protocol.clone());
+    if let Some(protocol) = protocol {
+        to.insert(header::UPGRADE, protocol);
     }
 }
 
@@ -133,17 +118,13 @@ pub(crate) fn asks_for_upgrade(version: Version, headers: &HeaderMap) -> bool {
 }
 
 /// Returns the headers that do not end at a proxy, of those that `is_passed`.
-fn end_to_end(headers: &HeaderMap, is_passed: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let named: Vec<&str> = connection_tokens(headers).collect();
-    let ends_here = |name: &HeaderName| {
-        HOP_BY_HOP.contains(name) || named.iter().any(|token| token.eq_ignore_ascii_case(name.as_str()))
-    };
-    let passed = headers.iter().filter(|(name, _)| !ends_here(name) && is_passed(name));
-    let mut kept = HeaderMap::with_capacity(headers.len() + 5);
-    for (name, value) in passed {
-        kept.append(name, value.clone());
+fn end_to_end(mut headers: HeaderMap, is_passed: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let named = connection_tokens(&headers).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok());
+    let refused = headers.keys().filter(|name| HOP_BY_HOP.contains(name) || !is_passed(name)).cloned();
+    for name in named.chain(refused).collect::<Vec<_>>() {
+        headers.remove(name);
     }
-    kept
+    headers
 }
 
 fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -208,14 +189,13 @@ mod tests {
             ("x-request-id", "chosen"),
             ("accept", "*/*"),
         ]);
-        let passed = request_headers(&sent, facts());
+        let passed = request_headers(sent.clone(), facts());
         assert_eq!(
             names(&passed),
             [
                 "accept",
                 "cookie",
                 "host",
-                "transfer-encoding",
                 "x-forwarded-for",
                 "x-forwarded-host",
                 "x-forwarded-proto",
@@ -241,30 +221,26 @@ mod tests {
         assert!(!asks_for_upgrade(Version::HTTP_11, &headers(&[("upgrade", "websocket")])));
         let own = HeaderValue::from_static("127.0.0.1:3000");
         let facts = ForwardFacts { is_upgrade: true, host: Some(&own), prefix: Some("/shop"), ..facts() };
-        let passed = request_headers(&sent, facts);
+        let passed = request_headers(sent.clone(), facts);
         assert_eq!((text(&passed, "connection"), text(&passed, "upgrade")), ("upgrade", "websocket"));
         assert_eq!(
             (text(&passed, "host"), text(&passed, "x-forwarded-host")),
             ("127.0.0.1:3000", "a.example")
         );
         assert_eq!((text(&passed, "sec-websocket-key"), text(&passed, "x-forwarded-prefix")), ("k", "/shop"));
-        assert!(request_headers(&sent, ForwardFacts { is_upgrade: false, ..facts }).get("upgrade").is_none());
-    }
-
-    #[test]
-    fn a_body_of_unknown_length_stays_one_and_no_other_request_gets_one() {
-        let passed = request_headers(&headers(&[("transfer-encoding", "Chunked")]), facts());
-        assert_eq!(text(&passed, "transfer-encoding"), "chunked");
-        let passed = request_headers(&headers(&[("content-length", "5"), ("te", "trailers")]), facts());
-        assert_eq!((text(&passed, "content-length"), passed.get("transfer-encoding")), ("5", None));
+        assert!(
+            request_headers(sent.clone(), ForwardFacts { is_upgrade: false, ..facts })
+                .get("upgrade")
+                .is_none()
+        );
     }
 
     #[test]
     fn a_request_without_host_is_for_the_upstream_itself() {
-        let passed = request_headers(&headers(&[("accept", "*/*")]), facts());
+        let passed = request_headers(headers(&[("accept", "*/*")]), facts());
         assert_eq!((text(&passed, "host"), passed.get("x-forwarded-host")), ("localhost", None));
         let own = HeaderValue::from_static("127.0.0.1:3000");
-        let passed = request_headers(&HeaderMap::new(), ForwardFacts { host: Some(&own), ..facts() });
+        let passed = request_headers(HeaderMap::new(), ForwardFacts { host: Some(&own), ..facts() });
         assert_eq!(text(&passed, "host"), "127.0.0.1:3000");
     }
 
@@ -277,26 +253,9 @@ mod tests {
             ("keep-alive", "5"),
             ("x-gnrtime", "3"),
         ]);
-        let passed = response_headers(&sent, false);
+        let passed = response_headers(sent, false);
         assert_eq!(names(&passed), ["set-cookie", "x-gnrtime"]);
         assert_eq!(passed.get_all("set-cookie").iter().count(), 2);
-    }
-
-    #[test]
-    fn a_response_with_two_ends_is_told_apart() {
-        for lines in [&[][..], &[("content-length", "5")], &[("transfer-encoding", "Chunked")]] {
-            assert!(has_one_end(&headers(lines)), "{lines:?}");
-        }
-        for lines in [
-            &[("content-length", "5"), ("content-length", "5")][..],
-            &[("content-length", "5"), ("transfer-encoding", "chunked")],
-            &[("content-length", "5, 5")],
-            &[("content-length", "")],
-            &[("transfer-encoding", "gzip, chunked")],
-            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
-        ] {
-            assert!(!has_one_end(&headers(lines)), "{lines:?}");
-        }
     }
 
     proptest! {
@@ -305,7 +264,7 @@ mod tests {
             name in "(x-forwarded-|x-pagewire-|x-remote-)[a-z-]{1,8}|[a-z]{1,5}_[a-z]{1,5}", connection in "[a-z, -]{0,20}"
         ) {
             let sent = headers(&[("connection", &connection), (&name, "forged")]);
-            let passed = request_headers(&sent, facts());
+            let passed = request_headers(sent.clone(), facts());
             prop_assert!(passed.values().all(|value| value != "forged"));
         }
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::keyring::Keyring;
@@ -21,7 +20,7 @@ use tokio::sync::watch;
 
 use super::body::MountBody;
 use super::hop_ticket::{HopRefusal, HopTicket, HopTickets, TICKET};
-use super::upstream::{UpstreamClient, UpstreamError};
+use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use crate::config::UpstreamAddress;
 
 /// The header of an answer that says that the node has no process for the request.
@@ -84,7 +83,7 @@ impl Hops {
         target: HopTarget<'_>,
         mut request: Request<MountBody>,
         within: Option<Duration>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let HopTarget { node, address, mount, unit } = target;
         let ticket = self.0.tickets.ticket(mount, unit, node, request.method(), request.uri());
         let (Some(ticket), Some(client)) = (ticket, self.client(node, address)) else {

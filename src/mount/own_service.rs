@@ -94,7 +94,8 @@ impl OwnService {
         let accept = request.headers().get(header::ACCEPT).cloned();
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
         let facts = ForwardFacts { origin, request_id, prefix: None, host: None, is_upgrade };
-        *request.headers_mut() = request_headers(request.headers(), facts);
+        let headers = std::mem::take(request.headers_mut());
+        *request.headers_mut() = request_headers(headers, facts);
         let answered = self.0.clone().oneshot(request).await;
         let failed = |status| refusal(status, accept.as_ref(), request_id);
         match (body_failure(), answered) {
@@ -110,7 +111,8 @@ impl OwnService {
 
 fn passed_on(mut response: MountResponse, request_id: &str) -> MountResponse {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = response_headers(response.headers(), switches);
+    let headers = std::mem::take(response.headers_mut());
+    *response.headers_mut() = response_headers(headers, switches);
     if let Ok(id) = HeaderValue::from_str(request_id) {
         response.headers_mut().entry("x-request-id").or_insert(id);
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::uri::Authority;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use pagewire_cluster::lease::MountPlaces;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
@@ -22,7 +22,7 @@ use pagewire_worker::runtime::child::options::ListenerAddress;
 use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::body::MountBody;
-use super::upstream::{UpstreamClient, UpstreamError};
+use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use crate::config::UpstreamAddress;
 
 /// The pools of processes, by the path of their mount.
@@ -60,7 +60,7 @@ impl ProcessUpstream {
         request: Request<MountBody>,
         place: Option<u32>,
         within: Option<Duration>,
-    ) -> Result<(Response<Incoming>, HttpLease), UpstreamError> {
+    ) -> Result<(Response<UpstreamBody>, HttpLease), UpstreamError> {
         let (head, body) = request.into_parts();
         let body = OfferedBody::new(body);
         for _ in 0..OFFERS {
@@ -147,7 +147,7 @@ impl Body for OfferedBody {
 
 /// The body of a response with the lease of its process.
 pub(super) struct LeasedBody {
-    pub(super) body: Incoming,
+    pub(super) body: UpstreamBody,
     /// `None` when the body has ended, or for an upstream that is no process.
     pub(super) lease: Option<HttpLease>,
 }
@@ -161,7 +161,7 @@ impl Body for LeasedBody {
         if matches!(polled, Poll::Ready(None)) {
             self.lease = None;
         }
-        polled.map_err(io::Error::other)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,13 +8,12 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::HttpLease;
 
-use super::body::{MountBody, MountResponse};
-use super::forward::{ForwardFacts, asks_for_upgrade, has_one_end, request_headers, response_headers};
+use super::body::{MountBody, MountResponse, empty};
+use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
 use super::hops::NO_PROCESS;
 use super::path::below;
 use super::process_upstream::LeasedBody;
@@ -23,7 +22,7 @@ use super::sticky_upstream::StickyUpstream;
 use super::trust::Origin;
 use super::tunnel::ClientSide;
 use super::unit::{Browser, Unit, UnitFacts};
-use super::upstream::{UpstreamClient, UpstreamError};
+use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use super::{BodyFailure, MountRequest};
 use crate::config::{MountConfig, Upstream};
 
@@ -35,6 +34,8 @@ pub(super) struct Proxy {
     /// The name of the upstream, if it gets that as `Host`.
     host: Option<HeaderValue>,
     timeout: Option<Duration>,
+    /// How long one side of another protocol may still send when the other one has ended.
+    tunnel_rest: Duration,
 }
 
 enum ProxyUpstream {
@@ -45,7 +46,7 @@ enum ProxyUpstream {
 }
 
 /// A response, and the lease of the process that gives it.
-type Answer = (Response<Incoming>, Option<HttpLease>);
+type Answer = (Response<UpstreamBody>, Option<HttpLease>);
 
 /// A request for an upstream.
 pub(super) struct ProxyRequest<'a> {
@@ -71,17 +72,18 @@ impl Proxy {
         processes: Option<StickyUpstream>,
     ) -> Option<Self> {
         let timeout = config.timeout_ms().map(Duration::from_millis);
+        let tunnel_rest = timing.close_timeout;
         if let Some(processes) = processes {
             let upstream = ProxyUpstream::Processes(Box::new(processes));
             let base = config.program().and_then(|program| program.base);
             let rewrite = base.map(|base| (config.path.clone(), base));
-            return Some(Self { upstream, rewrite, host: None, timeout });
+            return Some(Self { upstream, rewrite, host: None, timeout, tunnel_rest });
         }
         let Upstream { address, base } = config.upstream()?;
         let client = UpstreamClient::new(address, timing);
         let host = HeaderValue::from_str(client.authority().as_str()).ok().filter(|_| config.upstream_host);
         let rewrite = base.map(|base| (config.path.clone(), base));
-        Some(Self { upstream: ProxyUpstream::Server(Box::new(client)), rewrite, host, timeout })
+        Some(Self { upstream: ProxyUpstream::Server(Box::new(client)), rewrite, host, timeout, tunnel_rest })
     }
 
     /// Sends a request to the upstream and returns its answer, or the page for its failure.
@@ -103,7 +105,7 @@ impl Proxy {
         };
         let Some(forwarded) = self.rebuilt(request, facts) else { return failed(StatusCode::BAD_REQUEST) };
         let mut response = match self.send(forwarded, unit).await {
-            Ok(answer) => passed_on(answer, client_side, request_id).unwrap_or_else(failed),
+            Ok(answer) => passed_on(answer, client_side, self.tunnel_rest, request_id).unwrap_or_else(failed),
             Err(error) => {
                 let status = body_failure().unwrap_or_else(|| error.status());
                 tracing::warn!(request_id, %error, status = status.as_u16(), "an upstream has not answered");
@@ -128,7 +130,9 @@ impl Proxy {
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
         let client_side = is_upgrade.then(|| ClientSide::of(&mut request));
         match processes.send_here(request, unit, self.timeout).await {
-            Ok(answer) => passed_on(answer, client_side, &request_id).unwrap_or_else(failed),
+            Ok(answer) => {
+                passed_on(answer, client_side, self.tunnel_rest, &request_id).unwrap_or_else(failed)
+            }
             Err(error) => {
                 let status = body_failure().unwrap_or_else(|| error.status());
                 tracing::warn!(request_id, %error, status = status.as_u16(), "a process has not answered");
@@ -162,58 +166,61 @@ impl Proxy {
         *forwarded.method_mut() = parts.method;
         *forwarded.uri_mut() = self.path_of(&parts.uri)?;
         *forwarded.version_mut() = Version::HTTP_11;
-        *forwarded.headers_mut() = request_headers(&parts.headers, facts);
+        *forwarded.headers_mut() = request_headers(parts.headers, facts);
         Some(forwarded)
     }
 
     fn path_of(&self, uri: &Uri) -> Option<Uri> {
         let path = match &self.rewrite {
-            None => uri.path().to_owned(),
+            None => {
+                let asked = uri.path_and_query()?;
+                // a URL without a path, such as `http://a?b`, leaves the query alone
+                let is_query = asked.as_str().starts_with('?');
+                if is_query {
+                    PathAndQuery::try_from(format!("/{}", asked.as_str())).ok()?
+                } else {
+                    asked.clone()
+                }
+            }
             Some((mount, base)) => {
                 let rest = if mount == "/" { uri.path() } else { below(uri.path(), mount)? };
                 let rest = if rest.is_empty() && base.is_empty() { "/" } else { rest };
-                format!("{base}{rest}")
+                let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+                PathAndQuery::try_from(format!("{base}{rest}{query}")).ok()?
             }
         };
-        let path = match uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path,
-        };
         let mut parts = http::uri::Parts::default();
-        parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+        parts.path_and_query = Some(path);
         Uri::from_parts(parts).ok()
     }
 }
 
-/// Returns the response for the client, and connects both sides if the upstream has changed the protocol.
+/// Returns the response for the client, and connects both sides if the upstream has changed the protocol. `rest` is how
+/// long one side may still send when the other one has ended.
 ///
 /// # Errors
 ///
-/// The status for an upstream that changes the protocol without being asked, or whose response has no clear end. Its
-/// connection ends with the response.
+/// The status for an upstream that changes the protocol without being asked.
 fn passed_on(
-    (mut response, mut lease): Answer,
+    (response, lease): Answer,
     client_side: Option<ClientSide>,
+    rest: Duration,
     request_id: &str,
 ) -> Result<MountResponse, StatusCode> {
-    if !has_one_end(response.headers()) {
-        tracing::warn!(request_id, "the answer of an upstream has no clear end");
-        return Err(StatusCode::BAD_GATEWAY);
-    }
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    match client_side {
-        Some(client) if switches => client.connect(&mut response, lease.take()),
-        None if switches => return Err(StatusCode::BAD_GATEWAY),
-        _ => {}
-    }
     let (parts, body) = response.into_parts();
-    let body = match switches {
-        true => Empty::new().map_err(|never| match never {}).boxed_unsync(),
-        false => LeasedBody { body, lease }.boxed_unsync(),
+    let body = match client_side {
+        Some(client) if switches => {
+            let tunnel = body.into_tunnel().ok_or(StatusCode::BAD_GATEWAY)?;
+            client.connect(tunnel, rest, lease);
+            empty()
+        }
+        None if switches => return Err(StatusCode::BAD_GATEWAY),
+        _ => LeasedBody { body, lease }.boxed_unsync(),
     };
     let mut passed = Response::new(body);
     *passed.status_mut() = parts.status;
-    *passed.headers_mut() = response_headers(&parts.headers, switches);
+    *passed.headers_mut() = response_headers(parts.headers, switches);
     if let Ok(id) = HeaderValue::from_str(request_id) {
         passed.headers_mut().entry("x-request-id").or_insert(id);
     }
@@ -248,6 +255,7 @@ mod tests {
             ("/shop", "http://a:1/base", "/shop", "/base"),
             ("/", "http://a:1/base", "/x", "/base/x"),
             ("/", "unix:/run/a.sock", "//sys//x", "//sys//x"),
+            ("/", "http://a:1", "http://b?q", "/?q"),
         ] {
             assert_eq!(path_behind(mount, url, asked), expected, "{mount} {url} {asked}");
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use pagewire_cluster::id::Holder;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 
@@ -15,7 +15,7 @@ use super::hops::{HopTarget, Hops, MountCluster};
 use super::placement::placement;
 use super::process_upstream::{OfferedBody, ProcessUpstream};
 use super::unit::{Browser, Unit, UnitFacts, unit};
-use super::upstream::UpstreamError;
+use super::upstream::{UpstreamBody, UpstreamError};
 use crate::config::Sticky;
 use crate::telemetry::MountMetrics;
 
@@ -42,7 +42,7 @@ enum Destination {
 }
 
 /// A response, and the lease of its process if that is one of this node.
-pub(super) type StickyAnswer = (Response<Incoming>, Option<HttpLease>);
+pub(super) type StickyAnswer = (Response<UpstreamBody>, Option<HttpLease>);
 
 impl StickyUpstream {
     pub(super) fn new(
@@ -176,6 +176,6 @@ fn is_unreceived(error: &UpstreamError, is_repeatable: bool) -> bool {
     }
 }
 
-fn of_this_node((response, lease): (Response<Incoming>, HttpLease)) -> StickyAnswer {
+fn of_this_node((response, lease): (Response<UpstreamBody>, HttpLease)) -> StickyAnswer {
     (response, Some(lease))
 }
