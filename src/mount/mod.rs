@@ -5,10 +5,11 @@
 //!
 //! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
 //! `upstream` has the connections, `process_upstream` the processes of an application, `tunnel` the WebSockets →
-//! `compression` compresses the answer.
+//! `compression` compresses the answer, `compressed_files` keeps those of files.
 
 pub(crate) mod body;
 pub(crate) mod coding;
+mod compressed_files;
 mod compression;
 mod folders;
 mod forward;
@@ -32,6 +33,7 @@ use pagewire_worker::runtime::child::pool::ChildPool;
 
 use self::body::{MountBody, MountResponse};
 use self::coding::accepted;
+use self::compressed_files::CompressedFiles;
 use self::compression::compressed;
 use self::folders::Folders;
 pub(crate) use self::process_upstream::MountPools;
@@ -57,8 +59,8 @@ struct Mount {
     folders: Folders,
     /// The upstream; `None`: what no folder has is missing.
     proxy: Option<Proxy>,
-    /// Whether text is compressed.
-    compress: bool,
+    /// The files that have been compressed; `None`: nothing is compressed.
+    compressed: Option<Arc<CompressedFiles>>,
     max_body: u64,
 }
 
@@ -134,7 +136,7 @@ impl Mount {
             path: config.path.clone(),
             folders: Folders::new(config),
             proxy: Proxy::new(config, timing, pool),
-            compress: config.compress,
+            compressed: config.compress.then(Arc::default),
             max_body: config.max_body(),
         }
     }
@@ -148,6 +150,9 @@ impl Mount {
             (None, Some(proxy)) => proxy.respond(asked).await,
             (None, None) => refusal(StatusCode::NOT_FOUND, headers.get(header::ACCEPT), asked.request_id),
         };
-        if self.compress { compressed(response, codings.first().copied()) } else { response }
+        match &self.compressed {
+            Some(files) => compressed(response, codings.first().copied(), files),
+            None => response,
+        }
     }
 }
