@@ -8,6 +8,7 @@
 
 mod backend;
 mod cache;
+mod file_body;
 mod file_path;
 mod folder;
 mod recent;
@@ -30,8 +31,9 @@ use tower_http::services::ServeDir;
 use self::backend::OneFile;
 pub(super) use self::cache::CacheRule;
 use self::cache::{REVALIDATE, cache_control};
+use self::file_body::file_body;
 use self::file_path::{FilePath, encoded};
-use self::folder::{Found, OpenedFile, Search};
+use self::folder::{Content, Found, OpenedFile, Search};
 use self::recent::{RecentFile, RecentFiles};
 pub(super) use self::version::FileVersion;
 use super::body::{MountResponse, empty, whole};
@@ -178,6 +180,16 @@ impl StaticFiles {
     }
 
     async fn answer(&self, method: &Method, headers: &HeaderMap, file: &OneFile) -> MountResponse {
+        if is_whole(method, headers)
+            && let Content::Open(open) = &file.file().content
+            && let Ok(open) = open.try_clone()
+        {
+            let head = self.apply(file, &Method::HEAD, HeaderMap::new()).await;
+            return match head.status() {
+                StatusCode::OK => head.map(|_| file_body(open, file.length())),
+                _ => head,
+            };
+        }
         let mut conditions = HeaderMap::new();
         for name in CONDITIONS {
             if let Some(value) = headers.get(&name) {
