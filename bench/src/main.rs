@@ -97,6 +97,12 @@ enum Measurement {
     Affinity(affinity::Options),
     /// Measure an application through a mount, beside the application alone and nginx.
     Mounts(mounts::Options),
+    /// Measure files of a folder through a mount, beside nginx.
+    MountFiles(mounts::files::Options),
+    /// Measure reloads of an application of a mount under load.
+    MountReloads(mounts::reloads::Options),
+    /// Measure the memory of connections that stay open after a request to a mount, beside nginx.
+    MountConnections(mounts::connections::Options),
     /// Measure durable jobs, for any worker and assigned to users, beside a bare work queue.
     Jobs(jobs::Options),
     /// Measure jobs from pages beside those from the server API, and the time until a job starts.
@@ -168,6 +174,9 @@ fn run(bench: Bench) -> io::Result<()> {
         // the measured runtime is in this process
         Measurement::Children(options) => interruptible_on(&runtime()?, children::run(options)),
         Measurement::Mounts(options) => interruptible(mounts::run(options)),
+        Measurement::MountFiles(options) => interruptible(mounts::files::run(options)),
+        Measurement::MountReloads(options) => interruptible(mounts::reloads::run(options)),
+        Measurement::MountConnections(options) => interruptible(mounts::connections::run(options)),
         Measurement::Jobs(options) => interruptible(jobs::run(options)),
         Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),

@@ -227,3 +227,11 @@ fn lives(pid: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
+
+#[tokio::test]
+async fn files_of_a_mount_are_told_by_size() {
+    let rows = bench(&["mount-files", "--requests", "40", "--connections", "2", "--runs", "1"]).await;
+    for name in ["4 KB, mount", "1 MB, mount"] {
+        assert!(median(&rows, name) > 0.0, "{rows:?}");
+    }
+}

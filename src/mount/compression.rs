@@ -6,6 +6,8 @@
 //! calls the application first and then replaces its answer by 406 if no coding suits, keeps strong entity tags, and
 //! cannot be applied to an answer that exists already.
 
+use std::sync::Arc;
+
 use async_compression::brotli::EncoderParams;
 use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder};
 use async_compression::{Level, brotli};
@@ -17,8 +19,10 @@ use hyper::body::{Body, Frame};
 use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use super::body::{MountBody, MountResponse};
+use super::body::{MountBody, MountResponse, whole};
 use super::coding::{Coding, add_vary};
+use super::compressed_files::{CompressedFiles, KeepingBody};
+use super::static_files::FileVersion;
 
 /// Minimum size of a compressed answer, in bytes: a smaller one fits into one packet anyway.
 const MIN_SIZE: u64 = 1024;
@@ -53,8 +57,12 @@ const DIGESTS: [HeaderName; 4] = [
 
 /// Compresses the answer with the coding that the client prefers, if it is text of at least 1 KiB or of unknown length. Each
 /// chunk of a slow body is flushed: the encoder writes out what it has when the body has no more data at the moment.
-/// Trailers of a compressed answer are dropped.
-pub(super) fn compressed(response: MountResponse, coding: Option<Coding>) -> MountResponse {
+/// Trailers of a compressed answer are dropped. A whole file of a folder is compressed once and kept in `files`.
+pub(super) fn compressed(
+    response: MountResponse,
+    coding: Option<Coding>,
+    files: &Arc<CompressedFiles>,
+) -> MountResponse {
     if !is_compressible(&response) {
         return response;
     }
@@ -67,7 +75,14 @@ pub(super) fn compressed(response: MountResponse, coding: Option<Coding>) -> Mou
     if let Some(weak) = head.headers.get(header::ETAG).and_then(weak) {
         head.headers.insert(header::ETAG, weak);
     }
-    Response::from_parts(head, encode(coding, body))
+    let Some(version) = head.extensions.remove::<Arc<FileVersion>>() else {
+        return Response::from_parts(head, encode(coding, body));
+    };
+    if let Some(content) = files.get(&version, coding) {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(content.len()));
+        return Response::from_parts(head, whole(content));
+    }
+    Response::from_parts(head, KeepingBody::wrap(encode(coding, body), files.clone(), version, coding))
 }
 
 fn is_compressible(response: &MountResponse) -> bool {

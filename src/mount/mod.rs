@@ -5,10 +5,12 @@
 //!
 //! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
 //! `upstream` has the connections, `process_upstream` the processes of an application, `tunnel` the WebSockets,
-//! `own_service` the services of this program → `compression` compresses the answer.
+//! `own_service` the services of this program → `compression` compresses the answer, `compressed_files` keeps those of
+//! files.
 
 pub(crate) mod body;
 pub(crate) mod coding;
+mod compressed_files;
 mod compression;
 pub(crate) mod cookie;
 mod folders;
@@ -39,6 +41,7 @@ use pagewire_cluster::timing::Timing;
 pub use self::body::MountBody;
 use self::body::MountResponse;
 use self::coding::accepted;
+use self::compressed_files::CompressedFiles;
 use self::compression::compressed;
 use self::folders::Folders;
 use self::hops::Hops;
@@ -72,8 +75,8 @@ struct Mount {
     folders: Folders,
     /// What answers then; `None`: what no folder has is missing.
     target: Option<MountTarget>,
-    /// Whether text is compressed.
-    compress: bool,
+    /// The files that have been compressed; `None`: nothing is compressed.
+    compressed: Option<Arc<CompressedFiles>>,
     max_body: u64,
     needs_user: bool,
 }
@@ -201,7 +204,7 @@ impl Mount {
             path: config.path.clone(),
             folders: Folders::new(config),
             target: Proxy::new(config, timing, processes).map(MountTarget::Proxy),
-            compress: config.compress,
+            compressed: config.compress.then(Arc::default),
             max_body: config.max_body(),
             needs_user: config.sticky == Sticky::User,
         }
@@ -219,7 +222,7 @@ impl Mount {
             path: own.path.clone(),
             folders: Folders::default(),
             target: Some(MountTarget::Service(own.service.clone())),
-            compress: own.compress,
+            compressed: own.compress.then(Arc::default),
             max_body: own.max_body,
             needs_user: false,
         }
@@ -235,6 +238,9 @@ impl Mount {
             (None, Some(MountTarget::Service(service))) => service.respond(asked).await,
             (None, None) => refusal(StatusCode::NOT_FOUND, headers.get(header::ACCEPT), asked.request_id),
         };
-        if self.compress { compressed(response, codings.first().copied()) } else { response }
+        match &self.compressed {
+            Some(files) => compressed(response, codings.first().copied(), files),
+            None => response,
+        }
     }
 }

@@ -8,10 +8,12 @@
 
 mod backend;
 mod cache;
+mod file_body;
 mod file_path;
 mod folder;
 mod recent;
 mod single_page;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -29,9 +31,11 @@ use tower_http::services::ServeDir;
 use self::backend::OneFile;
 pub(super) use self::cache::CacheRule;
 use self::cache::{REVALIDATE, cache_control};
+use self::file_body::file_body;
 use self::file_path::{FilePath, encoded};
-use self::folder::{Found, OpenedFile, Search};
+use self::folder::{Content, Found, OpenedFile, Search};
 use self::recent::{RecentFile, RecentFiles};
+pub(super) use self::version::FileVersion;
 use super::body::{MountResponse, empty, whole};
 use super::coding::{Coding, add_vary};
 
@@ -114,8 +118,13 @@ impl StaticFiles {
             Ok(Found::Folder) => StaticAnswer::File(redirect(plain.name().unwrap_or_default(), query)),
             Ok(Found::File(file)) => {
                 let file = OneFile::new(*file);
-                self.keep(path, codings.to_vec(), &file).await;
-                StaticAnswer::File(self.answer(method, headers, &file).await)
+                let version = self.version(&file);
+                if let Some(version) = &version {
+                    self.keep(path, codings.to_vec(), &file, version.clone()).await;
+                }
+                let mut response = self.answer(method, headers, &file).await;
+                mark(&mut response, &file, version.filter(|_| is_whole(method, headers)));
+                StaticAnswer::File(response)
             }
             Err(error) => {
                 tracing::error!(%error, directory = %self.directory.display(), path, "a file cannot be read");
@@ -138,16 +147,21 @@ impl StaticFiles {
         tokio::task::spawn_blocking(search).await.map_err(io::Error::other)?
     }
 
-    /// Keeps a file that has been read, except the fallback, which answers any number of paths.
-    async fn keep(&self, path: &str, codings: Vec<Coding>, file: &OneFile) {
+    /// Returns the version of a file on disk. `None`: it has changed just now.
+    fn version(&self, file: &OneFile) -> Option<Arc<FileVersion>> {
         let opened = file.file();
-        if file.in_memory().is_none() || opened.is_fallback {
-            return;
-        }
         let suffix = opened.coding.map_or("", Coding::extension);
         let place = opened.path.with_suffix(suffix).below(&self.directory);
+        FileVersion::of(place, &opened.metadata).map(Arc::new)
+    }
+
+    /// Keeps a file that has been read, except the fallback, which answers any number of paths.
+    async fn keep(&self, path: &str, codings: Vec<Coding>, file: &OneFile, version: Arc<FileVersion>) {
+        if file.in_memory().is_none() || file.file().is_fallback {
+            return;
+        }
         let headers = self.apply(file, &Method::HEAD, HeaderMap::new()).await.into_parts().0.headers;
-        if let Some(recent) = RecentFile::new(file.clone(), place, codings, headers) {
+        if let Some(recent) = RecentFile::new(file.clone(), version, codings, headers) {
             self.recent.insert(path, recent);
         }
     }
@@ -158,6 +172,7 @@ impl StaticFiles {
             Some(content) if is_whole(method, headers) => {
                 let mut response = Response::new(whole(content.clone()));
                 *response.headers_mut() = recent.headers.clone();
+                mark(&mut response, &recent.file, Some(recent.version.clone()));
                 response
             }
             _ => self.answer(method, headers, &recent.file).await,
@@ -165,6 +180,16 @@ impl StaticFiles {
     }
 
     async fn answer(&self, method: &Method, headers: &HeaderMap, file: &OneFile) -> MountResponse {
+        if is_whole(method, headers)
+            && let Content::Open(open) = &file.file().content
+            && let Ok(open) = open.try_clone()
+        {
+            let head = self.apply(file, &Method::HEAD, HeaderMap::new()).await;
+            return match head.status() {
+                StatusCode::OK => head.map(|_| file_body(open, file.length())),
+                _ => head,
+            };
+        }
         let mut conditions = HeaderMap::new();
         for name in CONDITIONS {
             if let Some(value) = headers.get(&name) {
@@ -235,6 +260,13 @@ impl StaticFiles {
             response.headers_mut().insert(header::CACHE_CONTROL, value);
         }
         response
+    }
+}
+
+/// Notes in the response which version of a file it has, so that the content is compressed once for this version.
+fn mark(response: &mut MountResponse, file: &OneFile, version: Option<Arc<FileVersion>>) {
+    if let Some(version) = version.filter(|_| file.file().coding.is_none()) {
+        response.extensions_mut().insert(version);
     }
 }
 

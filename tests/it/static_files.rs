@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 
-use crate::environment::{Node, Page, Upstream};
+use crate::environment::{Node, Page, SOON, Upstream, eventually};
 
 /// A single-page application as a build tool writes it.
 fn built() -> TempDir {
@@ -181,4 +181,43 @@ async fn a_mount_can_leave_text_as_it_is() {
     let response = get(&node, "/", &[("accept-encoding", "br")]).await;
     assert_eq!(header(&response, "content-encoding"), "");
     assert_eq!(response.text().await.expect("a body"), "first\nsecond\n");
+}
+
+/// Asks for a script until its compressed form is in memory, which has a length, and returns it.
+async fn kept(node: &Node, path: &str) -> String {
+    eventually("the compressed script is kept", SOON, async || {
+        let response = get(node, path, &[("accept-encoding", "br")]).await;
+        assert_eq!(header(&response, "content-encoding"), "br");
+        let has_length = !header(&response, "content-length").is_empty();
+        let text = decoded(&response.bytes().await.expect("a body")).await;
+        has_length.then_some(text)
+    })
+    .await
+}
+
+async fn decoded(packed: &[u8]) -> String {
+    let mut text = String::new();
+    BrotliDecoder::new(packed).read_to_string(&mut text).await.expect("a complete text");
+    text
+}
+
+#[tokio::test]
+async fn a_script_is_compressed_once_for_each_of_its_versions() {
+    let folder = built();
+    let node = serving(folder.path(), "").await;
+    for (name, lines) in [("small.js", 100), ("large.js", 10_000)] {
+        let (place, path) = (folder.path().join("dist").join(name), format!("/{name}"));
+        for version in ["first", "other"] {
+            let content = format!("console.log('{version}');\n").repeat(lines);
+            fs::write(&place, &content).expect("a file");
+            let packed = get(&node, &path, &[("accept-encoding", "br")]).await;
+            assert!(decoded(&packed.bytes().await.expect("a body")).await == content, "never the old one");
+            assert!(kept(&node, &path).await == content, "{version} {name}");
+            let plain = get(&node, &path, &[]).await;
+            assert_eq!(header(&plain, "content-encoding"), "");
+            assert!(plain.text().await.expect("a body") == content);
+            let part = get(&node, &path, &[("accept-encoding", "br"), ("range", "bytes=0-6")]).await;
+            assert_eq!((part.status().as_u16(), &*part.text().await.expect("a body")), (206, "console"));
+        }
+    }
 }

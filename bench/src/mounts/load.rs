@@ -28,6 +28,8 @@ pub(super) enum Address {
 pub(super) struct Load {
     pub(super) requests: u64,
     pub(super) connections: u64,
+    /// The path of all requests.
+    pub(super) path: &'static str,
 }
 
 /// What a load has measured.
@@ -51,10 +53,45 @@ pub(super) async fn run(address: &Address, load: Load) -> io::Result<Measured> {
         connections.push(Connection::open(address).await?);
     }
     let began = Instant::now();
-    let lanes = connections.into_iter().map(|connection| connection.send(next.clone(), load.requests));
+    let lanes = connections.into_iter().map(|connection| connection.send(next.clone(), load));
     let mut each = try_join_all(lanes).await?.concat();
     let rate = load.requests as f64 / began.elapsed().as_secs_f64();
     Ok(Measured { rate, p50_us: quantile(&mut each, 50) })
+}
+
+/// Connections that each have had one request and stay open.
+pub(super) struct KeptConnections(
+    #[expect(dead_code, reason = "they are open until they are dropped")] Vec<Connection>,
+);
+
+impl KeptConnections {
+    /// Opens connections and sends one request on each, one after the other.
+    pub(super) async fn open(address: &Address, connections: u64) -> io::Result<Self> {
+        let request = request("/");
+        let mut kept = Vec::new();
+        for _ in 0..connections {
+            let mut connection = Connection::open(address).await?;
+            connection.stream.write_all(request.as_bytes()).await?;
+            connection.response().await?;
+            kept.push(connection);
+        }
+        Ok(Self(kept))
+    }
+}
+
+/// Sends one request on a connection of its own.
+///
+/// # Errors
+/// If the response is no success, or not whole.
+pub(super) async fn one(address: &Address, path: &str) -> io::Result<()> {
+    let mut connection = Connection::open(address).await?;
+    connection.stream.write_all(request(path).as_bytes()).await?;
+    connection.response().await
+}
+
+/// Returns a request for a path on a connection that stays open.
+fn request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n")
 }
 
 struct Connection {
@@ -75,18 +112,17 @@ impl Connection {
         Ok(Self { stream, input: Vec::new() })
     }
 
-    async fn send(mut self, next: Rc<Cell<u64>>, requests: u64) -> io::Result<Vec<f64>> {
+    async fn send(mut self, next: Rc<Cell<u64>>, load: Load) -> io::Result<Vec<f64>> {
+        let request = request(load.path);
         let mut each = Vec::new();
         loop {
             let number = next.get();
-            if number >= requests {
+            if number >= load.requests {
                 return Ok(each);
             }
             next.set(number + 1);
             let sent = Instant::now();
-            self.stream
-                .write_all(b"GET /page?id=1 HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n")
-                .await?;
+            self.stream.write_all(request.as_bytes()).await?;
             self.response().await?;
             each.push(sent.elapsed().as_secs_f64() * 1e6);
         }

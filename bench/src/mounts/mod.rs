@@ -4,7 +4,10 @@
 //! The application is a WSGI callable that computes for a while, served by gunicorn from a virtualenv at a Unix socket.
 //! nginx is measured if it is in PATH.
 
+pub(crate) mod connections;
+pub(crate) mod files;
 mod load;
+pub(crate) mod reloads;
 mod servers;
 
 use std::io;
@@ -25,6 +28,8 @@ const ADDED_GOAL: Goal = Goal::AtMost(150.0);
 const RATE_GOAL: Goal = Goal::AtLeast(90.0);
 /// Percent of what nginx adds and uses.
 const NGINX_GOAL: Goal = Goal::AtMost(120.0);
+/// The path of the application's page.
+const PATH: &str = "/page?id=1";
 /// Requests before the first measurement.
 const WARM_UP: u64 = 200;
 
@@ -71,7 +76,7 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
     ];
     ways.extend(nginx.as_ref().map(|nginx| Way::new("nginx", Address::Tcp(nginx.address), Some(nginx.pid))));
     for way in &ways {
-        load(&way.address, Load { requests: WARM_UP, connections: options.connections }).await?;
+        load(&way.address, Load { requests: WARM_UP, connections: options.connections, path: PATH }).await?;
     }
     for number in 1..=options.runs {
         progress(&format!("run {number} of {}", options.runs));
@@ -91,10 +96,11 @@ impl Way {
     }
 
     async fn measure(&mut self, options: &Options) -> io::Result<()> {
-        let alone = load(&self.address, Load { requests: options.requests / 4, connections: 1 }).await?;
+        let alone =
+            load(&self.address, Load { requests: options.requests / 4, connections: 1, path: PATH }).await?;
         self.alone.push(alone.p50_us);
         let before = self.used()?;
-        let together = Load { requests: options.requests, connections: options.connections };
+        let together = Load { requests: options.requests, connections: options.connections, path: PATH };
         let Measured { rate, .. } = load(&self.address, together).await?;
         self.rate.push(rate);
         let used = self.used()?.saturating_sub(before);

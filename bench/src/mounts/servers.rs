@@ -30,6 +30,11 @@ def application(environ, start_response):
     return [BODY]
 "#;
 
+/// Writes the application into a folder.
+pub(super) fn write_application(directory: &Path) -> io::Result<()> {
+    std::fs::write(directory.join("application.py"), APPLICATION)
+}
+
 /// gunicorn with one worker of eight threads.
 pub(super) struct Gunicorn {
     _child: Child,
@@ -42,7 +47,7 @@ impl Gunicorn {
         directory: &Path,
         socket: &Path,
     ) -> io::Result<Self> {
-        std::fs::write(directory.join("application.py"), APPLICATION)?;
+        write_application(directory)?;
         let mut command = Command::new(python);
         command.args(["-m", "gunicorn", "-k", "gthread", "-w", "1", "--threads", "8", "--keep-alive", "75"]);
         command.args(["--log-level", "error", "--no-control-socket"]);
@@ -54,7 +59,7 @@ impl Gunicorn {
     }
 }
 
-/// nginx in front of a socket.
+/// nginx, in front of a socket or a folder.
 pub(super) struct Nginx {
     pub(super) address: SocketAddr,
     pub(super) pid: u32,
@@ -62,13 +67,30 @@ pub(super) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx; `None` if there is none.
+    /// Starts nginx in front of a socket; `None` if there is none.
     pub(super) async fn start(directory: &Path, socket: &Path) -> io::Result<Option<Self>> {
+        let upstream = format!(
+            "upstream application {{ server unix:{}; keepalive 16; keepalive_requests 1000000; }}\n",
+            socket.display()
+        );
+        let location = "proxy_pass http://application; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+             proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;\n\
+             proxy_set_header X-Forwarded-Proto $scheme;\n";
+        Self::launch(directory, &upstream, location).await
+    }
+
+    /// Starts nginx in front of a folder, whose files the kernel copies to the sockets; `None` if there is none.
+    pub(super) async fn with_folder(directory: &Path, folder: &Path) -> io::Result<Option<Self>> {
+        let location = format!("root {}; sendfile on; tcp_nopush on;\n", folder.display());
+        Self::launch(directory, "", &location).await
+    }
+
+    async fn launch(directory: &Path, upstream: &str, location: &str) -> io::Result<Option<Self>> {
         let address = free_address()?;
         let folder = directory.join("nginx");
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("nginx.conf");
-        std::fs::write(&file, configuration(&folder, address, socket))?;
+        std::fs::write(&file, configuration(&folder, address, upstream, location))?;
         let mut command = Command::new("nginx");
         command.arg("-c").arg(&file).arg("-p").arg(&folder).stdin(Stdio::null()).stderr(Stdio::null());
         let child = match child::start(command, None) {
@@ -81,15 +103,13 @@ impl Nginx {
     }
 }
 
-fn configuration(folder: &Path, address: SocketAddr, socket: &Path) -> String {
-    let (folder, socket) = (folder.display(), socket.display());
+fn configuration(folder: &Path, address: SocketAddr, upstream: &str, location: &str) -> String {
+    let folder = folder.display();
     format!(
-        "daemon off; master_process off; error_log stderr crit; pid {folder}/pid; events {{}}\n\
+        "daemon off; master_process off; error_log stderr crit; pid {folder}/pid;\n\
+         events {{ worker_connections 16384; }}\n\
          http {{ access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;\n\
-         uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e; keepalive_requests 1000000;\n\
-         upstream application {{ server unix:{socket}; keepalive 16; keepalive_requests 1000000; }}\n\
-         server {{ listen {address}; location / {{ proxy_pass http://application; proxy_http_version 1.1;\n\
-         proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;\n\
-         proxy_set_header X-Forwarded-Proto $scheme; }} }} }}\n"
+         uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e; keepalive_requests 1000000; keepalive_timeout 600;\n\
+         {upstream}server {{ listen {address}; location / {{ {location} }} }} }}\n"
     )
 }

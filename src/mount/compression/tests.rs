@@ -11,6 +11,10 @@ use tokio::sync::mpsc;
 use super::super::body::{empty, whole};
 use super::*;
 
+fn compressed(response: MountResponse, coding: Option<Coding>) -> MountResponse {
+    super::compressed(response, coding, &Arc::default())
+}
+
 const LONG: usize = 5000;
 
 fn headers(fields: &[(&str, &str)]) -> HeaderMap {

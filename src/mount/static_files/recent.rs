@@ -8,22 +8,17 @@
 //! does not see, such as a new precompressed neighbour, is seen after [`KEEP`].
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::header::HeaderMap;
 
 use super::backend::OneFile;
+use super::version::FileVersion;
 use crate::mount::coding::Coding;
 
 /// How long a file is served without a search.
 const KEEP: Duration = Duration::from_secs(1);
-/// Minimum age of a file in memory. The times of files are not exact: a file that changes twice within some
-/// milliseconds can have one time.
-const MIN_AGE: Duration = Duration::from_secs(1);
 /// Maximum bytes of the files of a folder in memory.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
@@ -34,71 +29,27 @@ pub(super) struct RecentFile {
     pub(super) file: OneFile,
     /// The headers of the whole file.
     pub(super) headers: HeaderMap,
-    place: PathBuf,
-    identity: FileIdentity,
+    /// The version on disk.
+    pub(super) version: Arc<FileVersion>,
     codings: Vec<Coding>,
     found: Instant,
 }
 
-/// What changes when a place gets another file or the file changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// A program can set the time of modification, but not this one.
-    changed: (i64, i64),
-}
-
-impl FileIdentity {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
 impl RecentFile {
-    /// A file that was found now for a client that accepts the codings. `None`: it may not be kept, because it is not
-    /// in memory or has changed just now.
+    /// A version of a file that was found now for a client that accepts the codings. `None`: it is not in memory.
     pub(super) fn new(
         file: OneFile,
-        place: PathBuf,
+        version: Arc<FileVersion>,
         codings: Vec<Coding>,
         headers: HeaderMap,
     ) -> Option<Self> {
-        let metadata = &file.file().metadata;
-        let is_old = last_change(metadata)?.elapsed().is_ok_and(|age| age >= MIN_AGE);
-        let identity = FileIdentity::of(metadata);
-        (is_old && file.in_memory().is_some()).then(|| Self {
-            file,
-            headers,
-            place,
-            identity,
-            codings,
-            found: Instant::now(),
-        })
+        file.in_memory()?;
+        Some(Self { file, headers, version, codings, found: Instant::now() })
     }
 
     fn size(&self) -> usize {
         self.file.in_memory().map_or(0, |content| content.len())
     }
-
-    fn is_current(&self) -> bool {
-        let metadata = self.place.metadata();
-        metadata.is_ok_and(|metadata| FileIdentity::of(&metadata) == self.identity)
-    }
-}
-
-/// Returns when the content, a name or a right of a file changed for the last time.
-fn last_change(metadata: &Metadata) -> Option<SystemTime> {
-    let nanoseconds = metadata.ctime_nsec().try_into().ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::new(metadata.ctime().try_into().ok()?, nanoseconds))
 }
 
 /// The small files of a folder that were served a moment ago, by the raw path of the request.
@@ -119,7 +70,7 @@ impl RecentFiles {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             kept.by_path.get(path)?.iter().find(|file| file.codings == codings)?.clone()
         };
-        (found.found.elapsed() < KEEP && found.is_current()).then_some(found)
+        (found.found.elapsed() < KEEP && found.version.is_current()).then_some(found)
     }
 
     /// Keeps a file, if there is space after files that are not recent have been removed.

@@ -235,6 +235,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("worker/src/demo.rs", "the interval of a handler's progress reports"),
     ("src/mount/static_files/recent.rs", "how long a file stays in the memory of one process"),
+    ("src/mount/static_files/version.rs", "how exact the times of files are"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),
     ("src/cli/dev/nats.rs", "how long a tool of developers waits for its server"),
     ("src/cli/dev/process.rs", "how long a tool of developers waits for the end of its processes"),

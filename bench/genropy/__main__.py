@@ -1,0 +1,49 @@
+"""Drives a Genropy site as its plain stack and behind Pagewire, in Chromium.
+
+    python -m venv VENV && VENV/bin/pip install selenium==4.38.0      # chromium and chromedriver are in PATH
+    VENV/bin/python bench/genropy install --site DIR                  # a site with data on SQLite, 0.8 GB
+    VENV/bin/python bench/genropy walk --site DIR                     # what two users do, in both stacks
+    VENV/bin/python bench/genropy first-page --site DIR --runs 9      # the first page with an empty cache
+
+Nothing of it is a part of the tests: the site is large, and its data changes.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+
+import first_page
+import installation
+import stacks
+import walk
+
+PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["install", "walk", "first-page"])
+    parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
+    parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
+    parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack")
+    parser.add_argument("--screenshots", type=pathlib.Path, help="folder for pictures of the walk")
+    return parser.parse_args()
+
+
+def main():
+    given = arguments()
+    site = given.site.resolve()
+    if given.what == "install":
+        installation.install(site)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="pagewire-genropy-") as scratch:
+        with stacks.running(site, given.pagewire.resolve(), pathlib.Path(scratch)) as urls:
+            if given.what == "first-page":
+                first_page.measure(urls, given.runs)
+                return 0
+            return walk.compare(urls, given.screenshots)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

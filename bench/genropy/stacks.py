@@ -1,0 +1,118 @@
+"""The two stacks of a site: its daemon with gunicorn, and with a node in the place of gunicorn.
+
+Owns: their processes and addresses. Never: browsers.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+from installation import environment, instance, package
+
+# the address of the daemon in the configuration that `initgenropy` writes
+DAEMON = 40404
+
+
+def configuration(site, address):
+    """Returns the configuration of a node with the site at `/`."""
+    framework = package(site)
+    folders = {
+        "/_dojo/11": framework / "dojo_libs/dojo_11",
+        "/_gnr/11": framework / "gnrjs/gnr_d11",
+        "/_rsrc/common": framework / "resources/common",
+        "/_rsrc/js_libs": framework / "resources/js_libs",
+        "/_site": instance(site) / "site",
+    }
+    names = ("HOME", "GNR_LOCAL_PROJECTS", "PYTHONWARNINGS")
+    variables = ", ".join(f"{name} = {json.dumps(environment(site)[name])}" for name in names)
+    text = f"""listen = "{address}"
+
+[[mount]]
+path = "/"
+wsgi = "wsgi:application"
+venv = {json.dumps(str(site / "v"))}
+directory = {json.dumps(str(instance(site)))}
+processes = 2
+threads = 4
+needs = ["tcp:127.0.0.1:{DAEMON}"]
+env = {{ {variables} }}
+
+[[mount.cache]]
+files = "*"
+value = "public, max-age=5356800"
+"""
+    for path, folder in folders.items():
+        text += f'\n[[mount.static]]\npath = "{path}"\ndirectory = {json.dumps(str(folder))}\n'
+    return text
+
+
+def free_address():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return "127.0.0.1:%d" % listener.getsockname()[1]
+
+
+def until(what, holds, patience=60):
+    """Waits until a check returns something true, and returns that."""
+    end, reason = time.monotonic() + patience, None
+    while time.monotonic() < end:
+        try:
+            if found := holds():
+                return found
+        except Exception as error:  # the check says what it waits for
+            reason = error
+        time.sleep(0.05)
+    raise TimeoutError(f"{what}: {reason}")
+
+
+@contextlib.contextmanager
+def process(command, log, **options):
+    """Runs a process, and ends it with all that it has started: the daemon leaves its own processes behind."""
+    with open(log, "wb") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **options)
+    try:
+        yield
+    finally:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def accepts(port):
+    # the daemon serves no other client while a connection says nothing
+    socket.create_connection(("127.0.0.1", port)).close()
+    return True
+
+
+def answers(url):
+    return urllib.request.urlopen(url, timeout=20).status == 200
+
+
+@contextlib.contextmanager
+def running(site, pagewire, scratch):
+    """Starts the daemon and both stacks, and returns the URLs: the plain one, and that of Pagewire."""
+    plain, node = free_address(), free_address()
+    (scratch / "pagewire.toml").write_text(configuration(site, node))
+    with contextlib.ExitStack() as stack:
+
+        def start(name, command, **options):
+            stack.enter_context(process(command, scratch / f"{name}.log", **options))
+
+        own = {"env": environment(site), "cwd": instance(site)}
+        start("daemon", [site / "v/bin/gnr", "web", "daemon", "-H", "127.0.0.1"], **own)
+        until("the daemon", lambda: accepts(DAEMON))
+        gunicorn = [site / "v/bin/gunicorn", "-k", "gthread", "-w", "2", "--threads", "4"]
+        start("gunicorn", [*gunicorn, "-b", plain, "wsgi:application"], **own)
+        start("pagewire", [pagewire, "serve"], cwd=scratch)
+        urls = [f"http://{address}" for address in (plain, node)]
+        for url in urls:
+            until(url, lambda url=url: answers(url))
+        yield urls
