@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use pagewire_cluster::engine::MAX_WORKERS;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
@@ -264,6 +265,10 @@ impl PoolConfig {
 
 /// Checks the pools of a node.
 pub(super) fn check(pools: &[PoolConfig], found: &mut Problems) {
+    // a pool has up to two workers, one for any work and one for that of users
+    if pools.len() > MAX_WORKERS / 2 {
+        found.add("pool", format!("one process has at most {} pools", MAX_WORKERS / 2));
+    }
     for (index, pool) in pools.iter().enumerate() {
         pool.check(found);
         if pools[..index].iter().any(|other| other.name == pool.name) {
@@ -331,6 +336,16 @@ fn bytes_of(text: &str) -> Option<u64> {
 mod tests {
     use super::super::load::load_text as loaded;
     use super::*;
+
+    #[test]
+    fn a_process_has_a_limited_number_of_pools() {
+        let pools = |count: usize| {
+            let text: String = (0..count).map(|number| format!("[[pool]]\nname = \"p{number}\"\n")).collect();
+            super::super::load::load_text(&text)
+        };
+        assert!(pools(32).is_ok());
+        assert!(pools(33).unwrap_err().contains("at most 32 pools"));
+    }
 
     #[test]
     fn a_pool_has_the_defaults_of_its_runtime() {

@@ -53,6 +53,24 @@ async fn one_handler_runs_in_five_ways_by_configuration_alone() {
 }
 
 #[tokio::test]
+async fn a_node_has_several_pools_and_each_of_them_runs_the_work_of_users() {
+    let nats = Nats::start().await;
+    let pools: String = (0..6).map(|number| format!("[[pool]]\nname = \"p{number}\"\n")).collect();
+    let setup = Node::setup().set("demo", true).file(&pools);
+    for setup in [setup.clone(), setup.on_another_port().nats(&nats)] {
+        let node = setup.start().await;
+        let api = node.api();
+        api.sees_workers(6).await;
+        for number in 0..6 {
+            let (pool, params) = (format!("p{number}"), json!([number]));
+            let job = json!({"kind": "echo", "data": params, "user": "ann", "pool": pool, "wait_ms": 10_000});
+            let ended = post(&api, "/api/v1/jobs", job).await;
+            assert_eq!((&ended["state"], &ended["result"]), (&json!("succeeded"), &params), "{ended}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_preferred_executors_come_first_and_the_others_when_they_are_full_or_gone() {
     let nats = Nats::start().await;
     let pool = format!("{POOL}slots = 1\n");

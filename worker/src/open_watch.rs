@@ -48,10 +48,11 @@ impl OpenWatch {
             all if all == usize::from(PARTITIONS) => vec![job_key::open(&self.pool)],
             _ => partitions.iter().map(|partition| job_key::open_in(&self.pool, *partition)).collect(),
         };
-        self.watch = match prefixes.is_empty() {
-            true => None,
-            false => Some(self.store.watch_several(prefixes, WatchMode::Meta).await?),
-        };
+        // before the next one: the watches of a process are limited
+        (self.watch, self.partitions) = (None, BTreeSet::new());
+        if !prefixes.is_empty() {
+            self.watch = Some(self.store.watch_several(prefixes, WatchMode::Meta).await?);
+        }
         self.partitions = partitions;
         Ok(true)
     }

@@ -15,9 +15,11 @@ pub const MAX_VALUE: usize = 512 * 1024;
 pub const MAX_META: usize = 4 * 1024;
 /// The most steps of one commit.
 pub const MAX_COMMIT: usize = 500;
-/// The most watches of one process: eight of a node on NATS, and one of the worker inside a node on the embedded engine.
-/// A design that needs a watch per user is wrong.
-pub const MAX_WATCHES: usize = 9;
+/// The most workers in one process.
+pub const MAX_WORKERS: usize = 64;
+/// The most watches of one process: eight of a node, and one of each worker, also of one that drains while the next one
+/// starts. A design that needs a watch per user is wrong.
+pub const MAX_WATCHES: usize = 8 + 2 * MAX_WORKERS;
 
 /// The buckets of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

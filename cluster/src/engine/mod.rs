@@ -44,8 +44,8 @@ pub use bus::{
 #[cfg(feature = "simulation")]
 pub use faulty::{Faults, Faulty, FaultyProcess};
 pub use kv::{
-    BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, OperationId,
-    Precondition, Put, Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,
+    BatchOp, Bucket, Consistency, Entry, Kv, MAX_COMMIT, MAX_META, MAX_VALUE, MAX_WATCHES, MAX_WORKERS,
+    OperationId, Precondition, Put, Resolution, Watch, WatchEvent, WatchMode, WatchSender, WriteError,
 };
 #[cfg(test)]
 pub(crate) use memory::rows::Rows;
