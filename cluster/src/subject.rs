@@ -90,6 +90,16 @@ impl Subjects {
         format!("{}.call.{pool}.{lane}.{method}", self.prefix)
     }
 
+    /// Pattern of the subjects of calls without a lane, which a mapping of the NATS server gives one.
+    pub fn unmapped_calls(&self, pool: &str) -> String {
+        format!("{}.call.{}.*", self.prefix, SubjectToken::new(pool))
+    }
+
+    /// Subject of [`Subjects::calls`] in a mapping of [`Subjects::unmapped_calls`].
+    pub fn mapped_calls(&self, pool: &str, lane: &str) -> String {
+        format!("{}{{{{wildcard(1)}}}}", self.calls(pool, lane, "").trim_end_matches('_'))
+    }
+
     /// The same for the workers of a lane that are inside nodes.
     pub fn node_calls(&self, pool: &str, lane: &str, method: &str) -> String {
         let [pool, lane, method] = [pool, lane, method].map(SubjectToken::new);

@@ -1,6 +1,7 @@
 //! `/rollouts`: assigns users to lanes. A change is a compare-and-set and is followed until every node has applied
 //! it.
 
+mod nats_mapping;
 mod overrides;
 mod status;
 
@@ -16,6 +17,7 @@ use pagewire_cluster::rollout::{
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
 pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
     unassign,

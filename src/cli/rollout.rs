@@ -43,6 +43,9 @@ enum RolloutCommand {
     Assign(assign::Assign),
     /// Take the lane of their own from users.
     Unassign(assign::Unassign),
+    /// Print the weights as a subject mapping for the configuration of NATS servers, for clients that publish to NATS
+    /// themselves.
+    ExportNatsMappings(NatsMappings),
     /// Show the history of changes.
     History(History),
     /// Undo the last change of a pool's rollout, or return to another revision.
@@ -100,6 +103,13 @@ struct Explain {
 }
 
 #[derive(Args)]
+struct NatsMappings {
+    pool: String,
+    #[command(flatten)]
+    server: ApiClient,
+}
+
+#[derive(Args)]
 struct History {
     pool: String,
     #[command(flatten)]
@@ -149,6 +159,7 @@ impl RolloutArgs {
             RolloutCommand::Explain(command) => command.run().await,
             RolloutCommand::Assign(command) => command.run().await,
             RolloutCommand::Unassign(command) => command.run().await,
+            RolloutCommand::ExportNatsMappings(command) => command.run().await,
             RolloutCommand::History(command) => command.run().await,
             RolloutCommand::Undo(command) => command.run().await,
         }
@@ -223,6 +234,14 @@ impl Explain {
         };
         let explained = self.server.get(&format!("{}/explain?{target}", path(&self.pool))).await?;
         print(&self.server, &explained, table::explained);
+        Ok(())
+    }
+}
+
+impl NatsMappings {
+    async fn run(self) -> Result<(), CommandFailure> {
+        let mapping = self.server.get(&format!("{}/nats-mapping", path(&self.pool))).await?;
+        print(&self.server, &mapping, table::nats_mapping);
         Ok(())
     }
 }

@@ -38,6 +38,7 @@ mod methods;
 mod mount_processes;
 mod mount_programs;
 mod mounts;
+mod nats_mappings;
 mod own_mounts;
 mod pages;
 mod push;

@@ -13,6 +13,7 @@
 mod active;
 mod change;
 mod lane;
+mod nats_mapping;
 mod plan;
 mod propagation;
 mod spec;
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
 pub use lane::{RoutingKey, bucket};
+pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};
 pub use propagation::Propagation;
 pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name, set_weights};

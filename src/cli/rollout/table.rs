@@ -79,6 +79,21 @@ pub(super) fn explained(explained: &Value) -> String {
     )
 }
 
+/// Formats a mapping for the configuration of a NATS server.
+pub(super) fn nats_mapping(mapping: &Value) -> String {
+    let destination = |to: &Value| {
+        format!("    {{ destination: \"{}\", weight: {}% }}\n", text(&to["subject"]), to["percent"])
+    };
+    let destinations: String = items(&mapping["destinations"]).iter().map(destination).collect();
+    format!(
+        "# Pool {}, revision {}. NATS draws a lane for each message: a user does not stay in one.\n\
+         mappings = {{\n  \"{}\": [\n{destinations}  ]\n}}",
+        text(&mapping["pool"]),
+        mapping["revision"],
+        text(&mapping["subject"]),
+    )
+}
+
 /// Formats the nodes that have not applied a change.
 pub(super) fn missing(status: &Value) -> String {
     let applied = |node: &&Value| node["revision"].as_u64() >= status["revision"].as_u64();
@@ -220,6 +235,18 @@ mod tests {
         );
         assert!(history(&list).ends_with("41        2026-01-02T03:04:05Z  ann  stable 87.5%, canary 12.5%"));
         assert!(changed(&rollout()).ends_with("37 ms\nstable 87.5%, canary 12.5%"));
+    }
+
+    #[test]
+    fn a_mapping_is_a_part_of_the_configuration_of_a_nats_server() {
+        let mapping = json!({
+            "pool": "p", "revision": 3, "subject": "pw.main.call.p.*",
+            "destinations": [{"lane": "canary", "subject": "pw.main.call.p.canary.{{wildcard(1)}}", "percent": 10}],
+        });
+        assert!(nats_mapping(&mapping).ends_with(
+            "mappings = {\n  \"pw.main.call.p.*\": [\n    \
+             { destination: \"pw.main.call.p.canary.{{wildcard(1)}}\", weight: 10% }\n  ]\n}"
+        ));
     }
 
     #[test]

@@ -46,6 +46,23 @@ impl Nats {
         servers
     }
 
+    /// Starts a server with a configuration file, which [`Nats::reconfigure`] replaces.
+    pub(crate) async fn configurable() -> Self {
+        let mut nats = Self::launch(Vec::new());
+        nats.process.kill();
+        let file = nats.folder.path().join("server.conf");
+        std::fs::write(&file, "").expect("a file");
+        nats.member = vec!["--config".to_owned(), file.display().to_string()];
+        nats.restart().await;
+        nats
+    }
+
+    /// Writes the configuration file and makes the server read it (SIGHUP).
+    pub(crate) fn reconfigure(&self, text: &str) {
+        std::fs::write(self.folder.path().join("server.conf"), text).expect("a file");
+        self.process.signal(Signal::HUP);
+    }
+
     fn launch(member: Vec<String>) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let folder = tempfile::tempdir().expect("a temporary folder");
