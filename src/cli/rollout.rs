@@ -3,6 +3,7 @@
 mod assign;
 mod step;
 mod table;
+mod watch;
 
 use clap::{Args, Subcommand};
 use pagewire_cluster::rollout::{LaneSpec, Weight, set_weights};
@@ -85,6 +86,9 @@ struct ChangeArgs {
 #[derive(Args)]
 struct StatusQuery {
     pool: Option<String>,
+    /// Show the pool again whenever something changes, until Ctrl-C.
+    #[arg(long, requires = "pool")]
+    watch: bool,
     #[command(flatten)]
     server: ApiClient,
 }
@@ -215,6 +219,7 @@ fn report(server: &ApiClient, status: &Value) -> Result<(), CommandFailure> {
 impl StatusQuery {
     async fn run(self) -> Result<(), CommandFailure> {
         match &self.pool {
+            Some(pool) if self.watch => watch::watch(&self.server, &path(pool)).await?,
             Some(pool) => {
                 let status = self.server.get(&path(pool)).await?;
                 print(&self.server, &status, table::status);

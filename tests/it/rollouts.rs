@@ -1,9 +1,11 @@
 //! Canary releases by weight, as operators use them.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::environment::{Api, Nats, Node, SOON, Token, WorkerProcess, eventually, pagewire};
 
@@ -320,4 +322,21 @@ async fn a_canary_grows_by_steps_is_taken_back_and_a_switch_goes_there_and_back(
     assert!(back.code != 0, "the worker of the node serves the pool default only: {back:?}");
     let back = run(&["undo", "blue-green"]).await;
     assert!(back.code == 0 && back.out.ends_with("stable 100%\n"), "{back:?}");
+}
+
+#[tokio::test]
+async fn a_rollout_is_watched_while_it_changes() {
+    let node = Node::start().await;
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pagewire"));
+    command.args(["rollout", "status", "default", "--watch", "--json", "--url", &node.url()]);
+    let mut watching = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the command");
+    let mut lines = BufReader::new(watching.stdout.take().expect("its output")).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(SOON, lines.next_line()).await.expect("a line in time");
+        let line = line.expect("a line").expect("a line");
+        serde_json::from_str::<Value>(&line).expect("JSON")["revision"].clone()
+    };
+    assert_eq!(next().await, 0);
+    pagewire(&node, &["rollout", "set-weight", "default", "canary=10", "--force"]).await;
+    while next().await != 1 {}
 }

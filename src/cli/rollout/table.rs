@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::cli::output;
 
+/// Cells of a bar.
+const BAR: usize = 40;
+
 /// Formats the result of a change.
 pub(super) fn changed(status: &Value) -> String {
     let split = split(&status["lanes"], &status["base"]);
@@ -25,6 +28,26 @@ pub(super) fn status(status: &Value) -> String {
         .collect();
     let nodes = output::table(&["NODE", "REVISION"], &nodes);
     format!("{}\n{}\n\n{shares}\n\n{nodes}", headline(status), facts(status))
+}
+
+/// Formats the configured share of each lane as a bar, with a mark where the observed share ends.
+pub(super) fn bars(status: &Value) -> String {
+    let width = items(&status["split"]).iter().map(|share| text(&share["lane"]).chars().count()).max();
+    let rows = items(&status["split"]).iter().map(|share| {
+        let lane = text(&share["lane"]);
+        let cells =
+            |value: &Value| (value.as_f64().unwrap_or_default() / 100.0 * BAR as f64).round() as usize;
+        let (filled, observed) = (cells(&share["weight"]), cells(&share["observed"]));
+        let cell = |cell: usize| match (cell < filled, share["observed"].is_number() && cell + 1 == observed)
+        {
+            (_, true) => '┃',
+            (true, _) => '█',
+            (false, _) => '·',
+        };
+        let bar: String = (0..BAR).map(cell).collect();
+        format!("{lane:width$}  {bar}  {}%", text(&share["weight"]), width = width.unwrap_or_default())
+    });
+    rows.collect::<Vec<_>>().join("\n")
 }
 
 /// Formats all pools that have a rollout.
@@ -225,6 +248,14 @@ mod tests {
              p02   no response"
         );
         assert_eq!(missing(&rollout()), "not applied yet by p02");
+    }
+
+    #[test]
+    fn a_bar_shows_the_configured_share_and_where_the_observed_one_ends() {
+        let (filled, empty) = ("█".repeat(4), "·".repeat(35));
+        let expected =
+            format!("canary  {filled}┃{empty}  12.5%\nstable  {}┃{}  87.5%", "█".repeat(34), "·".repeat(5));
+        assert_eq!(bars(&rollout()), expected);
     }
 
     #[test]

@@ -242,6 +242,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/cli/dev/proxy.rs", "a pause of the accept loop"),
     ("src/cli/dev/ready.rs", "a pause between two looks of a tool of developers, and the bound of one"),
     ("src/cli/dev/watch.rs", "changes of files within this time are one change"),
+    ("src/cli/rollout/watch.rs", "a pause between two looks of a tool of operators"),
     (
         "worker/src/runtime/child/adapter.rs",
         "pauses and waits for a program that only its own guard waits for",
