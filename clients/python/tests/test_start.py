@@ -14,11 +14,11 @@ from pagewire.runtime import choose, slots_of
 APPS = Path(__file__).parent / "apps"
 
 
-def start_alone(*arguments, path="/nowhere", **variables):
+def start_alone(*arguments, path="/nowhere", folder=APPS, **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PAGEWIRE_")}
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=APPS,
+        cwd=folder,
         env={**environment, "PATH": path, **variables},
         capture_output=True,
         text=True,
@@ -26,9 +26,10 @@ def start_alone(*arguments, path="/nowhere", **variables):
     )
 
 
-def run_module(target):
+def run_module(target, folder=APPS):
     """Starts a child without a supervisor behind its socket."""
-    return start_alone("-m", "pagewire", target, PAGEWIRE_SOCKET="/nowhere/child.sock", PAGEWIRE_TOKEN="x")
+    variables = {"PAGEWIRE_SOCKET": "/nowhere/child.sock", "PAGEWIRE_TOKEN": "x"}
+    return start_alone("-m", "pagewire", target, folder=folder, **variables)
 
 
 def test_a_handler_has_the_name_of_its_function_or_its_own():
@@ -172,6 +173,14 @@ def test_a_wrong_name_says_what_is_there(target, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_module_that_hides_the_own_one_is_named(tmp_path):
+    (tmp_path / "site.py").write_text("app = 1\n")
+    done = run_module("site:app", folder=tmp_path)
+    assert done.returncode == 1
+    assert "there is no `app`" in done.stderr
+    assert "site.py has the same name as your module)" in done.stderr
 
 
 def test_a_child_without_a_supervisor_says_so():

@@ -31,9 +31,17 @@ def find(target: str, default: str, hint: Hint) -> tuple[Any, Any]:
     for part in (attribute or default).split("."):
         names = list(vars(value)) if hasattr(value, "__dict__") else []
         if not hasattr(value, part):
-            sys.exit(f"pagewire: {target}: there is no `{part}`{hint(part, value, names)}")
+            sys.exit(f"pagewire: {target}: there is no `{part}`{hint(part, value, names)}{_elsewhere(name)}")
         value = getattr(value, part)
     return sys.modules[name], value
+
+
+def _elsewhere(name: str) -> str:
+    """Returns where a module is from, if it hides one of the same name in the working directory."""
+    file = getattr(sys.modules[name], "__file__", None)
+    own = os.path.join(os.getcwd(), *name.split("."))
+    hides = os.path.exists(own + ".py") or os.path.isdir(own)
+    return f" ({file} has the same name as your module)" if file and hides and not file.startswith(own) else ""
 
 
 def nearest_name(part: str, names: Iterable[str]) -> str:
