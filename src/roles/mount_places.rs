@@ -10,6 +10,7 @@ use futures_util::future::{pending, select_all};
 use pagewire_cluster::id::Holder;
 use pagewire_cluster::lease::{MountPlaces, NodeNote};
 use pagewire_cluster::registry::Registry;
+use pagewire_worker::runtime::child::http_lease::LostChildren;
 use tokio::sync::watch;
 
 use super::pools::{NodePools, PoolServices};
@@ -50,7 +51,7 @@ async fn tell(
     metrics: MountMetrics,
 ) {
     let mut places: Vec<_> = pools.values().map(|pool| pool.http_places()).collect();
-    let mut shown = NodeNote::default();
+    let (mut shown, mut lost) = (NodeNote::default(), BTreeMap::new());
     loop {
         let is_draining = *draining.borrow_and_update();
         let ready = places.iter_mut().map(|places| places.borrow_and_update().clone());
@@ -60,7 +61,7 @@ async fn tell(
         });
         let next = NodeNote { internal: internal.clone(), mounts: of_pools.collect() };
         if !is_draining {
-            report_lost(&pools, &shown, &next, &metrics);
+            report_lost(&pools, &mut lost, &metrics);
         }
         if next != shown {
             note.send_replace(next.clone());
@@ -75,17 +76,14 @@ async fn tell(
     }
 }
 
-/// Logs and counts the processes that were ready and are not.
-fn report_lost(pools: &MountPools, before: &NodeNote, after: &NodeNote, metrics: &MountMetrics) {
+/// Logs and counts the processes that are lost since the last time.
+fn report_lost(pools: &MountPools, known: &mut BTreeMap<String, u64>, metrics: &MountMetrics) {
     for (path, pool) in pools {
-        let ready =
-            |note: &NodeNote| note.mounts.get(path).map(|places| places.ready.clone()).unwrap_or_default();
-        let (before, after) = (ready(before), ready(after));
-        for place in before.iter().filter(|place| !after.contains(place)) {
-            let reason = pool.status().last_error.unwrap_or_default();
-            let reason = reason.lines().next().unwrap_or_default();
-            tracing::warn!(mount = path, place, reason, "a process is lost: its units go to other processes");
-            metrics.lost(path, "process", 1);
+        let LostChildren { count, reason } = pool.lost();
+        let more = count - known.insert(path.clone(), count).unwrap_or_default();
+        if more > 0 {
+            tracing::warn!(mount = path, more, reason, "a process is lost: its units go to other processes");
+            metrics.lost(path, "process", more);
         }
     }
 }

@@ -40,7 +40,8 @@ async fn a_delayed_hint_survives_a_killed_server_and_keeps_its_time() {
     let mut taken_ids = BTreeSet::new();
     while taken_ids.len() < 2 {
         let taken = take(&engine).await;
-        let early = taken.id == "late" && pushed.elapsed() < delay;
+        // the clock of the server is known to some milliseconds
+        let early = taken.id == "late" && pushed.elapsed() + Duration::from_millis(10) < delay;
         assert!(!early && taken.attempt == 1, "{taken:?} after {:?}", pushed.elapsed());
         engine.ack(&taken).await.expect("settles");
         assert!(taken_ids.insert(taken.id), "each work item once");

@@ -342,7 +342,8 @@ pub(super) fn delivery(raw: Raw) -> Option<QueueMessage> {
 
 /// Formats a delay as the server's schedule expression for one point in time of the server's clock.
 fn schedule(now_ms: u64, delay: Duration) -> Option<String> {
-    let now = OffsetDateTime::from_unix_timestamp_nanos(i128::from(now_ms) * 1_000_000).ok()?;
+    // `now_ms` is up to a millisecond before now, and the work item must not come early
+    let now = OffsetDateTime::from_unix_timestamp_nanos((i128::from(now_ms) + 1) * 1_000_000).ok()?;
     let at = now.checked_add(delay.try_into().ok()?)?;
     Some(format!("@at {}", at.format(&Rfc3339).ok()?))
 }
@@ -362,7 +363,7 @@ mod tests {
     #[test]
     fn a_schedule_names_one_moment_in_utc() {
         let at = schedule(500, Duration::from_millis(1000));
-        assert_eq!(at.as_deref(), Some("@at 1970-01-01T00:00:01.5Z"));
+        assert_eq!(at.as_deref(), Some("@at 1970-01-01T00:00:01.501Z"));
         assert_eq!(schedule(1_800_000_000_000, Duration::MAX), None, "beyond the calendar");
     }
 

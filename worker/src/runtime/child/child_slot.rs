@@ -18,6 +18,7 @@ use super::frame_reader::FrameReader;
 use super::frame_writer::FrameWriter;
 use super::handshake::{LAST_LINES, Started, explained, start};
 use super::http_socket::HttpSocket;
+use super::members::LostChildren;
 use super::pool::{NewMember, PoolShared};
 use super::process::{Process, ending, resident_memory};
 use super::recycling::{RecycleLimits, Usage};
@@ -223,10 +224,26 @@ enum ChildEvent {
     Retired,
 }
 
+impl ChildEvent {
+    /// Returns how a child is lost; `None` for one that is replaced.
+    fn loss(&self) -> Option<&str> {
+        match self {
+            Self::Exited(how) | Self::Stuck(how) => Some(how),
+            Self::Disconnected(Err(WireError(how))) => Some(how),
+            Self::Disconnected(Ok(())) => Some("it has closed its connection"),
+            Self::Retired => None,
+        }
+    }
+}
+
 impl SupervisedChild {
     async fn run(mut self, retire: CancellationToken) {
         let event = self.next_event(&retire).await;
         let number = self.session.number;
+        if let Some(reason) = event.loss() {
+            let lost = &mut self.pool.lock().lost;
+            *lost = LostChildren { count: lost.count + 1, reason: reason.to_owned() };
+        }
         self.pool.close(number);
         match event {
             ChildEvent::Exited(how) => self.died(how).await,

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::choice::Wanted;
 use super::http_socket::HttpSocket;
 use super::listener_address::ListenerAddress;
+pub use super::members::LostChildren;
 use super::members::{Need, PoolState, WaitingWork};
 use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
 
@@ -95,6 +96,11 @@ impl ChildPool {
     /// Returns the places with a child that serves HTTP, in order, and their changes.
     pub fn http_places(&self) -> watch::Receiver<Vec<u32>> {
         self.shared().places.subscribe()
+    }
+
+    /// Returns the children that are lost. Their places are shown as not ready after that.
+    pub fn lost(&self) -> LostChildren {
+        self.shared().lock().lost.clone()
     }
 
     /// Returns the number of places.

@@ -45,8 +45,18 @@ pub(super) struct PoolState {
     /// Whether children go on because the program after them does not start.
     pub(super) is_outdated: bool,
     pub(super) restarts: u64,
+    pub(super) lost: LostChildren,
     pub(super) last_error: Option<String>,
     pub(super) methods: Arc<BTreeMap<String, Method>>,
+}
+
+/// Children that were ready and have ended by themselves, or were ended because they did not work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LostChildren {
+    /// How many.
+    pub count: u64,
+    /// How the last one ended.
+    pub reason: String,
 }
 
 /// A child that is ready or drains.
