@@ -1,4 +1,4 @@
-//! What nodes tell each other about the processes of their mounts.
+//! What nodes publish about the processes of their mounts.
 //!
 //! Owns: the note of this node, and the count of processes that are lost. Never: which process serves a unit
 //! (`mount`), or the row that has the note (`pagewire_cluster::lease`).
@@ -37,13 +37,13 @@ pub(super) fn spawn(
     tasks.spawn(
         "mount places",
         TaskKind::Vital,
-        tell(mounts, internal, pools.draining.subscribe(), note, metrics),
+        publish(mounts, internal, pools.draining.subscribe(), note, metrics),
     );
 }
 
-/// Tells other nodes which processes of these pools, of which there is at least one, are ready. When the node drains, it has
-/// none for them. Never returns.
-async fn tell(
+/// Publishes which processes of these pools, of which there is at least one, are ready. A node that drains publishes none.
+/// Never returns.
+async fn publish(
     pools: MountPools,
     internal: String,
     mut draining: watch::Receiver<bool>,

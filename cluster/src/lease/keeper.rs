@@ -25,7 +25,7 @@ pub trait LeaseKind: Send + Sync {
     type Slot: Copy + Eq + Send + Sync;
     /// The slot with the epoch, as other processes address the holder.
     type Holder: Copy + PartialEq + Send + Sync + 'static;
-    /// What a process tells about itself while it runs.
+    /// The part of the row that changes while a process runs.
     type Note: Clone + Send + Sync;
     /// Whether a holder that has lapsed keeps its epoch when its row is still there.
     const RESUMES: bool;
@@ -50,7 +50,7 @@ pub trait LeaseKind: Send + Sync {
         last: Option<Self::Slot>,
     ) -> impl Future<Output = Result<Option<(Self::Slot, Precondition)>, Unavailable>> + Send;
 
-    /// Changes what the row tells about this process.
+    /// Changes that part.
     fn set_note(&mut self, note: Self::Note);
 }
 

@@ -29,7 +29,7 @@ pub struct NodeRow {
     /// How far its wall clock is ahead of the cluster's, in milliseconds; absent in the first write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_ms: Option<i64>,
-    /// What the node tells about itself while it runs.
+    /// The part that changes while the node runs.
     #[serde(flatten)]
     pub note: NodeNote,
 }
