@@ -18,6 +18,10 @@ use crate::engine::{
     SubscriptionSender, Unavailable, bus::distant_subscription,
 };
 
+/// Messages that a subscription may still get when its reader leaves.
+const LAST_MESSAGES: u64 = 4;
+/// After this time without a message, a subscription that its reader has left is ended by this side.
+const QUIET: Duration = Duration::from_millis(20);
 /// Messages that are moved at once.
 const CHUNK: usize = 64;
 
@@ -111,6 +115,7 @@ impl GapDetector {
 async fn forward(messages: Subscriber, feed: SubscriptionSender, mut losses: GapDetector) {
     // move chunks, because a burst must be moved faster than the connection delivers it
     let mut chunks = messages.ready_chunks(CHUNK);
+    let mut received = 0;
     loop {
         tokio::select! {
             biased;
@@ -121,6 +126,7 @@ async fn forward(messages: Subscriber, feed: SubscriptionSender, mut losses: Gap
             },
             chunk = chunks.next() => match chunk {
                 Some(chunk) => chunk.into_iter().for_each(|raw| {
+                    received += 1;
                     feed.push(BusEvent::Message(headers::message(raw)));
                 }),
                 None => break,
@@ -128,16 +134,20 @@ async fn forward(messages: Subscriber, feed: SubscriptionSender, mut losses: Gap
         }
     }
     if !feed.is_closed() {
-        forward_rest(chunks.into_inner(), feed).await;
+        forward_rest(chunks.into_inner(), received, feed).await;
     }
 }
 
-/// Unsubscribes, and moves the messages that have arrived. `Subscriber::drain` does not wait until the server has
-/// processed it, so a message in transit may be lost.
-async fn forward_rest(mut messages: Subscriber, feed: SubscriptionSender) {
-    if messages.drain().await.is_err() {
+/// Unsubscribes, and moves the messages that have arrived.
+///
+/// `Subscriber::drain` does not wait until the server has processed it, so a message in transit is lost. Therefore the server
+/// is asked to end the subscription itself behind the next few messages, which are moved as well. Only if none comes for a
+/// moment is the subscription drained.
+async fn forward_rest(mut messages: Subscriber, received: u64, feed: SubscriptionSender) {
+    if messages.unsubscribe_after(received + LAST_MESSAGES).await.is_err() {
         return;
     }
+    let mut is_drained = false;
     loop {
         tokio::select! {
             biased;
@@ -146,6 +156,12 @@ async fn forward_rest(mut messages: Subscriber, feed: SubscriptionSender) {
                 Some(raw) => drop(feed.push(BusEvent::Message(headers::message(raw)))),
                 None => return,
             },
+            () = tokio::time::sleep(QUIET), if !is_drained => {
+                is_drained = true;
+                if messages.drain().await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }
