@@ -233,8 +233,8 @@ impl Drop for SubscriptionSender {
 }
 
 impl Subscription {
-    /// Unsubscribes, but keeps what has arrived: `next` returns it, and then `None`. Over a network, a message that the
-    /// server sends before it knows this may be lost.
+    /// Unsubscribes, but keeps what has arrived: `next` returns it, and then `None`. Over a network, a few
+    /// more may arrive, and one that comes in the moment in which a silent subscription is ended may be lost.
     pub fn leave(&mut self) {
         self.0.lock().leaving = true;
         self.0.left.notify_one();
