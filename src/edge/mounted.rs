@@ -65,8 +65,9 @@ impl MountedRouter {
             Route::Mount(index) => {
                 let user = mounts.needs_user(index).then(|| edge.user_of_mount(request.headers())).flatten();
                 let (mut request, allowance) = with_allowance(request, bounds);
-                // a service in code may ask for it
-                request.extensions_mut().insert(ConnectInfo(peer.address));
+                if mounts.is_service(index) {
+                    request.extensions_mut().insert(ConnectInfo(peer.address));
+                }
                 allowance.iter().for_each(|allowance| allowance.stream(mounts.max_body(index)));
                 let (peer, body_failure) = (peer.address.ip(), failure(allowance));
                 mounts.respond(index, MountRequest { request, peer, user, body_failure }).await

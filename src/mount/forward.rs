@@ -93,12 +93,15 @@ pub(crate) fn request_headers(headers: HeaderMap, facts: ForwardFacts<'_>) -> He
     passed
 }
 
-/// Returns the headers of an upstream's response for the client.
-pub(crate) fn response_headers(headers: HeaderMap, is_upgrade: bool) -> HeaderMap {
+/// Returns the headers of a response for the client. The id of the request is added unless the response has one.
+pub(crate) fn response_headers(headers: HeaderMap, is_upgrade: bool, request_id: &str) -> HeaderMap {
     let protocol = headers.get(header::UPGRADE).cloned();
     let mut passed = end_to_end(headers, |_| true);
     if is_upgrade {
         keep_upgrade(protocol, &mut passed);
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        passed.entry("x-request-id").or_insert(id);
     }
     passed
 }
@@ -253,8 +256,8 @@ mod tests {
             ("keep-alive", "5"),
             ("x-gnrtime", "3"),
         ]);
-        let passed = response_headers(sent, false);
-        assert_eq!(names(&passed), ["set-cookie", "x-gnrtime"]);
+        let passed = response_headers(sent, false, "r1");
+        assert_eq!(names(&passed), ["set-cookie", "x-gnrtime", "x-request-id"]);
         assert_eq!(passed.get_all("set-cookie").iter().count(), 2);
     }
 

@@ -150,6 +150,12 @@ impl Mounts {
         refusal(StatusCode::BAD_REQUEST, request.headers().get(header::ACCEPT), &request_id)
     }
 
+    /// Returns whether a service of this program answers, which may ask for the address of the client.
+    pub(crate) fn is_service(&self, mount: usize) -> bool {
+        let target = self.mounts.get(mount).and_then(|mount| mount.target.as_ref());
+        matches!(target, Some(MountTarget::Service(_)))
+    }
+
     /// Returns whether the user of a request decides which process serves it.
     pub(crate) fn needs_user(&self, mount: usize) -> bool {
         self.mounts.get(mount).is_some_and(|mount| mount.needs_user)

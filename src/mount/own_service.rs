@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -112,9 +112,6 @@ impl OwnService {
 fn passed_on(mut response: MountResponse, request_id: &str) -> MountResponse {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = std::mem::take(response.headers_mut());
-    *response.headers_mut() = response_headers(headers, switches);
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        response.headers_mut().entry("x-request-id").or_insert(id);
-    }
+    *response.headers_mut() = response_headers(headers, switches, request_id);
     response
 }

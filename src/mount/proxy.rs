@@ -220,10 +220,7 @@ fn passed_on(
     };
     let mut passed = Response::new(body);
     *passed.status_mut() = parts.status;
-    *passed.headers_mut() = response_headers(parts.headers, switches);
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        passed.headers_mut().entry("x-request-id").or_insert(id);
-    }
+    *passed.headers_mut() = response_headers(parts.headers, switches, request_id);
     Ok(passed)
 }
 

@@ -35,8 +35,8 @@ pub(super) struct StickyUpstream {
 /// Where a unit is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Destination {
-    /// In the process at this place of this node.
-    Here(u32),
+    /// In the process at this place of this node; `None`: no process is ready, and any one of this node is waited for.
+    Here(Option<u32>),
     /// At another node, with the address at which it receives requests.
     Node(Holder, String),
 }
@@ -84,11 +84,8 @@ impl StickyUpstream {
         for _ in 0..ATTEMPTS {
             let offered = Request::from_parts(head.clone(), body.offer());
             let sent = match self.destination(unit, &tried) {
-                None => self.local.send(offered, None, within).await.map(of_this_node),
-                Some(Destination::Here(place)) => {
-                    self.local.send(offered, Some(place), within).await.map(of_this_node)
-                }
-                Some(Destination::Node(node, address)) => {
+                Destination::Here(place) => self.local.send(offered, place, within).await.map(of_this_node),
+                Destination::Node(node, address) => {
                     tried.push(node);
                     self.metrics.hopped(&self.mount);
                     let (address, mount) = (address.as_str(), self.mount.as_str());
@@ -132,13 +129,13 @@ impl StickyUpstream {
         Err(UpstreamError::NoProcess(NoProcess::Stopping))
     }
 
-    /// Returns where a unit is served; `None` when no process is ready. `tried` are nodes that have not received it.
-    fn destination(&self, unit: Unit, tried: &[Holder]) -> Option<Destination> {
+    /// Returns where a unit is served. `tried` are nodes that have not received it.
+    fn destination(&self, unit: Unit, tried: &[Holder]) -> Destination {
         let MountCluster { registry, lease, draining, .. } = self.hops.cluster();
         let mut own_places = self.local.places();
         // without its number this node does not know which of the nodes it is, and serves what it gets
         let Some(own) = lease.holder() else {
-            return own_places.ready.first().copied().map(Destination::Here);
+            return Destination::Here(own_places.ready.first().copied());
         };
         let view = registry.view();
         let nodes = view.nodes();
@@ -154,15 +151,14 @@ impl StickyUpstream {
         }
         let all = others.iter().map(|(holder, _, places)| (holder.node, *places));
         let all: Vec<_> = all.chain([(own.node, &own_places)]).collect();
-        let found = placement(unit, &all)?;
+        let Some(found) = placement(unit, &all) else { return Destination::Here(None) };
         if found.is_displaced {
             self.metrics.displaced(&self.mount);
         }
-        if found.place.node == own.node {
-            return Some(Destination::Here(found.place.number));
+        match others.iter().find(|(holder, ..)| holder.node == found.place.node) {
+            Some((holder, row, _)) => Destination::Node(*holder, row.note.internal.clone()),
+            None => Destination::Here(Some(found.place.number)),
         }
-        let (holder, row, _) = others.iter().find(|(holder, ..)| holder.node == found.place.node)?;
-        Some(Destination::Node(*holder, row.note.internal.clone()))
     }
 }
 
