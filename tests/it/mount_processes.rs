@@ -18,7 +18,7 @@ use crate::environment::mounts::{get, processes, served, under_load};
 use crate::environment::{Node, SOON, Setup, eventually, venv};
 
 /// The folder of the applications of the Python package's tests.
-const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/tests/apps");
+pub(crate) const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/tests/apps");
 /// The folder of applications with a framework.
 pub(crate) const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
 

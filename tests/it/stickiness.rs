@@ -1,7 +1,6 @@
 //! Mounts whose requests stay at one process, on one node and on two.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use futures_util::{SinkExt, StreamExt};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderName, SET_COOKIE};
@@ -12,25 +11,15 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::environment::{Nats, Node, Page, SOON, Setup, Token, eventually};
+use crate::mount_processes::{APPS, SITES, mount, setup};
 
-/// The folder of the applications of the Python package's tests.
-const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/tests/apps");
-/// The folder of applications with a framework.
-const SITES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sites");
 /// Units of a test: so many that each of four processes has some.
 const UNITS: usize = 32;
 
 /// Configures a node with two processes of an application, which shows which of them answers.
 fn sticky(application: &str, directory: &str, by: &str) -> Setup {
-    let python = std::env::var_os("WSGI_PYTHON").map(PathBuf::from);
-    let venv = python.as_deref().and_then(Path::parent).and_then(Path::parent);
-    let venv =
-        json!(venv.expect("WSGI_PYTHON, which tests/run.py sets to a Python with gunicorn and others"));
-    let (directory, by) = (json!(directory), json!(by));
-    let mount = format!(
-        "[[mount]]\npath = \"/\"\n{application}\ndirectory = {directory}\nvenv = {venv}\nsticky = {by}\n"
-    );
-    Node::setup().users().set("auth.cookie", "token").variable("PYTHONDONTWRITEBYTECODE", "1").file(&mount)
+    let mount = mount("/", application, directory, &format!("sticky = {}", json!(by)));
+    setup(&mount).users().set("auth.cookie", "token")
 }
 
 fn by_cookie() -> Setup {
