@@ -247,8 +247,20 @@ pub(super) async fn change(
         None => None,
     };
     let wanted = change.update(former.as_ref());
-    let changed = write(&parts, &pool, expected, wanted, force, who.name()).await?;
-    let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(&parts)).await;
+    apply(&parts, &pool, expected, wanted, force, who.name()).await
+}
+
+/// Writes a change, waits until the nodes have applied it, and returns the status.
+async fn apply(
+    parts: &ApiState,
+    pool: &str,
+    expected: Option<u64>,
+    wanted: RolloutUpdate,
+    force: bool,
+    by: &str,
+) -> Result<Response, ApiError> {
+    let changed = write(parts, pool, expected, wanted, force, by).await?;
+    let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
     Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
 }
 

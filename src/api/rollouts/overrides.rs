@@ -15,7 +15,7 @@ use super::super::extract::Body;
 use super::super::id::checked_user;
 use super::super::pagination::Paginated;
 use super::status::RolloutStatus;
-use super::{Pool, PoolUser, nodes, write};
+use super::{Pool, PoolUser, apply};
 
 /// The lane of one user.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -118,7 +118,5 @@ async fn change(
     who: &Principal,
 ) -> Result<Response, ApiError> {
     let wanted = RolloutUpdate { assign, comment, ..RolloutUpdate::default() };
-    let changed = write(parts, pool, None, wanted, force, who.name()).await?;
-    let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
-    Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
+    apply(parts, pool, None, wanted, force, who.name()).await
 }
