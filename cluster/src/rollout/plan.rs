@@ -179,7 +179,7 @@ fn promote(document: &RolloutSpec, whole: bool) -> Result<RolloutUpdate, SpecErr
 
 fn paused(document: &RolloutSpec, state: PlanState) -> Result<RolloutUpdate, SpecError> {
     let plan = RolloutPlan { state, ..open_plan(document)? };
-    Ok(RolloutUpdate { plan: Some(plan), ..RolloutUpdate::default() })
+    Ok(RolloutUpdate { plan: Some(Some(plan)), ..RolloutUpdate::default() })
 }
 
 fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, SpecError> {
@@ -194,12 +194,14 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     let none = LaneSpec { name: lane.clone(), weight: Weight::default() };
     let mut overrides = document.overrides.clone();
     overrides.retain(|_, own| *own != lane);
-    let plan = document.plan.clone().filter(|plan| plan.lane == lane);
-    let plan = plan.map(|plan| RolloutPlan { state: PlanState::Aborted, ..plan }).or(document.plan.clone());
+    let mut plan = document.plan.clone();
+    if let Some(plan) = plan.as_mut().filter(|plan| plan.lane == lane) {
+        plan.state = PlanState::Aborted;
+    }
     Ok(RolloutUpdate {
         lanes: Some(set_weights(&document.base, &document.lanes, &[none], |_| false)?),
         overrides: Some(overrides),
-        plan,
+        plan: Some(plan),
         ..RolloutUpdate::default()
     })
 }
@@ -225,7 +227,7 @@ fn with_weight(
     let lane = LaneSpec { name: plan.lane.clone(), weight };
     let is_used = |lane: &str| document.overridden(lane) > 0;
     let lanes = set_weights(&document.base, &document.lanes, &[lane], is_used)?;
-    Ok(RolloutUpdate { lanes: Some(lanes), plan: Some(plan), ..RolloutUpdate::default() })
+    Ok(RolloutUpdate { lanes: Some(lanes), plan: Some(Some(plan)), ..RolloutUpdate::default() })
 }
 
 #[cfg(test)]
@@ -294,6 +296,16 @@ mod tests {
         assert_eq!(take(&RolloutSpec::unwritten("p"), ABORT), Err(StepError::NoPlan.into()));
         let base = RolloutStep::Abort { lane: Some("stable".into()) };
         assert_eq!(take(&first, base), Err(StepError::Base("stable".into()).into()));
+    }
+
+    #[test]
+    fn an_undo_of_a_start_ends_the_plan_although_the_weight_was_the_same() {
+        let lanes = vec![LaneSpec { name: "canary".into(), weight: percent(10.0) }];
+        let wanted = RolloutUpdate { lanes: Some(lanes), ..RolloutUpdate::default() };
+        let weighed = RolloutSpec::unwritten("p").revise(wanted, "salt".into(), "ann", 7).unwrap();
+        let started = take(&weighed, start("canary", &[10.0, 50.0])).unwrap();
+        let undone = started.revise(weighed.restored(), String::new(), "ann", 8).unwrap();
+        assert_eq!((state(&undone), undone.lanes), (None, weighed.lanes));
     }
 
     #[test]

@@ -109,8 +109,8 @@ pub struct RolloutUpdate {
     pub fallback: Option<Fallback>,
     /// All users with a lane of their own.
     pub overrides: Option<BTreeMap<String, String>>,
-    /// The plan.
-    pub plan: Option<RolloutPlan>,
+    /// The plan, or none.
+    pub plan: Option<Option<RolloutPlan>>,
     /// What is done first. The other members change the result.
     pub step: Option<RolloutStep>,
     /// Users who get a lane of their own, or `None` instead of it.
@@ -193,8 +193,9 @@ impl RolloutSpec {
             None => self.lanes.clone(),
         };
         let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
-        let plan =
-            wanted.plan.or_else(|| self.plan.clone().filter(|plan| plan.has_weight_of(&self.lanes, &lanes)));
+        let plan = wanted
+            .plan
+            .unwrap_or_else(|| self.plan.clone().filter(|plan| plan.has_weight_of(&self.lanes, &lanes)));
         let mut overrides = wanted.overrides.unwrap_or_else(|| self.overrides.clone());
         // a lane that is gone has no users
         overrides.retain(|_, lane| *lane == base || lanes.iter().any(|known| known.name == *lane));
@@ -279,7 +280,7 @@ impl RolloutSpec {
             salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
             fallback: Some(self.fallback),
             overrides: Some(self.overrides.clone()),
-            plan: self.plan.clone(),
+            plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
         }
     }
