@@ -11,11 +11,10 @@ pub(crate) mod reloads;
 mod servers;
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use self::load::{Address, Load, Measured, run as load};
-use self::servers::{Gunicorn, Nginx};
+use self::servers::{ApplicationOptions, Gunicorn, Nginx};
 use crate::cluster::Cluster;
 use crate::measure::cpu;
 use crate::report::{Goal, Report, progress};
@@ -35,12 +34,8 @@ const WARM_UP: u64 = 200;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A Python interpreter whose virtualenv has gunicorn.
-    #[arg(long)]
-    python: PathBuf,
-    /// Microseconds that the application computes for a request.
-    #[arg(long, default_value_t = 1_000)]
-    work_us: u64,
+    #[command(flatten)]
+    application: ApplicationOptions,
     /// Number of requests in one run.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     requests: u64,
@@ -66,7 +61,8 @@ struct Way {
 pub(crate) async fn run(options: Options) -> io::Result<Report> {
     let directory = scratch_directory()?;
     let socket = directory.path().join("application.sock");
-    let application = Gunicorn::start(&options.python, options.work_us, directory.path(), &socket).await?;
+    let ApplicationOptions { python, work_us } = &options.application;
+    let application = Gunicorn::start(python, *work_us, directory.path(), &socket).await?;
     let mount = format!("[[mount]]\nhttp = \"unix:{}\"\n", socket.display());
     let node = Node::with_file(&Cluster::new(None), &mount).await?;
     let nginx = Nginx::start(directory.path(), &socket).await?;
@@ -121,7 +117,7 @@ fn pairs(left: &[f64], right: &[f64], of: impl Fn(f64, f64) -> f64) -> Vec<f64> 
 fn report(options: &Options, ways: &[Way]) -> Report {
     let title = format!(
         "Mounts: an application that computes {} µs, {} requests, {} at a time",
-        options.work_us, options.requests, options.connections
+        options.application.work_us, options.requests, options.connections
     );
     let mut report = Report::new(title);
     let Some((direct, proxies)) = ways.split_first() else { return report };

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::load::{Address, one};
-use super::servers::write_application;
+use super::servers::{ApplicationOptions, write_application};
 use crate::cluster::Cluster;
 use crate::report::{Goal, Report, Times, progress};
 use crate::scratch::{scratch_directory, until};
@@ -26,12 +25,8 @@ const PROCESSES: usize = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A Python interpreter whose virtualenv has gunicorn.
-    #[arg(long)]
-    python: PathBuf,
-    /// Microseconds that the application computes for a request.
-    #[arg(long, default_value_t = 1_000)]
-    work_us: u64,
+    #[command(flatten)]
+    application: ApplicationOptions,
     /// Requests per second.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rate: u64,
@@ -51,13 +46,14 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
     let directory = scratch_directory()?;
     write_application(directory.path())?;
     // an interpreter of a virtualenv is at <virtualenv>/bin/python
-    let venv = options.python.parent().and_then(|bin| bin.parent()).unwrap_or(&options.python);
+    let ApplicationOptions { python, work_us } = &options.application;
+    let venv = python.parent().and_then(|bin| bin.parent()).unwrap_or(python);
     let mount = format!(
         "[[mount]]\nwsgi = \"application:application\"\nserver = \"gunicorn\"\nprocesses = {PROCESSES}\n\
          venv = \"{}\"\ndirectory = \"{}\"\nenv = {{ BENCH_WORK_US = \"{}\" }}\n",
         venv.display(),
         directory.path().display(),
-        options.work_us
+        work_us
     );
     let node = Node::with_file(&Cluster::new(None), &mount).await?;
     let mut processes = ready_after(&node, &[]).await?;

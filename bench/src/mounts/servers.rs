@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::net::{TcpStream, UnixStream};
@@ -29,6 +29,17 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(BODY)))])
     return [BODY]
 "#;
+
+/// The application of a measurement.
+#[derive(clap::Args)]
+pub(super) struct ApplicationOptions {
+    /// A Python interpreter whose virtualenv has gunicorn.
+    #[arg(long)]
+    pub(super) python: PathBuf,
+    /// Microseconds that the application computes for a request.
+    #[arg(long, default_value_t = 1_000)]
+    pub(super) work_us: u64,
+}
 
 /// Writes the application into a folder.
 pub(super) fn write_application(directory: &Path) -> io::Result<()> {
