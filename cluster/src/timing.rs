@@ -66,6 +66,8 @@ pub struct Timing {
     pub page_token: Duration,
     /// How long a key signs page tokens before the next key does.
     pub signing_key: Duration,
+    /// Time between two digests of what has become of the work of a lane.
+    pub lane_digest: Duration,
     /// Timeout of a delivery to another node; after it the node counts as unreachable.
     pub deliver: Duration,
     /// How long a delivery waits until a node has applied the rows that its sender has seen.
@@ -151,6 +153,7 @@ impl Timing {
         progress: Duration::from_millis(500),
         page_token: Duration::from_secs(24 * 3600),
         signing_key: Duration::from_secs(7 * 24 * 3600),
+        lane_digest: Duration::from_secs(1),
         deliver: Duration::from_secs(2),
         view_wait: Duration::from_millis(250),
         handover: Duration::from_secs(2),
@@ -202,6 +205,7 @@ impl Timing {
         progress: Duration::from_millis(100),
         page_token: Duration::from_secs(120),
         signing_key: Duration::from_secs(600),
+        lane_digest: Duration::from_millis(100),
         deliver: Duration::from_millis(1000),
         view_wait: Duration::from_millis(150),
         handover: Duration::from_millis(500),

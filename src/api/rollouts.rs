@@ -12,7 +12,8 @@ use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey, is_name,
+    self, ChangeError, Fallback, Propagation, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate,
+    RoutingKey, is_name,
 };
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ pub(super) struct ChangeRequest {
     salt: Option<String>,
     /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
     restore: Option<u64>,
-    /// `{action: "start", lane, steps}`, `{action: "promote", whole}`, `{action: "pause"}`, `{action: "resume"}`,
+    /// `{action: "start", lane, steps, auto: {hold_s, margin}, on_regression}`, `{action: "promote", whole}`, `{action: "pause"}`, `{action: "resume"}`,
     /// `{action: "abort", lane}` or `{action: "switch", lane}`. Other members change the result.
     #[schema(value_type = Option<Object>)]
     step: Option<RolloutStep>,
@@ -117,7 +118,10 @@ fn pool(name: String) -> Result<String, ApiError> {
 impl ChangeRequest {
     /// Returns the change. `former` is the revision that it restores.
     fn update(self, former: Option<&RolloutSpec>) -> RolloutUpdate {
-        let lane = |lane: LaneResponse| rollout::LaneSpec { name: lane.name, weight: lane.weight };
+        let lane = |lane: LaneResponse| {
+            let LaneResponse { name, weight, on_regression } = lane;
+            rollout::LaneSpec { name, weight, on_regression }
+        };
         let former = former.map(RolloutSpec::restored).unwrap_or_default();
         RolloutUpdate {
             lanes: self.lanes.map(|lanes| lanes.into_iter().map(lane).collect()).or(former.lanes),
@@ -223,7 +227,7 @@ pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> R
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
-    Ok(RolloutStatus::new(document, &propagation, &parts.context.workers.roster()).respond())
+    Ok(responded(&parts, document, &propagation))
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it.
@@ -261,7 +265,12 @@ async fn apply(
 ) -> Result<Response, ApiError> {
     let changed = write(parts, pool, expected, wanted, force, by).await?;
     let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
-    Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
+    Ok(responded(parts, changed.document, &propagation))
+}
+
+fn responded(parts: &ApiState, document: RolloutSpec, propagation: &Propagation) -> Response {
+    let analysis = parts.context.analysis.report(&document.pool);
+    RolloutStatus::new(document, propagation, &parts.context.workers.roster(), analysis).respond()
 }
 
 /// Reads the revision that `If-Match` names; `None` for any.

@@ -308,7 +308,7 @@ fn lane(text: &str) -> Result<LaneSpec, String> {
     let (name, weight) = text.split_once('=').ok_or("must be LANE=PERCENT, for example canary=10")?;
     let weight: Weight =
         weight.parse().map_err(|error: pagewire_cluster::rollout::InvalidWeight| error.to_string())?;
-    Ok(LaneSpec { name: name.to_owned(), weight })
+    Ok(LaneSpec::new(name, weight))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use pagewire_cluster::id::{Entity, Level};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::rollout::analysis::LaneAnalysis;
 use pagewire_cluster::state::{DraftWrite, StateStore};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
@@ -69,6 +70,8 @@ pub struct Context {
     pub workers: Workers,
     /// Assigns the work of users to lanes.
     pub rollouts: Rollouts,
+    /// Compares the lanes of a pool.
+    pub analysis: LaneAnalysis,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// Patterns of topics that any page may subscribe to.

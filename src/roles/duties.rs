@@ -20,6 +20,7 @@ use pagewire_cluster::timing::Timing;
 use tokio::sync::watch;
 
 use super::leader::Leadership;
+use super::rollout_analysis;
 use super::services::Services;
 use super::tasks::{TaskKind, Tasks, every};
 use crate::command::{self, Context, Waited};
@@ -36,7 +37,8 @@ fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
 
 /// Spawns the duties of a node; the end of one drains the node.
 pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Context>, lifetime: &Lifetime) {
-    let Services { engine, subjects, timing, registry, lease, jobs, states, rollouts, .. } = services;
+    let Services { engine, subjects, timing, registry, lease, jobs, states, rollouts, analysis, .. } =
+        services;
     let (timing, rows, trees) = (*timing, || registry.clone(), || states.clone());
     let leadership = Leadership::new(rows(), lease.clone());
     let leads = || leadership.clone();
@@ -51,6 +53,8 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
         TaskKind::Vital,
         reconcile_jobs(leads(), jobs.clone(), rollouts.clone(), timing, unclaimed),
     );
+    let decisions = rollout_analysis::decide(leads(), analysis.clone(), rollouts.clone());
+    tasks.spawn("rollout decisions", TaskKind::Vital, decisions);
     tasks.spawn("tokens", TaskKind::Vital, renew_tokens(leads(), context.pages.clone(), timing));
     tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));
     tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), timing, cleanup));

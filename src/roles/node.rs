@@ -160,6 +160,7 @@ fn pool_services(
     PoolServices {
         jobs: services.jobs.clone(),
         rollouts: services.rollouts.clone(),
+        analysis: services.analysis.clone(),
         config: config.clone(),
         node: services.lease.holder().map(|holder| holder.node),
         local: context.executors.local().clone(),

@@ -13,14 +13,15 @@ use pagewire_cluster::lease::{ClaimRequest, LeaseKeeper, NodeLease, NodeNumbers,
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::{Following, Lifetimes, Registry};
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::rollout::analysis::LaneAnalysis;
 use pagewire_cluster::state::StateStore;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::Workers;
 use pagewire_worker::handlers::Handlers;
 
-use super::StartError;
 use super::tasks::{TaskKind, Tasks};
+use super::{StartError, rollout_analysis};
 use crate::auth::Authenticator;
 use crate::calls::{ExecutorOptions, Executors, LocalWorkers, PageRules};
 use crate::command::{Context, PendingCalls};
@@ -38,6 +39,7 @@ pub(super) struct Services {
     pub(super) keyring: Keyring,
     pub(super) peers: PeerClient,
     pub(super) rollouts: Rollouts,
+    pub(super) analysis: LaneAnalysis,
     pub(super) lease: NodeLease,
     pub(super) workers: Workers,
     pub(super) jobs: Jobs,
@@ -73,6 +75,9 @@ impl Services {
         let rollouts = Rollouts::new(&engine, peers.clone(), timing.deliver);
         // rollouts are live before any work is assigned to a lane
         tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
+        let analysis = LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest);
+        rollout_analysis::spawn(tasks, &analysis).await?;
+        rollout_analysis::spawn_evidence(tasks, &analysis, &rollouts).await?;
         let (keeper, lease) =
             claim_node(&engine, &subjects, timing, claim_request(config), row(config)).await?;
         let workers = Workers::new(&engine, &subjects, timing).found_by(config.executors.discovery());
@@ -87,6 +92,7 @@ impl Services {
             keyring,
             peers,
             rollouts,
+            analysis,
             lease,
             workers,
             jobs,
@@ -120,6 +126,7 @@ impl Services {
             metrics: metrics.clone(),
             workers: self.workers.clone(),
             rollouts: self.rollouts.clone(),
+            analysis: self.analysis.clone(),
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             allow: config.send.allow.clone(),
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::rollout::analysis::{LaneRelease, OutcomeLog};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{Discovery, WorkKind, WorkerGroup, WorkerRow, WorkerType, claim_worker};
 use pagewire_worker::entry::WorkerEntry;
@@ -19,7 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
 use super::StartError;
-use super::tasks::{TaskKind, Tasks};
+use super::pools::PoolServices;
+use super::tasks::TaskKind;
 use crate::calls::{ExecutorOptions, Executors, LocalWorkers, NestedExecutors};
 use crate::config::{Config, ExecutorsConfig};
 use crate::telemetry::{ExecutorPlace, Metrics, WorkMetrics};
@@ -53,6 +55,8 @@ pub(super) struct WorkerRole {
     handlers: Handlers,
     timing: Timing,
     metrics: Arc<Metrics>,
+    outcomes: OutcomeLog,
+    release: String,
     /// Releases the lease when the worker has run to its end.
     ended: DropGuard,
 }
@@ -60,14 +64,8 @@ pub(super) struct WorkerRole {
 impl WorkerRole {
     /// Claims the lease and opens the stream of work. The lease comes first, so that other processes can check whether
     /// a claimant is alive; it ends last, when the worker has run to its end or `tasks` stop.
-    pub(super) async fn start(
-        jobs: &Jobs,
-        rollouts: &Rollouts,
-        config: &Config,
-        setup: WorkerOptions,
-        metrics: Arc<Metrics>,
-        tasks: &Tasks,
-    ) -> Result<Self, StartError> {
+    pub(super) async fn start(services: &PoolServices, setup: WorkerOptions) -> Result<Self, StartError> {
+        let PoolServices { jobs, rollouts, analysis, config, metrics, tasks, .. } = services;
         let (id, timing) = (Key::random(), jobs.timing);
         let row = row(config, &setup, jobs.records.now_ms());
         let group = WorkerGroup::new(row.pool.as_str(), row.lane.as_str());
@@ -76,12 +74,12 @@ impl WorkerRole {
         let draining = watch::Sender::new(false);
         let (keeper, lease) = claim_worker(&jobs.engine, timing, id, row).await?;
         let (release, slots) = (config.node.release.clone(), setup.slots);
-        let outgoing = outgoing(jobs, rollouts, config, &setup.local, &metrics);
+        let outgoing = outgoing(jobs, rollouts, config, &setup.local, metrics);
         let is_inside_node = setup.node.is_some();
         let who = WorkerSetup {
             id,
             group: group.clone(),
-            release,
+            release: release.clone(),
             slots,
             methods,
             free_work,
@@ -101,7 +99,20 @@ impl WorkerRole {
         tracing::info!(worker = %id, pool, lane, cluster, slots = slots.count, "ready");
         let place = if is_inside_node { ExecutorPlace::ThisNode } else { ExecutorPlace::OtherProcess };
         let (handlers, ended) = (setup.handlers, ended.drop_guard());
-        Ok(Self { draining, intake, group, free_work, place, handlers, timing, metrics, ended })
+        let (metrics, outcomes) = (metrics.clone(), analysis.outcomes().clone());
+        Ok(Self {
+            draining,
+            intake,
+            group,
+            free_work,
+            place,
+            handlers,
+            timing,
+            metrics,
+            outcomes,
+            release,
+            ended,
+        })
     }
 
     /// Returns what orders the worker to drain.
@@ -126,8 +137,11 @@ impl WorkerRole {
 
     /// Runs until the worker has drained.
     pub(super) async fn run(self) {
-        let Self { draining, mut intake, place, handlers, timing, metrics, ended, .. } = self;
-        let observer = Arc::new(WorkMetrics { metrics, place });
+        let Self { draining, mut intake, place, handlers, timing, metrics, outcomes, release, ended, .. } =
+            self;
+        let WorkerGroup { pool, lane } = self.group;
+        let lane = LaneRelease { pool, lane, release };
+        let observer = Arc::new(WorkMetrics { metrics, place, outcomes, lane });
         let (leave, leaving) = watch::channel(false);
         let (idle, mut draining) = (intake.idle(), draining.subscribe());
         let drained = async move {

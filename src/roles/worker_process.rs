@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::rollout::analysis::LaneAnalysis;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{WorkerType, Workers};
@@ -22,6 +23,7 @@ use super::duties::count_reconnects;
 use super::engine::engine;
 use super::listen::bind;
 use super::pools::{self, NodePools, PoolServices};
+use super::rollout_analysis;
 use super::services::retention;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
 use crate::api::{WorkerState, worker_router};
@@ -124,9 +126,12 @@ async fn services(
     let rollouts =
         Rollouts::new(&engine, PeerClient::new(&engine, &subjects, timing.deliver), timing.deliver);
     tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
+    let analysis = LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest);
+    rollout_analysis::spawn(tasks, &analysis).await?;
     Ok(PoolServices {
         jobs: Jobs::keeping(&engine, &subjects, timing, retention(config), &workers),
         rollouts,
+        analysis,
         config: config.clone(),
         node: None,
         local,
@@ -164,9 +169,11 @@ mod tests {
         let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
         let workers = Workers::new(&engine, &subjects, timing);
         let peers = PeerClient::new(&engine, &subjects, timing.deliver);
+        let rollouts = Rollouts::new(&engine, peers, timing.deliver);
         let services = PoolServices {
             jobs: Jobs::new(&engine, &subjects, timing, &workers),
-            rollouts: Rollouts::new(&engine, peers, timing.deliver),
+            analysis: LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest),
+            rollouts,
             config: Arc::new(config),
             node: None,
             local: LocalWorkers::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::job::{Affinity, JobState, Record};
+use pagewire_cluster::rollout::analysis::{FinishedWork, LaneRelease, OutcomeLog};
 use pagewire_cluster::trace::TraceParent;
 use pagewire_worker::run::WorkObserver;
 use tracing::Span;
@@ -30,12 +31,16 @@ pub const fn executor_name(place: ExecutorPlace, affinity: Affinity) -> &'static
     }
 }
 
-/// Counts what the workers of this process do.
+/// Counts what a worker of this process does, for the metrics and for the comparison of lanes.
 pub struct WorkMetrics {
     /// The metrics of this process.
     pub metrics: Arc<Metrics>,
-    /// Where the workers are.
+    /// Where the worker is.
     pub place: ExecutorPlace,
+    /// The log of what lanes are compared by.
+    pub outcomes: OutcomeLog,
+    /// The lane of the worker, and its release.
+    pub lane: LaneRelease,
 }
 
 impl WorkObserver for WorkMetrics {
@@ -79,10 +84,20 @@ impl WorkObserver for WorkMetrics {
         let exec = executor_name(self.place, affinity);
         self.metrics.record_worker_call(method.to_owned(), exec, outcome, ran);
     }
+
+    fn work_finished(&self, work: FinishedWork<'_>) {
+        self.outcomes.record(&self.lane, work);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use pagewire_cluster::engine::{Engine, Memory};
+    use pagewire_cluster::peer::PeerClient;
+    use pagewire_cluster::rollout::Rollouts;
+    use pagewire_cluster::rollout::analysis::LaneAnalysis;
+    use pagewire_cluster::subject::Subjects;
+    use pagewire_cluster::timing::Timing;
     use tracing::subscriber::with_default;
     use tracing_subscriber::{Registry, layer::SubscriberExt};
 
@@ -100,11 +115,20 @@ mod tests {
         Record::decode(stored.to_string().as_bytes()).unwrap()
     }
 
+    fn outcomes() -> OutcomeLog {
+        let (timing, subjects) = (Timing::TEST, Subjects::new("main"));
+        let engine = Engine::Memory(Memory::with_timing(&timing));
+        let peers = PeerClient::new(&engine, &subjects, timing.deliver);
+        let rollouts = Rollouts::new(&engine, peers, timing.deliver);
+        LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest).outcomes().clone()
+    }
+
     #[test]
     fn the_span_of_an_attempt_is_a_child_of_the_span_in_which_the_job_was_submitted() {
         let submitted = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let metrics = Arc::new(Metrics::new("stable", "dev"));
-        let metrics = WorkMetrics { metrics, place: ExecutorPlace::OtherProcess };
+        let (place, outcomes, lane) = (ExecutorPlace::OtherProcess, outcomes(), LaneRelease::default());
+        let metrics = WorkMetrics { metrics, place, outcomes, lane };
         with_default(Registry::default().with(contexts()), || {
             let (_span, here) = metrics.attempt_span(&record(Some(submitted)));
             let here = here.unwrap();

@@ -30,6 +30,7 @@ mod jobs;
 mod jobs_api;
 mod jobs_cli;
 mod jobs_lanes;
+mod lane_analysis;
 mod lanes;
 mod lifecycle;
 mod lifetimes;

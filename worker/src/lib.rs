@@ -15,7 +15,7 @@
 //! - `turn_runner`: the next job of a user;
 //! - `claim`: how a job begins here, and how a claim without an attempt is given back;
 //! - [`attempt`]: one attempt of a job, until its end is written;
-//! - [`run`]: the loop that runs handlers ([`handlers`], [`demo`]).
+//! - [`run`]: the loop that runs handlers ([`handlers`], [`demo`]), and what their ends say about a lane (`finished`).
 //!
 //! A kind that kills its executors is refused ([`quarantine`]).
 //!
@@ -38,6 +38,7 @@ mod control;
 pub mod demo;
 pub mod effects;
 pub mod entry;
+mod finished;
 mod foreign_users;
 pub mod handlers;
 mod open_jobs;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::job::{Affinity, JobState, Record};
+use pagewire_cluster::rollout::analysis::FinishedWork;
 use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use super::call::IncomingCall;
 use super::call_lines::{CallLines, LineKey};
 use super::effects::Supervisor;
 use super::entry::WorkerEntry;
+use super::finished;
 use super::handlers::{
     HandlerInput, Handlers, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit, call_snoozed,
 };
@@ -49,6 +51,9 @@ pub trait WorkObserver: Send + Sync + 'static {
 
     /// A call has been answered; `outcome` is `ok` or an error code of Pagewire.
     fn call_ended(&self, method: &str, affinity: Affinity, outcome: &'static str, ran: Duration);
+
+    /// A handler has ended with an outcome by which the lanes of its pool are compared.
+    fn work_finished(&self, _work: FinishedWork<'_>) {}
 }
 
 /// Runs incoming work until the stream ends. When `leaving` becomes true, running jobs are returned to the queue
@@ -99,6 +104,9 @@ impl Runner {
         let started = Instant::now();
         let kind = attempt.record().kind.clone();
         let outcome = self.run_until_stopped(&attempt, trace, leaving).await;
+        if let Some(work) = finished::attempt(attempt.record(), &outcome, started.elapsed()) {
+            self.observer.work_finished(work);
+        }
         let Some(record) = attempt.end(outcome).await else { return };
         let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
         let kind = self.handlers.label(&kind);
@@ -248,6 +256,9 @@ impl Runner {
             reply = self.run_in_line(&call) => reply,
             () = call.abandoned() => return ended(ErrorCode::Timeout.text()),
         };
+        if let Some(work) = finished::call(&call.call, &reply, started.elapsed()) {
+            self.observer.work_finished(work);
+        }
         // the handler's own error codes must not become metric labels
         ended(match &reply {
             CallAnswer::Value(_) => "ok",

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn document(canary: u16, fallback: Fallback) -> RolloutSpec {
-        let lane = LaneSpec { name: "canary".into(), weight: Weight::of_buckets(canary).unwrap() };
+        let lane = LaneSpec::new("canary", Weight::of_buckets(canary).unwrap());
         RolloutSpec { rev: 1, lanes: vec![lane], fallback, ..RolloutSpec::unwritten("p") }
     }
 

@@ -136,10 +136,7 @@ mod tests {
     }
 
     fn document(low: u16, high: u16) -> RolloutSpec {
-        let lane = |name: &str, buckets| LaneSpec {
-            name: name.into(),
-            weight: Weight::of_buckets(buckets).unwrap(),
-        };
+        let lane = |name: &str, buckets| LaneSpec::new(name, Weight::of_buckets(buckets).unwrap());
         RolloutSpec { lanes: vec![lane("low", low), lane("high", high)], ..RolloutSpec::unwritten("p") }
     }
 

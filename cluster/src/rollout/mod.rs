@@ -11,12 +11,15 @@
 //! node, so nothing is stored that could become stale, and the requester measures a change with its own clock.
 
 mod active;
+pub mod analysis;
 mod change;
+mod gates;
 mod lane;
 mod nats_mapping;
 mod plan;
 mod propagation;
 mod spec;
+mod split;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -30,11 +33,13 @@ use tokio::sync::watch;
 
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
+pub use gates::{AutoPromotion, OnRegression};
 pub use lane::{RoutingKey, bucket};
 pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};
 pub use propagation::Propagation;
-pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name, set_weights};
+pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name};
+pub use split::set_weights;
 pub use waiting::{LaneMove, WaitingWork};
 pub use weight::{BUCKETS, InvalidWeight, Weight};
 

@@ -65,10 +65,8 @@ mod tests {
     use super::*;
 
     fn document(weights: &[(&str, f64)]) -> RolloutSpec {
-        let lane = |(name, percent): &(&str, f64)| LaneSpec {
-            name: (*name).to_owned(),
-            weight: Weight::of_percent(*percent).unwrap(),
-        };
+        let lane =
+            |(name, percent): &(&str, f64)| LaneSpec::new(*name, Weight::of_percent(*percent).unwrap());
         RolloutSpec { lanes: weights.iter().map(lane).collect(), ..RolloutSpec::unwritten("my.pool") }
     }
 

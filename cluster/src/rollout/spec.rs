@@ -1,20 +1,28 @@
 //! The document of a pool: how its users are split over lanes, and how the split may change.
 
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+pub use error::SpecError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::plan::{RolloutPlan, RolloutStep, StepError, with_step};
-use super::weight::{BUCKETS, Weight};
+use super::analysis::LaneReport;
+use super::gates::OnRegression;
+use super::plan::{RolloutPlan, RolloutStep, with_step};
+use super::split::remainder;
+use super::weight::Weight;
 use crate::id::MAX_USER;
 use crate::wire;
 
 /// Base lane of a pool without a document.
 pub const BASE: &str = "stable";
 /// Maximum number of lanes beside the base: one grows from the lowest bucket, one from the highest.
-const LANES: usize = 2;
+pub(super) const LANES: usize = 2;
 /// Maximum length of the name of a pool or lane, and of a salt, in bytes.
 const MAX_NAME: usize = 64;
 /// Maximum length of a comment, in bytes.
@@ -33,6 +41,16 @@ pub struct LaneSpec {
     pub name: String,
     /// Share of the users.
     pub weight: Weight,
+    /// What happens when the lane does worse than the base lane; `None` for the default, in a change for no change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_regression: Option<OnRegression>,
+}
+
+impl LaneSpec {
+    /// Creates a lane that has its name and weight only.
+    pub fn new(name: impl Into<String>, weight: Weight) -> Self {
+        Self { name: name.into(), weight, on_regression: None }
+    }
 }
 
 /// Handling of work for a lane without living workers.
@@ -57,7 +75,7 @@ impl Fallback {
 }
 
 /// The value of the key `rollout.<pool>` in the bucket `config`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RolloutSpec {
     /// Number of changes of this pool; 0 for a document that was never written.
     pub rev: u64,
@@ -86,6 +104,9 @@ pub struct RolloutSpec {
     /// Reason for the last change, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
+    /// The numbers by which the last change was decided, if no operator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<LaneReport>,
     /// Author of the last change.
     pub updated_by: String,
     /// Time of the last change, in milliseconds since the Unix epoch.
@@ -95,9 +116,9 @@ pub struct RolloutSpec {
     pub other: BTreeMap<String, Value>,
 }
 
-/// Requested changes to a document. An absent member leaves its value unchanged, except the comment, which belongs to
-/// one change.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Requested changes to a document. An absent member leaves its value unchanged, except the comment and the evidence, which
+/// belong to one change.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RolloutUpdate {
     /// All lanes beside the base.
     pub lanes: Option<Vec<LaneSpec>>,
@@ -117,46 +138,8 @@ pub struct RolloutUpdate {
     pub assign: BTreeMap<String, Option<String>>,
     /// Reason for the change.
     pub comment: String,
-}
-
-/// Reasons why a document is invalid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
-    /// The text is not a valid name of a pool or lane.
-    #[error("{0:?} is not a name: 1 to {MAX_NAME} letters, digits, '-', '_' or '.'")]
-    Name(String),
-    /// A lane occurs twice, or the base is among the others.
-    #[error("lane {0} is listed twice")]
-    Twice(String),
-    /// There are more than two lanes beside the base.
-    #[error("at most {LANES} lanes beside the base")]
-    Lanes,
-    /// The weights sum to more than 100 %.
-    #[error("the weights add up to {}%, above 100%", f64::from(*.0) / 100.0)]
-    Sum(u32),
-    /// The requested weight of the base lane is not the remainder.
-    #[error("the base lane gets the remainder, {remainder}, not {wanted}")]
-    Remainder {
-        /// Weight that the other lanes leave.
-        remainder: Weight,
-        /// Requested weight.
-        wanted: Weight,
-    },
-    /// A step cannot be taken now.
-    #[error(transparent)]
-    Step(#[from] StepError),
-    /// A user would have a lane that the pool does not have, so that the override would have no effect.
-    #[error("the pool has no lane {0}: give it a weight first, which may be 0")]
-    UnknownLane(String),
-    /// Too many users have a lane of their own.
-    #[error("at most {MAX_OVERRIDES} users have a lane of their own")]
-    Overrides,
-    /// The name of a user is empty or too long.
-    #[error("a user has 1 to {MAX_USER} bytes")]
-    User,
-    /// A salt or comment is too long.
-    #[error("a salt has at most {MAX_NAME} bytes and a comment {MAX_COMMENT}")]
-    Long,
+    /// The numbers by which it was decided, if no operator did.
+    pub evidence: Option<LaneReport>,
 }
 
 impl RolloutSpec {
@@ -173,6 +156,7 @@ impl RolloutSpec {
             plan: None,
             needs: Vec::new(),
             comment: String::new(),
+            evidence: None,
             updated_by: String::new(),
             updated: 0,
             other: BTreeMap::new(),
@@ -216,6 +200,7 @@ impl RolloutSpec {
             overrides,
             plan,
             comment: wanted.comment,
+            evidence: wanted.evidence,
             updated_by: by.to_owned(),
             updated: now,
             other: self.other.clone(),
@@ -229,7 +214,9 @@ impl RolloutSpec {
     fn normalize(&self, mut wanted: Vec<LaneSpec>, base: &str) -> Result<Vec<LaneSpec>, SpecError> {
         let mut places: [Option<LaneSpec>; LANES] = [const { None }; LANES];
         for (place, had) in places.iter_mut().zip(&self.lanes) {
-            *place = wanted.iter().position(|lane| lane.name == had.name).map(|at| wanted.remove(at));
+            let kept = wanted.iter().position(|lane| lane.name == had.name).map(|at| wanted.remove(at));
+            *place =
+                kept.map(|lane| LaneSpec { on_regression: lane.on_regression.or(had.on_regression), ..lane });
         }
         for lane in wanted {
             *places.iter_mut().find(|place| place.is_none()).ok_or(SpecError::Lanes)? = Some(lane);
@@ -239,9 +226,15 @@ impl RolloutSpec {
         if let [first @ None, Some(_)] = &mut places {
             let former = self.lanes.first().map(|lane| &lane.name).filter(|name| *name != base);
             let name = former.unwrap_or(&self.base).clone();
-            *first = Some(LaneSpec { name, weight: Weight::default() });
+            *first = Some(LaneSpec::new(name, Weight::default()));
         }
-        Ok(places.into_iter().flatten().collect())
+        // the default is not written, so that equal documents are equal
+        let policy = |lane: &LaneSpec| lane.on_regression.filter(|policy| *policy != OnRegression::default());
+        Ok(places
+            .into_iter()
+            .flatten()
+            .map(|lane| LaneSpec { on_regression: policy(&lane), ..lane })
+            .collect())
     }
 
     fn validate(&self) -> Result<(), SpecError> {
@@ -273,8 +266,12 @@ impl RolloutSpec {
 
     /// Returns the change that gives a pool the content of this document again.
     pub fn restored(&self) -> RolloutUpdate {
+        let lane = |lane: &LaneSpec| {
+            let on_regression = Some(lane.on_regression.unwrap_or_default());
+            LaneSpec { on_regression, ..lane.clone() }
+        };
         RolloutUpdate {
-            lanes: Some(self.lanes.clone()),
+            lanes: Some(self.lanes.iter().map(lane).collect()),
             base: Some(self.base.clone()),
             // a pool without a document has no salt, and keeps the one that it got
             salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
@@ -305,6 +302,24 @@ impl RolloutSpec {
         self.lanes.iter().filter(grown).map(|lane| &*lane.name).chain(base)
     }
 
+    /// Returns the weight of a lane, which is 0 for one that the pool does not have.
+    pub fn weight(&self, lane: &str) -> Weight {
+        let own = self.lanes.iter().find(|known| known.name == lane).map(|lane| lane.weight);
+        own.unwrap_or_else(|| if lane == self.base { self.remainder() } else { Weight::default() })
+    }
+
+    /// Returns what happens when a lane does worse than the base lane.
+    pub fn on_regression(&self, lane: &str) -> OnRegression {
+        let own = self.lanes.iter().find(|known| known.name == lane);
+        own.and_then(|lane| lane.on_regression).unwrap_or_default()
+    }
+
+    /// Returns by how much the failure rate of a lane may be above that of the base lane for a promotion.
+    pub(super) fn margin(&self) -> f64 {
+        let auto = self.plan.as_ref().and_then(|plan| plan.auto.as_ref());
+        auto.map_or_else(Weight::default_margin, |auto| auto.margin).percent() / 100.0
+    }
+
     /// Returns the weight of the base lane.
     pub fn remainder(&self) -> Weight {
         remainder(&self.lanes).unwrap_or_default()
@@ -324,61 +339,8 @@ impl RolloutSpec {
     }
 }
 
-/// Returns `lanes` with the weights in `named` applied. Naming the base describes the whole split: lanes that are not
-/// named get weight 0, and the weight of the base must be the remainder. `is_used` returns whether a lane with weight 0 has
-/// users all the same, so that it makes no room for another lane.
-///
-/// # Errors
-///
-/// [`SpecError::Twice`], [`SpecError::Sum`] or [`SpecError::Remainder`].
-pub fn set_weights(
-    base: &str,
-    lanes: &[LaneSpec],
-    named: &[LaneSpec],
-    is_used: impl Fn(&str) -> bool,
-) -> Result<Vec<LaneSpec>, SpecError> {
-    let base_weight = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
-    let mut lanes = lanes.to_vec();
-    if base_weight.is_some() {
-        lanes.iter_mut().for_each(|lane| lane.weight = Weight::default());
-    }
-    for (at, wanted) in named.iter().enumerate() {
-        if named[..at].iter().any(|lane| lane.name == wanted.name) {
-            return Err(SpecError::Twice(wanted.name.clone()));
-        }
-        match lanes.iter_mut().find(|lane| lane.name == wanted.name) {
-            Some(lane) => lane.weight = wanted.weight,
-            None if wanted.name == base => {}
-            None => lanes.push(wanted.clone()),
-        }
-    }
-    // an unnamed lane with weight 0 makes room for another one
-    let named = |lane: &LaneSpec| named.iter().any(|wanted| wanted.name == lane.name);
-    while lanes.len() > LANES
-        && let Some(empty) = lanes
-            .iter()
-            .position(|lane| lane.weight == Weight::default() && !named(lane) && !is_used(&lane.name))
-    {
-        lanes.remove(empty);
-    }
-    let remainder = remainder(&lanes)?;
-    match base_weight.filter(|wanted| *wanted != remainder) {
-        Some(wanted) => Err(SpecError::Remainder { remainder, wanted }),
-        None => Ok(lanes),
-    }
-}
-
-fn remainder(lanes: &[LaneSpec]) -> Result<Weight, SpecError> {
-    let sum: u32 = lanes.iter().map(|lane| u32::from(lane.weight.buckets())).sum();
-    let rest = u32::from(BUCKETS).checked_sub(sum).and_then(|rest| u16::try_from(rest).ok());
-    rest.and_then(Weight::of_buckets).ok_or(SpecError::Sum(sum))
-}
-
 /// Returns whether a text is a valid name of a pool or lane: legible in every table, label and path.
 pub fn is_name(name: &str) -> bool {
     let legible = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(legible) && !matches!(name, "." | "..")
 }
-
-#[cfg(test)]
-mod tests;

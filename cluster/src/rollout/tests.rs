@@ -16,7 +16,7 @@ async fn following(engine: &Engine) -> Rollouts {
 }
 
 fn canary(percent: f64) -> RolloutUpdate {
-    let lane = LaneSpec { name: "canary".into(), weight: Weight::of_percent(percent).unwrap() };
+    let lane = LaneSpec::new("canary", Weight::of_percent(percent).unwrap());
     RolloutUpdate { lanes: Some(vec![lane]), salt: Some("s".into()), ..RolloutUpdate::default() }
 }
 

@@ -39,6 +39,11 @@ impl Weight {
         }
     }
 
+    /// Returns the margin of a promotion that sets none: 5 percent points.
+    pub(super) const fn default_margin() -> Self {
+        Self(500)
+    }
+
     /// Returns the number of buckets.
     pub const fn buckets(self) -> u16 {
         self.0

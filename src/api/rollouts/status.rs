@@ -4,7 +4,10 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutPlan, RolloutSpec, Weight};
+use pagewire_cluster::rollout::analysis::{LaneReport, PoolReport};
+use pagewire_cluster::rollout::{
+    self, AutoPromotion, Fallback, OnRegression, Propagation, RolloutPlan, RolloutSpec, Weight,
+};
 use pagewire_cluster::wire::RolloutState;
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,10 @@ pub(in crate::api) struct RolloutResponse {
     salt: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     comment: String,
+    /// The comparison by which the last change was decided, if no operator did.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<LaneReport>,
     /// The author of the last change.
     #[serde(skip_serializing_if = "String::is_empty")]
     updated_by: String,
@@ -51,6 +58,10 @@ struct PlanResponse {
     step: usize,
     /// `running`, `paused`, `completed` or `aborted`.
     state: &'static str,
+    /// `{hold_s, margin}`: when it goes on without an operator. Absent for never.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto: Option<AutoPromotion>,
 }
 
 /// A lane in addition to the base. The first one grows from the lowest bucket, the second from the highest.
@@ -62,6 +73,11 @@ pub(in crate::api) struct LaneResponse {
     /// Percent of the users, in steps of 0.01.
     #[schema(value_type = f64, example = 10)]
     pub(super) weight: Weight,
+    /// `pause` or `abort`: what happens when the lane does worse than the base lane. Absent for `pause`, and in a change for
+    /// what it was.
+    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) on_regression: Option<OnRegression>,
 }
 
 /// A rollout and how far the cluster has applied it.
@@ -73,6 +89,13 @@ pub(in crate::api) struct RolloutStatus {
     split: Vec<LaneShare>,
     applied: Applied,
     nodes: Vec<NodeState>,
+    /// The lanes that have a weight, compared with the base lane: `{lane, release, since, units, failed, base_units,
+    /// base_failed, evidence, metrics: [{metric, units, base_units, evidence}], needs}`. A unit is a user or a connection. From
+    /// an `evidence` of 100 on the lane counts as worse; `needs` is how many more units a promotion needs, `null` for never.
+    /// Empty until the leader has compared them.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    analysis: Vec<LaneReport>,
     /// Problems that an operator should know, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -116,7 +139,10 @@ struct NodeState {
 
 impl From<RolloutSpec> for RolloutResponse {
     fn from(document: RolloutSpec) -> Self {
-        let lane = |lane: rollout::LaneSpec| LaneResponse { name: lane.name, weight: lane.weight };
+        let lane = |lane: rollout::LaneSpec| {
+            let rollout::LaneSpec { name, weight, on_regression } = lane;
+            LaneResponse { name, weight, on_regression }
+        };
         Self {
             pool: document.pool,
             revision: document.rev,
@@ -126,6 +152,7 @@ impl From<RolloutSpec> for RolloutResponse {
             plan: document.plan.map(PlanResponse::from),
             salt: document.salt,
             comment: document.comment,
+            evidence: document.evidence,
             updated_by: document.updated_by,
             updated_at: (document.rev > 0).then(|| rfc3339(document.updated)),
         }
@@ -133,14 +160,19 @@ impl From<RolloutSpec> for RolloutResponse {
 }
 
 impl From<RolloutPlan> for PlanResponse {
-    fn from(RolloutPlan { lane, steps, step, state }: RolloutPlan) -> Self {
-        Self { lane, steps, step, state: state.text() }
+    fn from(RolloutPlan { lane, steps, step, state, auto }: RolloutPlan) -> Self {
+        Self { lane, steps, step, state: state.text(), auto }
     }
 }
 
 impl RolloutStatus {
     /// The status of a document, from the states of the nodes and the live workers.
-    pub(super) fn new(document: RolloutSpec, spread: &Propagation, roster: &WorkerDirectory) -> Self {
+    pub(super) fn new(
+        document: RolloutSpec,
+        spread: &Propagation,
+        roster: &WorkerDirectory,
+        analysis: Option<PoolReport>,
+    ) -> Self {
         let count = |lane: &str| {
             let current = spread.nodes.iter().filter_map(|(_, state)| state.as_ref());
             let current = current.filter(|state| state.revision == document.rev);
@@ -174,6 +206,7 @@ impl RolloutStatus {
                 took_ms: spread.took.map(|took| took.as_micros() as f64 / 1000.0),
             },
             nodes: spread.nodes.iter().map(NodeState::of).collect(),
+            analysis: analysis.map(|report| report.lanes).unwrap_or_default(),
             rollout: document.into(),
         }
     }

@@ -1,7 +1,7 @@
 //! `pagewire rollout start`, `promote`, `pause`, `resume`, `abort` and `switch`.
 
 use clap::Args;
-use pagewire_cluster::rollout::{RolloutStep, Weight};
+use pagewire_cluster::rollout::{AutoPromotion, OnRegression, RolloutStep, Weight};
 use serde_json::json;
 
 use super::super::CommandFailure;
@@ -16,6 +16,18 @@ pub(super) struct Start {
     /// Its weights in percent, one after the other.
     #[arg(long, value_delimiter = ',', default_value = "10,50,100")]
     steps: Vec<Weight>,
+    /// Take the next step by itself, when the lane is not worse than the base lane.
+    #[arg(long)]
+    auto: bool,
+    /// Seconds that each step is held at least.
+    #[arg(long, value_name = "SECONDS", default_value_t = AutoPromotion::default().hold_s, requires = "auto")]
+    hold: u64,
+    /// By how many percent points more of its users may have a failure.
+    #[arg(long, value_name = "PERCENT", default_value_t = AutoPromotion::default().margin, requires = "auto")]
+    margin: Weight,
+    /// What happens when the lane does worse than the base lane. Without it: abort with --auto, else pause.
+    #[arg(long, value_parser = ["pause", "abort"])]
+    on_regression: Option<String>,
     #[command(flatten)]
     change: StepArgs,
 }
@@ -67,7 +79,13 @@ struct StepArgs {
 
 impl Start {
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
-        self.change.take(&self.pool, RolloutStep::Start { lane: self.lane, steps: self.steps }).await
+        let Self { lane, steps, hold: hold_s, margin, .. } = self;
+        let auto = self.auto.then_some(AutoPromotion { hold_s, margin });
+        let on_regression = self.on_regression.map(|policy| match policy.as_str() {
+            "abort" => OnRegression::Abort,
+            _ => OnRegression::Pause,
+        });
+        self.change.take(&self.pool, RolloutStep::Start { lane, steps, auto, on_regression }).await
     }
 }
 

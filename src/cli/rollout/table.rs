@@ -1,5 +1,6 @@
 //! Formats rollouts as text.
 
+use pagewire_cluster::rollout::analysis::REGRESSION;
 use serde_json::Value;
 
 use crate::cli::output;
@@ -27,7 +28,10 @@ pub(super) fn status(status: &Value) -> String {
         .map(|node| vec![text(&node["node"]), or(&node["revision"], "no response")])
         .collect();
     let nodes = output::table(&["NODE", "REVISION"], &nodes);
-    format!("{}\n{}\n\n{shares}\n\n{nodes}", headline(status), facts(status))
+    let compared: String =
+        items(&status["analysis"]).iter().map(|lane| format!("{}\n", analysis(lane))).collect();
+    let compared = if compared.is_empty() { compared } else { format!("{compared}\n") };
+    format!("{}\n{}\n\n{shares}\n\n{compared}{nodes}", headline(status), facts(status))
 }
 
 /// Formats the configured share of each lane as a bar, with a mark where the observed share ends.
@@ -170,7 +174,40 @@ fn plan(plan: &Value) -> Option<String> {
         false => format!("{weight}%"),
     });
     let steps = steps.collect::<Vec<_>>().join(" → ");
-    Some(format!("{lane} grows {steps}: {}", text(&plan["state"])))
+    let auto = if plan["auto"].is_object() { " by itself" } else { "" };
+    Some(format!("{lane} grows{auto} {steps}: {}", text(&plan["state"])))
+}
+
+/// Formats the comparison of a lane with the base lane:
+/// `canary, release 2: 3 of 57 failed, base 1 of 980; evidence 12 of 100; 74 more … for a promotion`.
+fn analysis(lane: &Value) -> String {
+    let (name, number) = (text(&lane["lane"]), |name: &str| lane[name].as_u64().unwrap_or_default());
+    let evidence = lane["evidence"].as_f64().unwrap_or_default();
+    let evidence = if evidence < 10.0 { (evidence * 10.0).round() / 10.0 } else { evidence.round() };
+    let promotion = match lane["needs"].as_u64() {
+        Some(0) => "good enough for a promotion".to_owned(),
+        Some(needs) => format!("a promotion needs {needs} more {name} jobs or calls, each of another user"),
+        None if number("base_units") == 0 => "the base lane has no work to compare with".to_owned(),
+        None => "too many failures for a promotion".to_owned(),
+    };
+    let faults = items(&lane["metrics"]).iter().map(|metric| {
+        let [own, base] = ["units", "base_units"].map(|name| metric[name].as_u64().unwrap_or_default());
+        format!(", {}: {own} and {base}", text(&metric["metric"]))
+    });
+    format!(
+        "{name}{}: {} of {} users failed, {} of {} of the base{}; evidence {evidence} of {}; {promotion}",
+        lane["release"]
+            .as_str()
+            .filter(|release| !release.is_empty())
+            .map(|release| format!(", release {release}"))
+            .unwrap_or_default(),
+        number("failed"),
+        number("units"),
+        number("base_failed"),
+        number("base_units"),
+        faults.collect::<String>(),
+        REGRESSION,
+    )
 }
 
 fn share(share: &Value) -> Vec<String> {

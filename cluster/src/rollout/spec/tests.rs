@@ -1,9 +1,11 @@
+use super::super::split::set_weights;
+use super::super::weight::BUCKETS;
 use proptest::prelude::*;
 
 use super::*;
 
 fn lane(name: &str, percent: f64) -> LaneSpec {
-    LaneSpec { name: name.to_owned(), weight: Weight::of_percent(percent).unwrap() }
+    LaneSpec::new(name, Weight::of_percent(percent).unwrap())
 }
 
 fn lanes(lanes: &[(&str, f64)]) -> RolloutUpdate {

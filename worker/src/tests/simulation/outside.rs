@@ -20,7 +20,7 @@ use super::world::CANARY;
 /// Changes the share of the canary, until the engine has confirmed it.
 pub(super) async fn set_weight(rollouts: Rollouts, percent: u8) {
     let weight = Weight::of_percent(percent.into()).unwrap();
-    let lane = LaneSpec { name: CANARY.into(), weight };
+    let lane = LaneSpec::new(CANARY, weight);
     let wanted =
         RolloutUpdate { lanes: Some(vec![lane]), salt: Some("s".into()), ..RolloutUpdate::default() };
     while rollouts.change("p", None, wanted.clone(), "sim").await.is_err() {
