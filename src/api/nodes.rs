@@ -149,7 +149,7 @@ async fn waiting_jobs(parts: &ApiState) -> Option<Vec<WaitingJobsCounts>> {
     let groups = parts.context.jobs.waiting_at(leader).await;
     let groups = groups.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()?;
     let now = parts.context.jobs.records.now_ms();
-    let counts = groups.into_iter().map(|jobs| WaitingJobsCounts {
+    let counts = groups.groups.into_iter().map(|jobs| WaitingJobsCounts {
         waiting: group_waits_for(&parts.context, &jobs),
         exec_mode: if jobs.assigned { "assigned" } else { "any" },
         jobs: jobs.count,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pagewire_cluster::clock::{self, ServerOffset};
 use pagewire_cluster::engine::{ConnectionState, Engine};
 use pagewire_cluster::id::Entity;
-use pagewire_cluster::job::{JobReconciler, Jobs};
+use pagewire_cluster::job::{JobReconciler, Jobs, WaitingJobsList};
 use pagewire_cluster::keyring::Ages;
 use pagewire_cluster::lease::{self, NodeLease};
 use pagewire_cluster::registry::{Expirable, Registry};
@@ -198,7 +198,8 @@ async fn renew_tokens(leadership: Leadership, pages: Arc<Pages>, timing: Timing)
     }
 }
 
-/// Finds jobs that no worker runs although one should, on the leader: regularly, and when a worker loses its lease.
+/// Finds jobs that no worker runs although one should, on the leader: regularly, when a worker loses its lease, and when a
+/// rollout changes, which may take a lane back.
 async fn reconcile_jobs(
     leadership: Leadership,
     jobs: Jobs,
@@ -206,14 +207,15 @@ async fn reconcile_jobs(
     timing: Timing,
     unclaimed: Duration,
 ) {
-    let mut turns = leadership.turns(timing.lease_renew).or_on_change(jobs.workers.changes());
+    let changes = vec![jobs.workers.changes(), rollouts.changes()];
+    let mut turns = leadership.turns(timing.lease_renew).or_on_change(changes);
     let new = || JobReconciler::new(unclaimed).with_rollouts(rollouts.clone());
     let mut reconciler = new();
     loop {
         if turns.next_or_loss().await.is_none() {
             // another node follows and counts the jobs from now on
             reconciler = new();
-            jobs.waiting.send_replace(Vec::new());
+            jobs.waiting.send_replace(WaitingJobsList::default());
             continue;
         }
         match reconciler.run_once(&jobs).await {

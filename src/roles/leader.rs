@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use tokio::sync::watch;
@@ -27,7 +29,7 @@ pub(crate) struct Leadership {
 pub(crate) struct Turns {
     leadership: Leadership,
     ticks: Interval,
-    changes: watch::Receiver<u64>,
+    changes: Vec<watch::Receiver<u64>>,
     led: bool,
 }
 
@@ -52,14 +54,13 @@ impl Leadership {
 
     /// The turns of a duty, one per period at most.
     pub(crate) fn turns(&self, period: Duration) -> Turns {
-        let (_, never) = watch::channel(0);
-        Turns { leadership: self.clone(), ticks: every(period), changes: never, led: false }
+        Turns { leadership: self.clone(), ticks: every(period), changes: Vec::new(), led: false }
     }
 }
 
 impl Turns {
-    /// A turn comes also when this counter changes.
-    pub(crate) fn or_on_change(self, changes: watch::Receiver<u64>) -> Self {
+    /// A turn comes also when one of these counters changes.
+    pub(crate) fn or_on_change(self, changes: Vec<watch::Receiver<u64>>) -> Self {
         Self { changes, ..self }
     }
 
@@ -77,8 +78,7 @@ impl Turns {
         loop {
             tokio::select! {
                 _ = self.ticks.tick() => {}
-                // a closed channel disables this branch: only ticks remain
-                Ok(()) = self.changes.changed() => {}
+                () = any_changed(&mut self.changes) => {}
             }
             if self.leadership.is_leader() {
                 let is_first = !std::mem::replace(&mut self.led, true);
@@ -88,5 +88,19 @@ impl Turns {
                 return None;
             }
         }
+    }
+}
+/// Resolves when a counter has changed. A closed channel never changes.
+async fn any_changed(changes: &mut [watch::Receiver<u64>]) {
+    let mut each: FuturesUnordered<_> = changes
+        .iter_mut()
+        .map(async |counter| {
+            if counter.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+        .collect();
+    if each.next().await.is_none() {
+        std::future::pending().await
     }
 }

@@ -14,8 +14,7 @@ use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{
     Alive, ClosePages, ClosedPages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages,
-    JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery, WaitingJobsList,
-    WaitingJobsQuery,
+    JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery, WaitingJobsQuery,
 };
 use tokio::sync::mpsc;
 use tracing::field;
@@ -160,8 +159,8 @@ impl Incarnation<'_> {
                 replier.reply::<RolloutQuery>(message, async move { rollouts.state(&pool, revision).await });
             }
             PeerRequest::WaitingJobs(WaitingJobsQuery {}) => {
-                let groups = context.jobs.waiting.borrow().clone();
-                replier.reply::<WaitingJobsQuery>(message, ready(WaitingJobsList { groups }));
+                let waiting = context.jobs.waiting.borrow().clone();
+                replier.reply::<WaitingJobsQuery>(message, ready(waiting));
             }
             PeerRequest::Unknown => replier.reply_unsupported(message),
         }

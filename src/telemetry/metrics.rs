@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use pagewire_cluster::clock::ClusterClock;
-use pagewire_cluster::job::WaitingJobs;
+use pagewire_cluster::job::WaitingJobsList;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_worker::runtime::child::status::ChildPoolStatus;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -174,7 +174,7 @@ impl Metrics {
     }
 
     /// Adds the metrics of the jobs that wait.
-    pub fn register_waiting_jobs(&mut self, waiting: watch::Receiver<Vec<WaitingJobs>>, clock: ClusterClock) {
+    pub fn register_waiting_jobs(&mut self, waiting: watch::Receiver<WaitingJobsList>, clock: ClusterClock) {
         self.registry.register_collector(Box::new(WaitingJobsCollector { waiting, clock }));
     }
 

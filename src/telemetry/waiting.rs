@@ -1,7 +1,7 @@
 //! Metrics of the jobs that wait, which the leader of the cluster counts.
 
 use pagewire_cluster::clock::ClusterClock;
-use pagewire_cluster::job::WaitingJobs;
+use pagewire_cluster::job::{WaitingJobs, WaitingJobsList};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -29,13 +29,13 @@ fn gauge(value: u64) -> ConstGauge {
 /// A collector for the jobs that wait. Every node has it; only the one that leads has any jobs in it.
 #[derive(Debug)]
 pub(super) struct WaitingJobsCollector {
-    pub(super) waiting: watch::Receiver<Vec<WaitingJobs>>,
+    pub(super) waiting: watch::Receiver<WaitingJobsList>,
     pub(super) clock: ClusterClock,
 }
 
 impl Collector for WaitingJobsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let groups = self.waiting.borrow().clone();
+        let groups = self.waiting.borrow().groups.clone();
         let now = self.clock.now_ms();
         let help = "Jobs that wait for a worker although their time has come";
         let mut family = encoder.encode_descriptor("jobs_waiting", help, None, MetricType::Gauge)?;
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_leader_shows_what_waits_and_another_node_shows_nothing() {
-        let (sender, receiver) = watch::channel(Vec::new());
+        let (sender, receiver) = watch::channel(WaitingJobsList::default());
         let mut metrics = Metrics::new("stable", "r1");
         let clock = ClusterClock::of_this_process();
         metrics.register_waiting_jobs(receiver, clock.clone());
@@ -72,7 +72,7 @@ mod tests {
             count: 3,
             oldest_due: clock.now_ms().saturating_sub(60_000),
         };
-        sender.send_replace(vec![group]);
+        sender.send_replace(WaitingJobsList { groups: vec![group], ..WaitingJobsList::default() });
         let page = metrics.encode().unwrap();
         let labels = r#"{pool="p",lane="canary",mode="assigned"}"#;
         assert!(page.contains(&format!("pagewire_jobs_waiting{labels} 3")), "{page}");

@@ -19,7 +19,7 @@ use super::records::JobRecords;
 use super::retention::Retention;
 use super::stored::{Transition, TransitionFailure};
 use super::transition::RecordEvent;
-use super::waiting::WaitingJobs;
+use super::waiting::WaitingJobsList;
 use crate::engine::{Engine, Unavailable};
 use crate::id::Key;
 use crate::peer::PeerClient;
@@ -52,7 +52,7 @@ pub struct Jobs {
     /// The time-outs of the cluster.
     pub timing: Timing,
     /// The jobs that wait, while this process leads; empty otherwise.
-    pub waiting: watch::Sender<Vec<WaitingJobs>>,
+    pub waiting: watch::Sender<WaitingJobsList>,
 }
 
 impl Jobs {
@@ -92,7 +92,7 @@ impl Jobs {
             engine: engine.clone(),
             subjects: subjects.clone(),
             timing,
-            waiting: watch::Sender::new(Vec::new()),
+            waiting: watch::Sender::new(WaitingJobsList::default()),
         }
     }
 

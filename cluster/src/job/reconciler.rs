@@ -25,7 +25,7 @@ use super::summary::RecordSummary;
 use super::tracked_jobs::{LaneBacklog, Patience, TrackedJobs};
 use super::transition::RecordEvent;
 use super::turn_cleanup::TurnCleanup;
-use super::waiting::WaitingJobs;
+use super::waiting::{WaitingJobs, WaitingJobsList};
 use super::work_route::lane_routes;
 use crate::engine::{ConnectionState, Message, Unavailable, Watch, WatchEvent, WatchMode};
 use crate::id::Key;
@@ -79,10 +79,11 @@ impl JobReconciler {
         self
     }
 
-    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned.
-    pub fn waiting(&self, now: u64) -> Vec<WaitingJobs> {
+    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned, and all that have not
+    /// ended.
+    pub fn waiting(&self, now: u64) -> WaitingJobsList {
         let backlog = self.tracked.backlog(now).into_iter();
-        backlog
+        let groups = backlog
             .map(|((group, assigned), LaneBacklog { count, oldest })| WaitingJobs {
                 pool: group.pool.clone(),
                 lane: group.lane.clone(),
@@ -90,7 +91,8 @@ impl JobReconciler {
                 count,
                 oldest_due: oldest,
             })
-            .collect()
+            .collect();
+        WaitingJobsList { groups, lanes: self.tracked.unfinished() }
     }
 
     /// Runs one round and returns how many jobs it repaired.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::record::{Affinity, JobState};
 use super::summary::RecordSummary;
 use crate::id::Key;
+use crate::wire::UnfinishedJobs;
 use crate::worker::{WorkerGroup, WorkerId};
 
 /// A job that has not ended.
@@ -20,6 +21,8 @@ pub(super) struct TrackedJob {
     group: Arc<WorkerGroup>,
     /// How often an operator has run the job again.
     retried: u32,
+    /// Whether the job has been tried before.
+    tried: bool,
     /// Whether the job waits in the Queue.
     free: bool,
     /// When the job could have begun.
@@ -94,8 +97,20 @@ impl TrackedJobs {
         };
         let group = self.group(job.team());
         let (retried, ask_at, lane_checked) = (job.retried, now + patience.ask, 0);
-        let job =
-            TrackedJob { rev, worker, group, retried, free, due, overdue, offer_at, ask_at, lane_checked };
+        let tried = job.attempts > 0;
+        let job = TrackedJob {
+            rev,
+            worker,
+            group,
+            retried,
+            tried,
+            free,
+            due,
+            overdue,
+            offer_at,
+            ask_at,
+            lane_checked,
+        };
         self.jobs.insert(id, job);
         false
     }
@@ -250,6 +265,25 @@ impl TrackedJobs {
             lane.oldest = lane.oldest.min(job.due);
         }
         backlog
+    }
+
+    /// Returns all jobs, by group.
+    pub(super) fn unfinished(&self) -> Vec<UnfinishedJobs> {
+        let mut lanes: BTreeMap<&WorkerGroup, UnfinishedJobs> = BTreeMap::new();
+        for job in self.jobs.values() {
+            let lane = lanes.entry(&job.group).or_default();
+            match (job.worker.is_some(), job.free) {
+                (true, _) => lane.running += 1,
+                (false, true) => lane.free += 1,
+                (false, false) => lane.assigned += 1,
+            }
+            lane.tried += u64::from(job.tried && job.worker.is_none());
+        }
+        let named = |(group, lane): (&WorkerGroup, UnfinishedJobs)| {
+            let (pool, name) = (group.pool.clone(), group.lane.clone());
+            UnfinishedJobs { pool, lane: name, ..lane }
+        };
+        lanes.into_iter().map(named).collect()
     }
 }
 

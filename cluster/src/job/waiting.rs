@@ -18,9 +18,8 @@ impl Jobs {
     /// # Errors
     ///
     /// [`PeerError`] when the leader does not reply, or is of a release that does not support the request.
-    pub async fn waiting_at(&self, leader: Holder) -> Result<Vec<WaitingJobs>, PeerError> {
-        let reply = self.notifier.post.request(leader, &WaitingJobsQuery {}, None).await?;
-        Ok(reply.groups)
+    pub async fn waiting_at(&self, leader: Holder) -> Result<WaitingJobsList, PeerError> {
+        self.notifier.post.request(leader, &WaitingJobsQuery {}, None).await
     }
 
     /// Returns another job of the user of an assigned job that runs now; `None` for a free job.

@@ -138,6 +138,26 @@ pub struct WaitingJobsList {
     /// One entry per worker group and mode with waiting jobs.
     #[serde(default)]
     pub groups: Vec<WaitingJobs>,
+    /// One entry per worker group with jobs that have not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lanes: Vec<UnfinishedJobs>,
+}
+
+/// The jobs of a worker group that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfinishedJobs {
+    /// Pool of the jobs.
+    pub pool: String,
+    /// Lane of the jobs; for an assigned job see [`WaitingJobs::lane`].
+    pub lane: String,
+    /// Those that wait for any worker of the lane, now or later.
+    pub free: u64,
+    /// Those that wait for the assigned workers of their users, whose lane is decided when they begin.
+    pub assigned: u64,
+    /// Those of the waiting ones that have been tried before.
+    pub tried: u64,
+    /// Those that run.
+    pub running: u64,
 }
 
 /// The jobs of one worker group and mode that wait for a worker although their time has come.
@@ -325,13 +345,16 @@ mod tests {
         assert_eq!(decode_response::<Option<PushCounts>>(br#"{"type":"unknown"}"#), Some(Some(None)));
         let group =
             WaitingJobs { pool: "p".into(), lane: "l".into(), assigned: true, count: 2, oldest_due: 7 };
-        let bytes = encode_response(Some(WaitingJobsList { groups: vec![group.clone()] }));
+        let bytes = encode_response(Some(WaitingJobsList { groups: vec![group.clone()], lanes: vec![] }));
         let shape = concat!(
             r#"{"type":"waiting_jobs","groups":[{"pool":"p","lane":"l","assigned":true,"#,
             r#""count":2,"oldest_due":7}]}"#
         );
         assert_eq!(bytes, shape);
-        assert_eq!(decode_response(&bytes), Some(Some(WaitingJobsList { groups: vec![group] })));
+        assert_eq!(
+            decode_response(&bytes),
+            Some(Some(WaitingJobsList { groups: vec![group], lanes: vec![] }))
+        );
         assert_eq!(decode_response::<ClosedPages>(br#"{"type":"unsupported"}"#), Some(None));
         assert_eq!(decode_response::<()>(br#"{"type":"juggled"}"#), Some(None));
         assert_eq!(decode_response::<()>(b"no JSON"), None);
