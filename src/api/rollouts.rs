@@ -3,6 +3,7 @@
 
 mod nats_mapping;
 mod overrides;
+mod servers;
 mod status;
 
 use axum::Json;
@@ -14,7 +15,6 @@ use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::rollout::{
     self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey, is_name,
 };
-use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
@@ -22,6 +22,7 @@ pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
     unassign,
 };
+use self::servers::LaneServers;
 use self::status::{LaneResponse, RolloutResponse, RolloutStatus};
 use super::ApiState;
 use super::auth::Principal;
@@ -76,7 +77,7 @@ pub(super) struct Explained {
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
     lane: String,
-    /// The release that runs the user's work there; `null` without a live worker.
+    /// The release that runs the user's work there; `null` without a live worker or process.
     release: Option<String>,
     /// `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
@@ -158,15 +159,16 @@ fn refused(error: ChangeError) -> ApiError {
     }
 }
 
-/// Refuses a change that gives users to a lane without live workers, unless the fallback is the base lane.
-fn check(before: &RolloutSpec, after: &RolloutSpec, roster: &WorkerDirectory) -> Result<(), ApiError> {
-    let empty = |lane: &&str| !roster.serves(&WorkerGroup::new(after.pool.as_str(), *lane));
+/// Refuses a change that gives users to a lane without live workers or processes, unless the fallback is the base lane.
+fn check(before: &RolloutSpec, after: &RolloutSpec, servers: LaneServers<'_>) -> Result<(), ApiError> {
+    let empty = |lane: &&str| servers.of_lane(lane, **lane == *after.base).count == 0;
     match after.gains(before).find(empty) {
         Some(lane) if after.fallback == Fallback::None => {
             let message = format!(
-                "lane {lane} of pool {} has no living workers: the work of its users would be refused. Start one, let \
-                 the fallback be base, or force it",
-                after.pool
+                "lane {lane} of pool {} has no {}: the work of its users would be refused. Start one, let the fallback \
+                 be base, or force it",
+                after.pool,
+                servers.lacking()
             );
             Err(ApiError::new(ErrorCode::LaneWithoutWorkers, message))
         }
@@ -192,7 +194,7 @@ async fn write(
             check(
                 &current,
                 &next.map_err(|invalid| refused(invalid.into()))?,
-                &parts.context.workers.roster(),
+                LaneServers::new(parts, pool),
             )?;
         }
         match rollouts.change(pool, Some(rev), wanted.clone(), by).await {
@@ -223,7 +225,7 @@ pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> R
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
-    Ok(RolloutStatus::new(document, &propagation, &parts.context.workers.roster()).respond())
+    Ok(RolloutStatus::new(document, &propagation, LaneServers::new(&parts, &pool)).respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it.
@@ -261,7 +263,7 @@ async fn apply(
 ) -> Result<Response, ApiError> {
     let changed = write(parts, pool, expected, wanted, force, by).await?;
     let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
-    Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
+    Ok(RolloutStatus::new(changed.document, &propagation, LaneServers::new(parts, pool)).respond())
 }
 
 /// Reads the revision that `If-Match` names; `None` for any.
@@ -296,13 +298,11 @@ pub(super) async fn explain(
         (None, Some(connection)) => RoutingKey::Connection(connection),
         _ => return Err(ApiError::malformed("give a user or a connection, not both")),
     };
-    let roster = parts.context.workers.roster();
-    let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));
-    let assigned = parts.context.rollouts.explain(&pool, unit, serves);
-    let (_, releases) = roster.available_releases(&WorkerGroup::new(pool.as_str(), assigned.lane.as_str()));
-    let release = releases.first().map(|release| (*release).to_owned());
+    let servers = LaneServers::new(&parts, &pool);
+    let assigned = parts.context.rollouts.explain(&pool, unit, |lane| servers.serve(lane));
+    let service = servers.of_lane(&assigned.lane, assigned.is_base);
     Ok(Json(Explained {
-        release,
+        release: service.releases.into_iter().next(),
         pool: pool.clone(),
         user: user.clone(),
         connection: connection.map(|connection| connection.to_string()),
