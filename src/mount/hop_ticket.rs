@@ -224,6 +224,14 @@ mod tests {
         assert_eq!(refused, Err(HopRefusal::Forged));
     }
 
+    #[test]
+    fn a_ticket_of_a_node_that_knows_no_lanes_is_for_the_mount_itself() {
+        let (unit, to) = (Key::from_bits(9), holder(2));
+        let before = serde_json::json!({"mount": "/", "unit": unit, "to": to, "at_ms": 7, "nonce": unit});
+        let ticket: HopTicket = serde_json::from_value(before).unwrap();
+        assert_eq!((ticket.lane.as_str(), ticket.is_base), ("", false));
+    }
+
     proptest! {
         #[test]
         fn no_ticket_is_used_twice_whatever_the_times(

@@ -286,6 +286,33 @@ async fn a_lane_that_is_at_another_node_only_is_served_there_and_both_nodes_deci
 }
 
 #[tokio::test]
+async fn when_the_only_node_of_a_lane_is_killed_its_users_are_served_by_the_base_lane_at_once() {
+    let (nats, releases) = (Nats::start().await, Releases::create());
+    let internal = |setup: Setup| setup.nats(&nats).set("node.internal", "127.0.0.1:0").users();
+    let without = internal(setup(&releases.mount("processes = 1\npool = \"shop\"")));
+    let with = internal(with_canary(&releases, "processes = 1", "processes = 1")).on_another_port();
+    let (one, mut two) = tokio::join!(without.start(), with.start());
+    eventually("the first node sends users to the lane of the second", SOON * 3, async || {
+        let output = rollout(&one, &["set-weight", "shop", "canary=100", "--fallback", "base"]).await;
+        (output.code == 0 && output.err.is_empty()).then_some(())
+    })
+    .await;
+    let upload = async |user: usize| {
+        let Visitor::User(user) = Visitor::user(user) else { panic!("a user") };
+        let request = one.api().request(Method::POST, "/shop/").bearer_auth(Token::of(&user).sign());
+        let response = request.body("x".repeat(200_000)).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        let shown: Value = response.json().await.expect("JSON");
+        (shown["release"].clone(), shown["size"].clone())
+    };
+    assert_eq!(upload(0).await, (json!("2.0"), json!(200_000)));
+    two.kill();
+    for user in 0..8 {
+        assert_eq!(upload(user).await, (json!("1.0"), json!(200_000)), "also before its lease is over");
+    }
+}
+
+#[tokio::test]
 async fn a_unit_has_one_process_of_its_lane_on_two_nodes() {
     let (nats, releases) = (Nats::start().await, Releases::create());
     let mount = with_canary(&releases, "processes = 2\nsticky = \"user\"", "processes = 2");

@@ -16,7 +16,9 @@ def application(environ, start_response):
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return stream(environ["QUERY_STRING"])
+    size = len(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
     shown = {
+        "size": size,
         "release": RELEASE,
         "pid": os.getpid(),
         "feature": os.environ.get("FEATURE"),
