@@ -35,6 +35,7 @@ mod lifecycle;
 mod lifetimes;
 mod limits;
 mod methods;
+mod mount_lane_nodes;
 mod mount_lanes;
 mod mount_processes;
 mod mount_programs;

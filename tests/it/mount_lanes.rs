@@ -13,13 +13,14 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::environment::children::send;
 use crate::environment::releases::{Releases, Visitor, children, lane_has, releases_of, rollout};
-use crate::environment::{Nats, Node, SOON, Setup, Token, eventually, venv};
+use crate::environment::{Node, SOON, Setup, Token, eventually, venv};
 use crate::mount_processes::setup;
 
-const USERS: usize = 60;
+/// Users of a test: so many that each lane has some.
+pub(crate) const USERS: usize = 60;
 
 /// Configures a node with a canary, and accepts users.
-fn with_canary(releases: &Releases, mount: &str, canary: &str) -> Setup {
+pub(crate) fn with_canary(releases: &Releases, mount: &str, canary: &str) -> Setup {
     setup(&(releases.mount(mount) + &releases.canary(canary))).users()
 }
 
@@ -39,14 +40,14 @@ async fn ready(node: &Node) {
 }
 
 /// Changes the weight of the canary.
-async fn weigh(node: &Node, weight: &str, more: &[&str]) {
+pub(crate) async fn weigh(node: &Node, weight: &str, more: &[&str]) {
     let lane = format!("canary={weight}");
     let output = rollout(node, &[&["set-weight", "shop", &lane], more].concat()).await;
     assert_eq!(output.code, 0, "{output:?}");
 }
 
 /// Returns the users who get release 2.0.
-async fn in_canary(node: &Node) -> BTreeSet<usize> {
+pub(crate) async fn in_canary(node: &Node) -> BTreeSet<usize> {
     let releases = releases_of(node, USERS).await;
     let canary = releases.iter().enumerate().filter(|(_, release)| *release == "2.0");
     canary.map(|(user, _)| user).collect()
@@ -130,6 +131,7 @@ async fn an_abort_under_load_fails_no_request_and_what_has_begun_ends_where_it_b
     let path = format!("/shop/stream?{}", gate.display());
     let mut begun = Visitor::user(0).request(&node, Method::GET, &path).await;
     assert_eq!(begun.chunk().await.expect("a part").expect("a part"), "2.0");
+    let before = children(&node, "canary").await;
     let (done, ended) = tokio::sync::watch::channel(false);
     let client = async |number: usize| {
         let mut releases = vec![Visitor::user(number).release(&node).await];
@@ -156,6 +158,12 @@ async fn an_abort_under_load_fails_no_request_and_what_has_begun_ends_where_it_b
     assert!(seen.iter().flatten().any(|release| release == "2.0"), "{seen:?}");
     std::fs::write(&gate, "").expect("a file");
     assert_eq!(begun.text().await.expect("the rest"), " 2.0", "the response ends in its process");
+    eventually("a reload has replaced the processes of the canary, too", SOON * 2, async || {
+        let now = children(&node, "canary").await;
+        let is_new = |child: &Value| before.iter().all(|old| old["pid"] != child["pid"]);
+        (now.len() == 2 && now.iter().all(is_new)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -238,109 +246,6 @@ async fn a_user_previews_a_lane_that_no_other_user_has_yet() {
     );
     assert_eq!(Visitor::user(0).shown(&node).await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert!(node.log().contains("no node has a process of the lane"), "{}", node.log());
-}
-
-#[tokio::test]
-async fn a_lane_that_is_at_another_node_only_is_served_there_and_both_nodes_decide_alike() {
-    let (nats, releases) = (Nats::start().await, Releases::create());
-    let internal = |setup: Setup| setup.nats(&nats).set("node.internal", "127.0.0.1:0").users();
-    let without = internal(setup(&releases.mount("processes = 1\npool = \"shop\"")));
-    let with = internal(with_canary(&releases, "processes = 1", "processes = 2")).on_another_port();
-    let (one, two) = tokio::join!(without.start(), with.start());
-    lane_has(&one, "stable", 2).await;
-    eventually("the canary is ready", SOON * 3, async || {
-        let ready = children(&two, "canary").await;
-        (ready.len() == 2 && ready.iter().all(|child| child["state"] == "ready")).then_some(())
-    })
-    .await;
-    eventually("the first node knows the lane of the second", SOON, async || {
-        let output = rollout(&one, &["set-weight", "shop", "canary=50", "--fallback", "base"]).await;
-        (output.code == 0 && output.err.is_empty()).then_some(())
-    })
-    .await;
-    let canary = lane_has(&one, "canary", 2).await;
-    assert_eq!(canary["releases"], json!(["2.0"]));
-    let (at_one, at_two) = (in_canary(&one).await, in_canary(&two).await);
-    assert!(at_one == at_two && !at_one.is_empty() && at_one.len() < USERS, "{at_one:?} {at_two:?}");
-    assert!(one.api().metric("pagewire_mount_hops_total{mount=\"/shop\"}").await >= at_one.len() as f64);
-    let counted =
-        "pagewire_mount_lane_requests_total{mount=\"/shop\",lane=\"canary\",release=\"2.0\",status=\"200\"}";
-    assert_eq!(one.api().metric(counted).await, at_one.len() as f64, "counted where it came from its client");
-    assert_eq!(two.api().metric(counted).await, at_two.len() as f64);
-    releases.set_broken("2.0", true);
-    for child in children(&two, "canary").await {
-        send(&child["pid"], Signal::KILL);
-    }
-    eventually("the base lane serves all users at both nodes", SOON, async || {
-        for node in [&one, &two] {
-            for user in &at_one {
-                let (status, shown) = Visitor::user(*user).shown(node).await;
-                if status != StatusCode::OK || shown["release"] != "1.0" {
-                    return None;
-                }
-            }
-        }
-        Some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn when_the_only_node_of_a_lane_is_killed_its_users_are_served_by_the_base_lane_at_once() {
-    let (nats, releases) = (Nats::start().await, Releases::create());
-    let internal = |setup: Setup| setup.nats(&nats).set("node.internal", "127.0.0.1:0").users();
-    let without = internal(setup(&releases.mount("processes = 1\npool = \"shop\"")));
-    let with = internal(with_canary(&releases, "processes = 1", "processes = 1")).on_another_port();
-    let (one, mut two) = tokio::join!(without.start(), with.start());
-    eventually("the first node sends users to the lane of the second", SOON * 3, async || {
-        let output = rollout(&one, &["set-weight", "shop", "canary=100", "--fallback", "base"]).await;
-        (output.code == 0 && output.err.is_empty()).then_some(())
-    })
-    .await;
-    let upload = async |user: usize| {
-        let Visitor::User(user) = Visitor::user(user) else { panic!("a user") };
-        let request = one.api().request(Method::POST, "/shop/").bearer_auth(Token::of(&user).sign());
-        let response = request.body("x".repeat(200_000)).send().await.expect("an answer");
-        assert_eq!(response.status(), StatusCode::OK);
-        let shown: Value = response.json().await.expect("JSON");
-        (shown["release"].clone(), shown["size"].clone())
-    };
-    assert_eq!(upload(0).await, (json!("2.0"), json!(200_000)));
-    two.kill();
-    for user in 0..8 {
-        assert_eq!(upload(user).await, (json!("1.0"), json!(200_000)), "also before its lease is over");
-    }
-}
-
-#[tokio::test]
-async fn a_unit_has_one_process_of_its_lane_on_two_nodes() {
-    let (nats, releases) = (Nats::start().await, Releases::create());
-    let mount = with_canary(&releases, "processes = 2\nsticky = \"user\"", "processes = 2");
-    let mount = mount.nats(&nats).set("node.internal", "127.0.0.1:0");
-    let other = mount.clone().on_another_port();
-    let (one, two) = tokio::join!(mount.start(), other.start());
-    lane_has(&one, "stable", 4).await;
-    lane_has(&two, "stable", 4).await;
-    weigh(&one, "50", &["--force"]).await;
-    lane_has(&one, "canary", 4).await;
-    lane_has(&two, "canary", 4).await;
-    let spread = async |node: &Node| {
-        let mut spread = Vec::new();
-        // so many that each process of a lane has some
-        for number in 0..2 * USERS {
-            let (status, shown) = Visitor::user(number).shown(node).await;
-            assert_eq!(status, StatusCode::OK);
-            spread.push((shown["release"].to_string(), shown["pid"].to_string()));
-        }
-        spread
-    };
-    let (at_one, at_two) = (spread(&one).await, spread(&two).await);
-    assert_eq!(at_one, at_two, "each user has one process, wherever the request arrives");
-    for release in ["\"1.0\"", "\"2.0\""] {
-        let own = at_one.iter().filter(|(shown, _)| shown == release);
-        let processes: BTreeSet<_> = own.map(|(_, pid)| pid).collect();
-        assert_eq!(processes.len(), 4, "the processes of both nodes serve {release}");
-    }
 }
 
 #[tokio::test]
