@@ -3,6 +3,7 @@
 
 mod nats_mapping;
 mod overrides;
+mod servers;
 mod status;
 
 use axum::Json;
@@ -15,7 +16,6 @@ use pagewire_cluster::rollout::{
     self, ChangeError, Fallback, Propagation, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate,
     RoutingKey, is_name,
 };
-use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
@@ -23,6 +23,7 @@ pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
     unassign,
 };
+use self::servers::LaneServers;
 use self::status::{LaneResponse, RolloutResponse, RolloutStatus};
 use super::ApiState;
 use super::auth::Principal;
@@ -77,7 +78,7 @@ pub(super) struct Explained {
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
     lane: String,
-    /// The release that runs the user's work there; `null` without a live worker.
+    /// The release that runs the user's work there; `null` without a live worker or process.
     release: Option<String>,
     /// `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
@@ -162,15 +163,16 @@ fn refused(error: ChangeError) -> ApiError {
     }
 }
 
-/// Refuses a change that gives users to a lane without live workers, unless the fallback is the base lane.
-fn check(before: &RolloutSpec, after: &RolloutSpec, roster: &WorkerDirectory) -> Result<(), ApiError> {
-    let empty = |lane: &&str| !roster.serves(&WorkerGroup::new(after.pool.as_str(), *lane));
+/// Refuses a change that gives users to a lane without live workers or processes, unless the fallback is the base lane.
+fn check(before: &RolloutSpec, after: &RolloutSpec, servers: LaneServers<'_>) -> Result<(), ApiError> {
+    let empty = |lane: &&str| servers.of_lane(lane, **lane == *after.base).count == 0;
     match after.gains(before).find(empty) {
         Some(lane) if after.fallback == Fallback::None => {
             let message = format!(
-                "lane {lane} of pool {} has no living workers: the work of its users would be refused. Start one, let \
-                 the fallback be base, or force it",
-                after.pool
+                "lane {lane} of pool {} has no {}: the work of its users would be refused. Start one, let the fallback \
+                 be base, or force it",
+                after.pool,
+                servers.lacking()
             );
             Err(ApiError::new(ErrorCode::LaneWithoutWorkers, message))
         }
@@ -196,7 +198,7 @@ async fn write(
             check(
                 &current,
                 &next.map_err(|invalid| refused(invalid.into()))?,
-                &parts.context.workers.roster(),
+                LaneServers::new(parts, pool),
             )?;
         }
         match rollouts.change(pool, Some(rev), wanted.clone(), by).await {
@@ -270,7 +272,9 @@ async fn apply(
 
 fn responded(parts: &ApiState, document: RolloutSpec, propagation: &Propagation) -> Response {
     let analysis = parts.context.analysis.report(&document.pool);
-    RolloutStatus::new(document, propagation, &parts.context.workers.roster(), analysis).respond()
+    let pool = document.pool.clone();
+    let servers = LaneServers::new(parts, &pool);
+    RolloutStatus::new(document, propagation, servers, analysis).respond()
 }
 
 /// Reads the revision that `If-Match` names; `None` for any.
@@ -305,13 +309,11 @@ pub(super) async fn explain(
         (None, Some(connection)) => RoutingKey::Connection(connection),
         _ => return Err(ApiError::malformed("give a user or a connection, not both")),
     };
-    let roster = parts.context.workers.roster();
-    let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));
-    let assigned = parts.context.rollouts.explain(&pool, unit, serves);
-    let (_, releases) = roster.available_releases(&WorkerGroup::new(pool.as_str(), assigned.lane.as_str()));
-    let release = releases.first().map(|release| (*release).to_owned());
+    let servers = LaneServers::new(&parts, &pool);
+    let assigned = parts.context.rollouts.explain(&pool, unit, |lane| servers.serve(lane));
+    let service = servers.of_lane(&assigned.lane, assigned.is_base);
     Ok(Json(Explained {
-        release,
+        release: service.releases.into_iter().next(),
         pool: pool.clone(),
         user: user.clone(),
         connection: connection.map(|connection| connection.to_string()),

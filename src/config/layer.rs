@@ -61,7 +61,7 @@ pub(super) fn known_keys(defaults: &Table, prefix: &str) -> Vec<String> {
 }
 
 /// Tables whose keys are chosen by the person who writes them.
-const FREE_FORM: [&str; 4] = ["executors.mode", "mount.env", "pool.env", "pool.lanes"];
+const FREE_FORM: [&str; 5] = ["executors.mode", "mount.env", "mount.lane.env", "pool.env", "pool.lanes"];
 
 /// The keys of `layer` that `known` does not have. A table that `known` has may be a list of such tables in `layer`.
 pub(super) fn unknown_keys(layer: &Table, known: &Table, prefix: &str) -> Vec<String> {

@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::check::Problems;
 use super::layer::keys;
+use super::mount_lane::{self, MountLaneConfig};
 use super::mount_process::{self, MountProcessConfig};
 use super::pool::{MAX_TIMEOUT_MS, bytes};
 use super::sticky::Sticky;
@@ -49,9 +50,18 @@ pub struct MountConfig {
     /// What the same process of the application serves again and again.
     #[serde(skip_serializing_if = "is_default")]
     pub sticky: Sticky,
+    /// The pool of rollouts whose document decides the lane of each request; empty for the name of the path.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pool: String,
+    /// The release that its processes run; empty for that of the node.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub release: String,
     /// The application that runs in processes of this server.
     #[serde(flatten)]
     pub process: MountProcessConfig,
+    /// Other releases of the application, each with its own processes.
+    #[serde(rename = "lane", skip_serializing_if = "Vec::is_empty")]
+    pub lanes: Vec<MountLaneConfig>,
 }
 
 /// The address of an upstream.
@@ -115,7 +125,10 @@ impl Default for MountConfig {
             timeout_s: None,
             max_body: None,
             sticky: Sticky::Nothing,
+            pool: String::new(),
+            release: String::new(),
             process: MountProcessConfig::default(),
+            lanes: Vec::new(),
         }
     }
 }
@@ -145,6 +158,7 @@ impl MountConfig {
         }
         self.process.check(path, found);
         self.check_program(found);
+        self.check_lanes(found);
         let is_folder = matches!(self.files, Some(StaticConfig::Folder(_)));
         let has_application = self.process.application().is_some();
         let is_program = !self.process.command.is_empty();
@@ -213,10 +227,13 @@ impl MountConfig {
 
 /// Checks the mounts of a node. `internal` is its address for other nodes, if it has other nodes.
 pub(super) fn check(mounts: &[MountConfig], internal: Option<&str>, found: &mut Problems) {
-    let sticky = mounts.iter().find(|mount| mount.sticky != Sticky::Nothing);
-    if let (Some(mount), Some("")) = (sticky, internal) {
+    let mut hopping = mounts.iter().filter_map(|mount| {
+        let lanes = mount.rollout_pool().map(|_| (mount, "lanes"));
+        (mount.sticky != Sticky::Nothing).then_some((mount, "sticky")).or(lanes)
+    });
+    if let (Some((mount, why)), Some("")) = (hopping.next(), internal) {
         let problem = format!(
-            "is empty: a request of the mount {:?} may have its process at another node (sticky), which needs an address \
+            "is empty: a request of the mount {:?} may have its process at another node ({why}), which needs an address \
              of this one, such as 10.0.0.5:8081 or, on one machine, 127.0.0.1:0",
             mount.path
         );
@@ -261,7 +278,9 @@ pub(super) fn upstream(text: &str) -> Option<Upstream> {
 pub(super) fn known_keys() -> Table {
     let mut table =
         keys(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body", "sticky"]);
+    table.extend(keys(&["pool", "release"]));
     table.extend(mount_process::known_keys());
+    table.insert("lane".to_owned(), Value::Table(mount_lane::known_keys()));
     table.insert("static".to_owned(), Value::Table(keys(&["path", "directory"])));
     table.insert("cache".to_owned(), Value::Table(keys(&["files", "value"])));
     table

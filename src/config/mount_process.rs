@@ -25,6 +25,8 @@ const QUEUE_MS: u64 = 30_000;
 /// How long a process may take until it is ready, in milliseconds.
 const START_MS: u64 = 30_000;
 const DAY_S: u64 = 86_400;
+/// Maximum number of processes.
+pub(super) const MAX_PROCESSES: u32 = 256;
 
 /// The keys of a mount whose application runs in processes of this server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,7 +199,7 @@ impl MountProcessConfig {
     }
 
     fn check_limits(&self, found: &mut Problems) {
-        found.range("mount.processes", self.processes(), 1..=256);
+        found.range("mount.processes", self.processes(), 1..=MAX_PROCESSES);
         found.range("mount.threads", self.threads(), 1..=4096);
         found.range("mount.queue", self.queue(), 0..=1_000_000);
         found.range("mount.queue_ms", self.queue_ms(), 0..=600_000);
@@ -211,7 +213,7 @@ impl MountProcessConfig {
                 format!("{text:?} is not of the form tcp:host:port or unix:/path/of/socket"),
             );
         }
-        if self.env.keys().any(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        if !are_variables(&self.env) {
             found.add("mount.env", "the name of a variable is not empty and has no `=`");
         }
     }
@@ -236,6 +238,11 @@ impl MountProcessConfig {
         ];
         keys.into_iter().find_map(|(key, is_set)| is_set.then_some(key))
     }
+}
+
+/// Returns whether these can be variables of an environment.
+pub(super) fn are_variables(env: &BTreeMap<String, String>) -> bool {
+    !env.keys().any(|name| name.is_empty() || name.contains(['=', '\0']))
 }
 
 fn need(text: &str) -> Option<Need> {

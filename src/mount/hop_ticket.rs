@@ -17,6 +17,8 @@ use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::keyring::Keyring;
 use serde::{Deserialize, Serialize};
 
+use super::hops::HopTarget;
+
 /// The header of a ticket. A client cannot send it: names that begin like this one do not pass a node.
 pub(super) const TICKET: HeaderName = HeaderName::from_static("x-pagewire-hop");
 /// What other signatures of the same keys never begin with.
@@ -27,6 +29,12 @@ const PURPOSE: &[u8] = b"hop\0";
 pub(super) struct HopTicket {
     /// The path of the mount.
     pub(super) mount: String,
+    /// The lane that the request is in; empty for a mount without lanes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) lane: String,
+    /// Whether that is the base lane of the rollout.
+    #[serde(default)]
+    pub(super) is_base: bool,
     /// The unit of the request.
     pub(super) unit: Key,
     /// The node that it is for.
@@ -75,17 +83,18 @@ impl HopTickets {
         Self { keyring, clock, valid, spent: Mutex::default() }
     }
 
-    /// Returns the ticket for a request of a mount, to the node `to`.
-    pub(super) fn ticket(
-        &self,
-        mount: &str,
-        unit: Key,
-        to: Holder,
-        method: &Method,
-        uri: &Uri,
-    ) -> Option<HeaderValue> {
-        let ticket =
-            HopTicket { mount: mount.to_owned(), unit, to, at_ms: self.clock.now_ms(), nonce: Key::random() };
+    /// Returns the ticket for a request of a mount.
+    pub(super) fn ticket(&self, target: HopTarget<'_>, method: &Method, uri: &Uri) -> Option<HeaderValue> {
+        let HopTarget { node, mount, lane, unit, .. } = target;
+        let ticket = HopTicket {
+            mount: mount.to_owned(),
+            lane: lane.name.to_owned(),
+            is_base: lane.is_base,
+            unit,
+            to: node,
+            at_ms: self.clock.now_ms(),
+            nonce: Key::random(),
+        };
         let text = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&ticket).ok()?);
         let signature = self.keyring.sign(&signed(&text, method, uri));
         HeaderValue::from_str(&format!("{text}.{signature}")).ok()
@@ -165,6 +174,7 @@ mod tests {
     use pagewire_cluster::timing::Timing;
     use proptest::prelude::*;
 
+    use super::super::lanes::LaneRef;
     use super::*;
 
     fn holder(node: u16) -> Holder {
@@ -185,11 +195,14 @@ mod tests {
         let engine = Engine::Memory(Memory::with_timing(&Timing::TEST));
         let (sender, receiver) = (tickets(&engine).await, tickets(&engine).await);
         let uri = Uri::from_static("/shop/cart?x=1");
-        let ticket = || sender.ticket("/shop", Key::from_bits(9), holder(2), &Method::GET, &uri).unwrap();
+        let (lane, unit) = (LaneRef { name: "canary", is_base: false }, Key::from_bits(9));
+        let target = HopTarget { node: holder(2), address: "", mount: "/shop", lane, unit };
+        let ticket = || sender.ticket(target, &Method::GET, &uri).unwrap();
         let first = ticket();
         let mut headers = with(first.clone());
         let accepted = receiver.accept(holder(2), &Method::GET, &uri, &mut headers).await.unwrap();
-        assert_eq!((accepted.mount.as_str(), accepted.unit), ("/shop", Key::from_bits(9)));
+        assert_eq!((accepted.mount.as_str(), accepted.lane.as_str()), ("/shop", "canary"));
+        assert_eq!((accepted.unit, accepted.is_base), (unit, false));
         assert!(headers.is_empty(), "the application does not see the ticket");
         let other = Uri::from_static("/shop/cart?x=2");
         for (own, method, uri, ticket, refusal) in [
@@ -205,10 +218,18 @@ mod tests {
             assert_eq!(refused, refusal, "{method} {uri}");
         }
         let stranger = Engine::Memory(Memory::with_timing(&Timing::TEST));
-        let forged = tickets(&stranger).await.ticket("/", Key::from_bits(9), holder(2), &Method::GET, &uri);
+        let forged = tickets(&stranger).await.ticket(target, &Method::GET, &uri);
         let mut forged = with(forged.unwrap());
         let refused = receiver.accept(holder(2), &Method::GET, &uri, &mut forged).await;
         assert_eq!(refused, Err(HopRefusal::Forged));
+    }
+
+    #[test]
+    fn a_ticket_of_a_node_that_knows_no_lanes_is_for_the_mount_itself() {
+        let (unit, to) = (Key::from_bits(9), holder(2));
+        let before = serde_json::json!({"mount": "/", "unit": unit, "to": to, "at_ms": 7, "nonce": unit});
+        let ticket: HopTicket = serde_json::from_value(before).unwrap();
+        assert_eq!((ticket.lane.as_str(), ticket.is_base), ("", false));
     }
 
     proptest! {
@@ -223,6 +244,8 @@ mod tests {
                 // one ticket has one time
                 let ticket = HopTicket {
                     mount: String::new(),
+                    lane: String::new(),
+                    is_base: false,
                     unit: Key::from_bits(0),
                     to: holder(1),
                     at_ms: 1000 + u64::try_from(nonce).unwrap() * 20 + at / 100,

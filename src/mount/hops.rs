@@ -14,12 +14,14 @@ use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::NoProcess;
 use tokio::sync::watch;
 
 use super::body::MountBody;
 use super::hop_ticket::{HopRefusal, HopTicket, HopTickets, TICKET};
+use super::lanes::LaneRef;
 use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use crate::config::UpstreamAddress;
 
@@ -37,6 +39,8 @@ pub(crate) struct MountCluster {
     pub(crate) keyring: Keyring,
     /// The clock that all nodes share.
     pub(crate) clock: ClusterClock,
+    /// The rollouts, which decide the lane of a request.
+    pub(crate) rollouts: Rollouts,
     /// Whether this node leaves the cluster.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -60,6 +64,8 @@ pub(super) struct HopTarget<'a> {
     pub(super) address: &'a str,
     /// The path of the mount.
     pub(super) mount: &'a str,
+    /// The lane that the request is in.
+    pub(super) lane: LaneRef<'a>,
     pub(super) unit: Key,
 }
 
@@ -84,8 +90,8 @@ impl Hops {
         mut request: Request<MountBody>,
         within: Option<Duration>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        let HopTarget { node, address, mount, unit } = target;
-        let ticket = self.0.tickets.ticket(mount, unit, node, request.method(), request.uri());
+        let HopTarget { node, address, .. } = target;
+        let ticket = self.0.tickets.ticket(target, request.method(), request.uri());
         let (Some(ticket), Some(client)) = (ticket, self.client(node, address)) else {
             return Err(UpstreamError::Unreachable(format!("{address:?} is not the address of a node")));
         };

@@ -4,7 +4,8 @@
 //! server's own paths (`edge`, `api`), or sockets.
 //!
 //! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
-//! `upstream` has the connections, `process_upstream` the processes of an application, `tunnel` the WebSockets,
+//! `lanes` has the release of an application that serves, `sticky_upstream` the process of it, `process_upstream` the ones
+//! of this node, `upstream` the connections, `tunnel` the WebSockets,
 //! `own_service` the services of this program → `compression` compresses the answer, `compressed_files` keeps those of
 //! files.
 
@@ -17,6 +18,8 @@ mod folders;
 mod forward;
 mod hop_ticket;
 mod hops;
+mod lane_pools;
+mod lanes;
 mod own_service;
 mod path;
 mod placement;
@@ -46,14 +49,14 @@ use self::compression::compressed;
 use self::folders::Folders;
 use self::hops::Hops;
 pub(crate) use self::hops::MountCluster;
+pub(crate) use self::lane_pools::{LanePool, MountPool, MountPools};
+use self::lanes::{LaneRef, LanedUpstream};
 pub use self::own_service::OwnMount;
 use self::own_service::OwnService;
-pub(crate) use self::process_upstream::MountPools;
-use self::process_upstream::ProcessUpstream;
 use self::proxy::{NodeRequest, Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
-use self::sticky_upstream::StickyUpstream;
+use self::sticky_upstream::{LocalProcesses, StickyUpstream};
 use self::trust::origin;
 use self::unit::Unit;
 use crate::config::{Config, MountConfig, Sticky, TrustedNet};
@@ -119,8 +122,11 @@ impl Mounts {
         }
         let hops = Hops::new(cluster, timing);
         let processes = |mount: &MountConfig| {
-            let local = ProcessUpstream::new(pools.get(&mount.path)?.clone(), timing);
-            Some(StickyUpstream::new(&mount.path, &mount.sticky, local, hops.clone(), metrics.clone()))
+            let (path, pool) = (&mount.path, pools.get(&mount.path)?);
+            let local = LocalProcesses::new(pool, timing);
+            let sticky = StickyUpstream::new(path, &mount.sticky, local, hops.clone(), metrics.clone());
+            let rollouts = hops.cluster().rollouts.clone();
+            Some(LanedUpstream::new(path, pool.rollout.clone(), sticky, rollouts, metrics.clone()))
         };
         let configured = config.mount.iter().map(|mount| Mount::new(mount, timing, processes(mount)));
         let mounts: Vec<Mount> = configured.chain(own.iter().map(Mount::own)).collect();
@@ -156,7 +162,7 @@ impl Mounts {
         matches!(target, Some(MountTarget::Service(_)))
     }
 
-    /// Returns whether the user of a request decides which process serves it.
+    /// Returns whether the user of a request decides which process or which lane serves it.
     pub(crate) fn needs_user(&self, mount: usize) -> bool {
         self.mounts.get(mount).is_some_and(|mount| mount.needs_user)
     }
@@ -183,7 +189,8 @@ impl Mounts {
         };
         allow(mount.max_body);
         let unit = Unit { key: ticket.unit, node: None };
-        proxy.respond_to_node(NodeRequest { request, unit, body_failure }).await
+        let lane = LaneRef { name: &ticket.lane, is_base: ticket.is_base };
+        proxy.respond_to_node(NodeRequest { request, unit, lane, body_failure }).await
     }
 
     /// Answers a request of a mount.
@@ -205,14 +212,14 @@ impl Mounts {
 }
 
 impl Mount {
-    fn new(config: &MountConfig, timing: &Timing, processes: Option<StickyUpstream>) -> Self {
+    fn new(config: &MountConfig, timing: &Timing, processes: Option<LanedUpstream>) -> Self {
         Self {
             path: config.path.clone(),
             folders: Folders::new(config),
             target: Proxy::new(config, timing, processes).map(MountTarget::Proxy),
             compressed: config.compress.then(Arc::default),
             max_body: config.max_body(),
-            needs_user: config.sticky == Sticky::User,
+            needs_user: config.sticky == Sticky::User || config.rollout_pool().is_some(),
         }
     }
 

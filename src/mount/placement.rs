@@ -84,7 +84,8 @@ mod tests {
     }
 
     fn cluster(nodes: &[(u16, &[u32])]) -> Vec<(NodeNumber, MountPlaces)> {
-        let places = |ready: &[u32]| MountPlaces { count: 2, ready: ready.to_vec() };
+        let places =
+            |ready: &[u32]| MountPlaces { count: 2, ready: ready.to_vec(), ..MountPlaces::default() };
         nodes.iter().map(|(number, ready)| (node(*number), places(ready))).collect()
     }
 

@@ -19,34 +19,41 @@ use pagewire_cluster::lease::MountPlaces;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 use pagewire_worker::runtime::child::options::ListenerAddress;
-use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::body::MountBody;
+use super::lane_pools::LanePool;
 use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use crate::config::UpstreamAddress;
-
-/// The pools of processes, by the path of their mount.
-pub(crate) type MountPools = BTreeMap<String, ChildPool>;
 
 /// Processes that a request is offered to: one that has just ended may not be known as such yet.
 const OFFERS: usize = 4;
 
-/// The processes of one mount.
+/// The processes of one lane of a mount.
 pub(super) struct ProcessUpstream {
-    pool: ChildPool,
+    pool: LanePool,
     timing: Timing,
     /// The connections to each process, by its number.
     clients: Mutex<BTreeMap<u64, UpstreamClient>>,
 }
 
 impl ProcessUpstream {
-    pub(super) fn new(pool: ChildPool, timing: &Timing) -> Self {
+    pub(super) fn new(pool: LanePool, timing: &Timing) -> Self {
         Self { pool, timing: *timing, clients: Mutex::default() }
     }
 
     /// Returns the places for processes at this node.
     pub(super) fn places(&self) -> MountPlaces {
-        MountPlaces { count: self.pool.place_count(), ready: self.pool.http_places().borrow().clone() }
+        self.pool.places()
+    }
+
+    /// Returns whether a process at this node is ready.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.pool.children.http_places().borrow().is_empty()
+    }
+
+    /// Returns the release that the processes run.
+    pub(super) fn release(&self) -> Arc<str> {
+        self.pool.release.clone()
     }
 
     /// Sends a request to the process at `place`, or to any one, and returns the response with the lease of the process,
@@ -64,7 +71,7 @@ impl ProcessUpstream {
         let (head, body) = request.into_parts();
         let body = OfferedBody::new(body);
         for _ in 0..OFFERS {
-            let lease = self.pool.http(place).await.map_err(UpstreamError::NoProcess)?;
+            let lease = self.pool.children.http(place).await.map_err(UpstreamError::NoProcess)?;
             let offered = Request::from_parts(head.clone(), body.offer());
             let sent = match self.client(&lease) {
                 Ok(client) => client.send(offered, within).await,
@@ -91,7 +98,7 @@ impl ProcessUpstream {
         if let Some(client) = clients.get(&lease.child()) {
             return Ok(client.clone());
         }
-        let living: Vec<u64> = self.pool.status().children.iter().map(|child| child.child).collect();
+        let living: Vec<u64> = self.pool.children.status().children.iter().map(|child| child.child).collect();
         clients.retain(|child, _| living.contains(child));
         let client = UpstreamClient::new(address(lease.address())?, &self.timing);
         clients.insert(lease.child(), client.clone());

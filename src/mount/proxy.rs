@@ -15,13 +15,13 @@ use pagewire_worker::runtime::child::http_lease::HttpLease;
 use super::body::{MountBody, MountResponse, empty};
 use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
 use super::hops::NO_PROCESS;
+use super::lanes::{LaneRef, LanedUpstream, RequestUnits, ServedLane};
 use super::path::below;
 use super::process_upstream::LeasedBody;
 use super::refusal::refusal;
-use super::sticky_upstream::StickyUpstream;
 use super::trust::Origin;
 use super::tunnel::ClientSide;
-use super::unit::{Browser, Unit, UnitFacts};
+use super::unit::Unit;
 use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use super::{BodyFailure, MountRequest};
 use crate::config::{MountConfig, Upstream};
@@ -42,7 +42,7 @@ enum ProxyUpstream {
     /// Another server.
     Server(Box<UpstreamClient>),
     /// An application in processes of this server.
-    Processes(Box<StickyUpstream>),
+    Processes(Box<LanedUpstream>),
 }
 
 /// A response, and the lease of the process that gives it.
@@ -56,9 +56,11 @@ pub(super) struct ProxyRequest<'a> {
 }
 
 /// A request that another node has received from its client and rewritten.
-pub(super) struct NodeRequest {
+pub(super) struct NodeRequest<'a> {
     pub(super) request: Request<MountBody>,
     pub(super) unit: Unit,
+    /// The lane that the other node has decided.
+    pub(super) lane: LaneRef<'a>,
     /// Tells whether the body was longer than the mount allows, or too slow.
     pub(super) body_failure: BodyFailure,
 }
@@ -69,7 +71,7 @@ impl Proxy {
     pub(super) fn new(
         config: &MountConfig,
         timing: &Timing,
-        processes: Option<StickyUpstream>,
+        processes: Option<LanedUpstream>,
     ) -> Option<Self> {
         let timeout = config.timeout_ms().map(Duration::from_millis);
         let tunnel_rest = timing.close_timeout;
@@ -94,8 +96,8 @@ impl Proxy {
         let failed = |status| refusal(status, accept.as_ref(), request_id);
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
         let client_side = is_upgrade.then(|| ClientSide::of(&mut request));
-        let (unit, browser) = self.unit(&request, user.as_deref());
-        let set_cookie = browser.and_then(|browser| browser.set_cookie(origin.is_secure));
+        let units = self.units(&request, user.as_deref());
+        let set_cookie = units.browser.and_then(|browser| browser.set_cookie(origin.is_secure));
         let facts = ForwardFacts {
             origin,
             request_id,
@@ -104,14 +106,19 @@ impl Proxy {
             is_upgrade,
         };
         let Some(forwarded) = self.rebuilt(request, facts) else { return failed(StatusCode::BAD_REQUEST) };
-        let mut response = match self.send(forwarded, unit).await {
+        let (answer, served) = self.send(forwarded, units).await;
+        let mut response = match answer {
             Ok(answer) => passed_on(answer, client_side, self.tunnel_rest, request_id).unwrap_or_else(failed),
             Err(error) => {
                 let status = body_failure().unwrap_or_else(|| error.status());
-                tracing::warn!(request_id, %error, status = status.as_u16(), "an upstream has not answered");
+                let lane = served.as_ref().map(|served| &served.lane);
+                tracing::warn!(request_id, %error, status = status.as_u16(), lane, "an upstream has not answered");
                 failed(status)
             }
         };
+        if let (ProxyUpstream::Processes(processes), Some(served)) = (&self.upstream, served) {
+            processes.report(&served, units, response.status());
+        }
         if let Some(cookie) = set_cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
@@ -119,8 +126,8 @@ impl Proxy {
     }
 
     /// Answers a request that another node has received and rewritten, in a process of this node.
-    pub(super) async fn respond_to_node(&self, asked: NodeRequest) -> MountResponse {
-        let NodeRequest { mut request, unit, body_failure } = asked;
+    pub(super) async fn respond_to_node(&self, asked: NodeRequest<'_>) -> MountResponse {
+        let NodeRequest { mut request, unit, lane, body_failure } = asked;
         let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
         let request_id = id.unwrap_or_default().to_owned();
         let failed = |status| refusal(status, None, &request_id);
@@ -129,33 +136,42 @@ impl Proxy {
         };
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
         let client_side = is_upgrade.then(|| ClientSide::of(&mut request));
-        match processes.send_here(request, unit, self.timeout).await {
+        match processes.send_here(request, unit, lane, self.timeout).await {
             Ok(answer) => {
-                passed_on(answer, client_side, self.tunnel_rest, &request_id).unwrap_or_else(failed)
+                passed_on((answer.response, answer.lease), client_side, self.tunnel_rest, &request_id)
+                    .unwrap_or_else(failed)
             }
             Err(error) => {
                 let status = body_failure().unwrap_or_else(|| error.status());
                 tracing::warn!(request_id, %error, status = status.as_u16(), "a process has not answered");
-                let is_unserved = matches!(error, UpstreamError::NoProcess(_));
+                let is_unserved = matches!(error, UpstreamError::NoProcess(_) | UpstreamError::NoLane);
                 if is_unserved { no_process(failed(status)) } else { failed(status) }
             }
         }
     }
 
-    /// Returns what keeps a request at one process, and the browser that it comes from if that is it.
-    fn unit(&self, request: &Request<MountBody>, user: Option<&str>) -> (Option<Unit>, Option<Browser>) {
-        let ProxyUpstream::Processes(processes) = &self.upstream else { return (None, None) };
-        let (headers, uri) = (request.headers(), request.uri());
-        let browser = processes.browser(headers);
-        (processes.unit(UnitFacts { headers, uri, user, browser }), browser)
+    /// Returns what decides the process of a request.
+    fn units<'a>(&self, request: &Request<MountBody>, user: Option<&'a str>) -> RequestUnits<'a> {
+        match &self.upstream {
+            ProxyUpstream::Server(_) => RequestUnits::NONE,
+            ProxyUpstream::Processes(processes) => processes.units(request.headers(), request.uri(), user),
+        }
     }
 
-    async fn send(&self, request: Request<MountBody>, unit: Option<Unit>) -> Result<Answer, UpstreamError> {
+    /// Sends a request, and returns its lane as well if the mount has lanes.
+    async fn send(
+        &self,
+        request: Request<MountBody>,
+        units: RequestUnits<'_>,
+    ) -> (Result<Answer, UpstreamError>, Option<ServedLane>) {
         match &self.upstream {
             ProxyUpstream::Server(client) => {
-                client.send(request, self.timeout).await.map(|response| (response, None))
+                (client.send(request, self.timeout).await.map(|response| (response, None)), None)
             }
-            ProxyUpstream::Processes(processes) => processes.send(request, unit, self.timeout).await,
+            ProxyUpstream::Processes(processes) => {
+                let sent = processes.send(request, units, self.timeout).await;
+                (sent.answer.map(|answer| (answer.response, answer.lease)), sent.served)
+            }
         }
     }
 

@@ -26,6 +26,13 @@ pub(crate) struct Unit {
     pub(super) node: Option<NodeNumber>,
 }
 
+impl Unit {
+    /// Returns the unit of a request that belongs to no other one.
+    pub(super) fn alone() -> Self {
+        Self { key: Key::random(), node: None }
+    }
+}
+
 /// What a request says about itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UnitFacts<'a> {

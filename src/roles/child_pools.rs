@@ -19,13 +19,15 @@ use super::mount_processes::{MountProcesses, pool_name};
 use super::pools::{PoolPart, PoolServices};
 use super::tasks::TaskKind;
 use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
-use crate::mount::MountPools;
+use crate::mount::{LanePool, MountPools};
 use crate::telemetry::Readiness;
 
 /// The pools of child processes, and the processes of mounts. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct ChildPools {
     pools: Vec<(String, ChildPool)>,
+    /// The processes of the lanes of mounts beside the mounts themselves. A lane that fails leaves its node ready.
+    lanes: Vec<(String, ChildPool)>,
     mounts: Arc<MountProcesses>,
 }
 
@@ -64,10 +66,14 @@ impl ChildPools {
     /// Starts the processes of mounts, which get no calls and no jobs.
     fn start_mounts(&mut self, services: &PoolServices) -> Result<(), StartError> {
         self.mounts = Arc::new(MountProcesses::start(&services.config, services.jobs.timing)?);
+        let added = |name: String, pool: &LanePool| {
+            services.local.add_children(name.clone(), pool.children.clone());
+            (name, pool.children.clone())
+        };
         for (path, pool) in self.mounts.pools() {
-            let name = pool_name(path);
-            services.local.add_children(name.clone(), pool.clone());
-            self.pools.push((name, pool.clone()));
+            self.pools.push(added(pool_name(path, None), &pool.own));
+            let others = pool.others.iter();
+            self.lanes.extend(others.map(|(lane, pool)| added(pool_name(path, Some(lane)), pool)));
         }
         Ok(())
     }
@@ -88,7 +94,7 @@ impl ChildPools {
 
     /// Replaces all children, each by a new one that is ready before the old one drains.
     pub(crate) fn reload(&self) {
-        for (name, pool) in &self.pools {
+        for (name, pool) in self.all() {
             tracing::info!(pool = name, "the children of the pool are replaced");
             pool.reload();
         }
@@ -130,6 +136,11 @@ impl ChildPools {
         }
     }
 
+    /// Returns all pools, with those of lanes.
+    fn all(&self) -> impl Iterator<Item = &(String, ChildPool)> {
+        self.pools.iter().chain(&self.lanes)
+    }
+
     /// Returns whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.pools.is_empty()
@@ -137,7 +148,7 @@ impl ChildPools {
 
     /// Ends all children. They have no work any more, or it takes longer than a drain.
     pub(super) async fn stop(&self) {
-        join_all(self.pools.iter().map(|(_, pool)| pool.stop())).await;
+        join_all(self.all().map(|(_, pool)| pool.stop())).await;
     }
 }
 

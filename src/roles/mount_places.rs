@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::pools::{NodePools, PoolServices};
 use super::tasks::TaskKind;
-use crate::mount::MountPools;
+use crate::mount::{MountPool, MountPools};
 use crate::telemetry::MountMetrics;
 
 /// Starts the tasks of a node with processes of mounts.
@@ -50,16 +50,13 @@ async fn publish(
     note: watch::Sender<NodeNote>,
     metrics: MountMetrics,
 ) {
-    let mut places: Vec<_> = pools.values().map(|pool| pool.http_places()).collect();
+    let lanes = pools.values().flat_map(MountPool::lanes);
+    let mut places: Vec<_> = lanes.map(|(_, lane)| lane.children.http_places()).collect();
     let (mut shown, mut lost) = (NodeNote::default(), BTreeMap::new());
     loop {
         let is_draining = *draining.borrow_and_update();
-        let ready = places.iter_mut().map(|places| places.borrow_and_update().clone());
-        let of_pools = pools.iter().zip(ready).map(|((path, pool), ready)| {
-            let ready = if is_draining { Vec::new() } else { ready };
-            (path.clone(), MountPlaces { count: pool.place_count(), ready })
-        });
-        let next = NodeNote { internal: internal.clone(), mounts: of_pools.collect() };
+        places.iter_mut().for_each(watch::Receiver::mark_unchanged);
+        let next = note_of(&pools, &internal, is_draining);
         if !is_draining {
             report_lost(&pools, &mut lost, &metrics);
         }
@@ -76,13 +73,43 @@ async fn publish(
     }
 }
 
+/// Returns the note of a node with these pools.
+fn note_of(pools: &MountPools, internal: &str, is_draining: bool) -> NodeNote {
+    let shown = |places: MountPlaces| match is_draining {
+        true => MountPlaces { ready: Vec::new(), ..places },
+        false => places,
+    };
+    let lanes = pools.iter().filter_map(|(path, pool)| {
+        let mut lanes = pool.other_places()?;
+        lanes.others.values_mut().for_each(|places| *places = shown(std::mem::take(places)));
+        Some((path.clone(), lanes))
+    });
+    NodeNote {
+        internal: internal.to_owned(),
+        mounts: pools.iter().map(|(path, pool)| (path.clone(), shown(pool.own_places()))).collect(),
+        lanes: lanes.collect(),
+    }
+}
+
+/// The number of processes that each lane of each mount has lost.
+type LostCounts<'a> = BTreeMap<(&'a str, &'a str), u64>;
+
 /// Logs and counts the processes that are lost since the last time.
-fn report_lost(pools: &MountPools, known: &mut BTreeMap<String, u64>, metrics: &MountMetrics) {
-    for (path, pool) in pools {
-        let LostChildren { count, reason } = pool.lost();
-        let more = count - known.insert(path.clone(), count).unwrap_or_default();
+fn report_lost<'a>(pools: &'a MountPools, known: &mut LostCounts<'a>, metrics: &MountMetrics) {
+    let lanes =
+        pools.iter().flat_map(|(path, pool)| pool.lanes().map(move |(name, lane)| (path, name, lane)));
+    for (path, name, lane) in lanes {
+        let LostChildren { count, reason } = lane.children.lost();
+        let more = count - known.insert((path, name), count).unwrap_or_default();
         if more > 0 {
-            tracing::warn!(mount = path, more, reason, "a process is lost: its units go to other processes");
+            let lane = pools.get(path).and_then(|pool| pool.rollout.as_ref()).map(|_| name);
+            tracing::warn!(
+                mount = path,
+                lane,
+                more,
+                reason,
+                "a process is lost: its units go to other processes"
+            );
             metrics.lost(path, "process", more);
         }
     }
@@ -108,7 +135,11 @@ fn ready_at_nodes(registry: &Registry, mounts: &[String]) -> BTreeMap<Holder, Re
     let view = registry.view();
     let counts = |note: &NodeNote| {
         let own = note.mounts.iter().filter(|(path, _)| mounts.contains(path));
-        own.map(|(path, places)| (path.clone(), places.ready.len() as u64)).collect()
+        let others = |path| note.lanes.get(path).into_iter().flat_map(|lanes| lanes.others.values());
+        let ready = |path, own: &MountPlaces| {
+            own.ready.len() + others(path).map(|places| places.ready.len()).sum::<usize>()
+        };
+        own.map(|(path, places)| (path.clone(), ready(path, places) as u64)).collect()
     };
     view.nodes().into_iter().map(|(holder, row)| (holder, counts(&row.note))).collect()
 }

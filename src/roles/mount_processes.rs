@@ -18,8 +18,8 @@ use pagewire_worker::runtime::child::pool::ChildPool;
 
 use super::StartError;
 use super::python_package::PythonPackage;
-use crate::config::{Config, MountApplication, MountConfig, Need};
-use crate::mount::MountPools;
+use crate::config::{Config, MountApplication, MountConfig, MountLaneConfig, Need};
+use crate::mount::{LanePool, MountPool, MountPools};
 
 /// The processes of all mounts.
 #[derive(Default)]
@@ -53,9 +53,21 @@ impl MountProcesses {
         let path = package.as_ref().map_or(Path::new(""), PythonPackage::path);
         let mut pools = MountPools::new();
         for mount in mounts {
-            let options = options(config, mount, path, timing);
-            let name = options.pool.clone();
-            let pool = ChildPool::start(options, timing).map_err(|error| refused(&name, error))?;
+            let start = |mount: &MountConfig, lane: Option<&str>| {
+                let options = options(config, mount, lane, path, timing);
+                let (name, release) = (options.pool.clone(), options.release.as_str().into());
+                let children = ChildPool::start(options, timing).map_err(|error| refused(&name, error))?;
+                Ok::<_, StartError>(LanePool { release, children })
+            };
+            let lane = |lane: &MountLaneConfig| {
+                Ok::<_, StartError>((lane.name.clone(), start(&mount.in_lane(lane), Some(&lane.name))?))
+            };
+            let pool = MountPool {
+                own: start(mount, None)?,
+                others: mount.lanes.iter().map(lane).collect::<Result<_, _>>()?,
+                rollout: mount.rollout_pool(),
+                own_lane: mount.own_lane(),
+            };
             pools.insert(mount.path.clone(), pool);
         }
         Ok(Self { pools, _package: package })
@@ -67,18 +79,29 @@ impl MountProcesses {
     }
 }
 
-/// Returns the name of the pool of a mount.
-pub(super) fn pool_name(path: &str) -> String {
-    format!("mount {path}")
+/// Returns the name of the child processes of a mount, or of one of its other lanes.
+pub(super) fn pool_name(path: &str, lane: Option<&str>) -> String {
+    match lane {
+        None => format!("mount {path}"),
+        Some(lane) => format!("mount {path} {lane}"),
+    }
 }
 
-fn options(config: &Config, mount: &MountConfig, package: &Path, timing: Timing) -> ChildOptions {
+fn options(
+    config: &Config,
+    mount: &MountConfig,
+    lane: Option<&str>,
+    package: &Path,
+    timing: Timing,
+) -> ChildOptions {
     let process = &mount.process;
     let timeout = mount.timeout_ms().map(Duration::from_millis);
+    let own_lane = if mount.rollout_pool().is_some() { mount.own_lane() } else { &config.node.lane };
+    let release = if mount.release.is_empty() { &config.node.release } else { &mount.release };
     ChildOptions {
-        pool: pool_name(&mount.path),
-        lane: config.node.lane.clone(),
-        release: config.node.release.clone(),
+        pool: pool_name(&mount.path, lane),
+        lane: lane.unwrap_or(own_lane).to_owned(),
+        release: release.clone(),
         worker: config.node.name.clone(),
         command: command(mount),
         env: environment(mount, package),

@@ -141,6 +141,7 @@ impl Node {
             lease: self.lease.clone(),
             keyring: self.keyring.clone(),
             clock: self.clock.clone(),
+            rollouts: self.context.rollouts.clone(),
             draining: self.pools.draining.subscribe(),
         };
         let (config, metrics) = (&self.config, self.metrics.mounts.clone());

@@ -23,6 +23,14 @@ struct MountLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneAnswerLabels {
+    mount: String,
+    lane: String,
+    release: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LostLabels {
     mount: String,
     with: &'static str,
@@ -38,6 +46,7 @@ struct RefusedPathLabels {
 pub struct MountMetrics {
     requests: Family<AnswerLabels, Counter>,
     seconds: Family<MountLabels, Histogram, fn() -> Histogram>,
+    lanes: Family<LaneAnswerLabels, Counter>,
     refused: Family<RefusedPathLabels, Counter>,
     hops: Family<MountLabels, Counter>,
     displaced: Family<MountLabels, Counter>,
@@ -51,6 +60,7 @@ impl Default for MountMetrics {
         Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(seconds),
+            lanes: Family::default(),
             refused: Family::default(),
             hops: Family::default(),
             displaced: Family::default(),
@@ -76,6 +86,11 @@ impl MountMetrics {
             self.seconds.clone(),
         );
         all.register(
+            "mount_lane_requests",
+            "Requests of mounts with lanes, by the lane and the release that answered, and by status of the answer",
+            self.lanes.clone(),
+        );
+        all.register(
             "mount_refused",
             "Requests whose path no server may see, by reason",
             self.refused.clone(),
@@ -95,6 +110,13 @@ impl MountMetrics {
             "Processes of mounts that have ended by themselves or left with their node, so that their units moved",
             self.lost.clone(),
         );
+    }
+
+    /// Counts a request of a mount with lanes that has its answer.
+    pub(crate) fn lane_answered(&self, mount: &str, lane: &str, release: &str, status: StatusCode) {
+        let (mount, lane, release) = (mount.to_owned(), lane.to_owned(), release.to_owned());
+        let labels = LaneAnswerLabels { mount, lane, release, status: status.as_u16() };
+        self.lanes.get_or_create(&labels).inc();
     }
 
     /// Counts a request that goes to another node.

@@ -36,6 +36,8 @@ mod lifecycle;
 mod lifetimes;
 mod limits;
 mod methods;
+mod mount_lane_nodes;
+mod mount_lanes;
 mod mount_processes;
 mod mount_programs;
 mod mounts;

@@ -22,7 +22,7 @@ pub use keeper::{LeaseKeeper, LeaseKind};
 pub use model::{FoundLease, HeldLease, LeaseAnswer, LeaseModel, LeaseTerms, LeaseWrite};
 pub use node::{ClaimRequest, NodeNumbers, claim_node, evict_dead_node, living_nodes, next_in_ring};
 pub use proto::{Incompatible, PROTO_MAX, PROTO_MIN, Proto};
-pub use row::{MountPlaces, NodeNote, NodeRow};
+pub use row::{MountLanes, MountPlaces, NodeNote, NodeRow};
 
 use crate::clock;
 use crate::id::Holder;

@@ -114,8 +114,12 @@ async fn a_note_of_a_node_is_written_at_once_and_stays_in_its_row() {
     let (keeper, _lease) = node(&engine, OWN).await.unwrap();
     let (note, notes) = watch::channel(NodeNote::default());
     let keeping = tokio::spawn(keeper.keep(notes, pending()));
-    let places = MountPlaces { count: 2, ready: vec![0] };
-    let told = NodeNote { internal: "a:1".to_owned(), mounts: [("/".to_owned(), places)].into() };
+    let places = MountPlaces { count: 2, ready: vec![0], release: String::new() };
+    let told = NodeNote {
+        internal: "a:1".to_owned(),
+        mounts: [("/".to_owned(), places)].into(),
+        ..NodeNote::default()
+    };
     note.send_replace(told.clone());
     let shown = async {
         while NodeRow::decode(&rows(&engine).await[0].meta).unwrap().note != told {
@@ -125,7 +129,7 @@ async fn a_note_of_a_node_is_written_at_once_and_stays_in_its_row() {
     tokio::time::timeout(TIMING.lease_ttl, shown).await.unwrap();
     let plain = serde_json::to_value(NodeRow::default()).unwrap();
     assert!(
-        plain.get("note").is_none() && plain.get("mounts").is_none(),
+        ["note", "mounts", "lanes"].iter().all(|field| plain.get(field).is_none()),
         "a node without mounts has no field more"
     );
     keeping.abort();

@@ -38,6 +38,8 @@ impl Reason {
 pub struct LaneAssignment {
     /// Name of the lane.
     pub lane: String,
+    /// Whether it is the base lane.
+    pub is_base: bool,
     /// Reason for the lane.
     pub reason: Reason,
     /// Bucket of the unit.
@@ -157,7 +159,8 @@ pub(super) fn decide(
     };
     let falls_back = lane != document.base && document.fallback == Fallback::Base && !serves(lane);
     let (lane, reason) = if falls_back { (&*document.base, Reason::Fallback) } else { (lane, reason) };
-    LaneAssignment { lane: lane.to_owned(), reason, bucket, revision: document.rev }
+    let is_base = lane == document.base;
+    LaneAssignment { lane: lane.to_owned(), is_base, reason, bucket, revision: document.rev }
 }
 
 #[cfg(test)]

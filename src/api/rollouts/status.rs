@@ -9,10 +9,10 @@ use pagewire_cluster::rollout::{
     self, AutoPromotion, Fallback, OnRegression, Propagation, RolloutPlan, RolloutSpec, Weight,
 };
 use pagewire_cluster::wire::RolloutState;
-use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
+use super::servers::LaneServers;
 
 /// The rollout document of a pool.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -111,9 +111,9 @@ struct LaneShare {
     overrides: usize,
     /// Percent of the work that was assigned by this revision; `null` while there was none.
     observed: Option<f64>,
-    /// Calls and jobs assigned by this revision.
+    /// Calls, jobs and requests of mounts assigned by this revision.
     assigned: u64,
-    /// Live workers of the lane that take new work.
+    /// Live workers of the lane that take new work; for the pool of a mount, its processes that are ready.
     workers: usize,
     /// Their releases, the newest worker's first.
     releases: Vec<String>,
@@ -166,11 +166,11 @@ impl From<RolloutPlan> for PlanResponse {
 }
 
 impl RolloutStatus {
-    /// The status of a document, from the states of the nodes and the live workers.
+    /// The status of a document, from the states of the nodes, what serves its lanes, and their comparison.
     pub(super) fn new(
         document: RolloutSpec,
         spread: &Propagation,
-        roster: &WorkerDirectory,
+        servers: LaneServers<'_>,
         analysis: Option<PoolReport>,
     ) -> Self {
         let count = |lane: &str| {
@@ -184,21 +184,20 @@ impl RolloutStatus {
         let counts: Vec<u64> = weights.iter().map(|(lane, _)| count(lane)).collect();
         let all: u64 = counts.iter().sum();
         let share = |((lane, weight), assigned): ((&String, Weight), u64)| {
-            let (workers, releases) =
-                roster.available_releases(&WorkerGroup::new(document.pool.as_str(), lane.as_str()));
+            let service = servers.of_lane(lane, *lane == document.base);
             LaneShare {
                 lane: lane.clone(),
                 weight,
                 overrides: document.overridden(lane),
                 observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
                 assigned,
-                workers,
-                releases: releases.into_iter().map(str::to_owned).collect(),
+                workers: service.count,
+                releases: service.releases,
             }
         };
         let split: Vec<_> = weights.into_iter().zip(counts).map(share).collect();
         Self {
-            warnings: split.iter().filter_map(|share| share.warning(&document)).collect(),
+            warnings: split.iter().filter_map(|share| share.warning(&document, servers)).collect(),
             split,
             applied: Applied {
                 nodes: spread.applied(),
@@ -218,15 +217,15 @@ impl RolloutStatus {
 }
 
 impl LaneShare {
-    /// Returns a warning when the lane has users and no live workers.
-    fn warning(&self, document: &RolloutSpec) -> Option<String> {
+    /// Returns a warning when the lane has users and nothing that serves it.
+    fn warning(&self, document: &RolloutSpec, servers: LaneServers<'_>) -> Option<String> {
         if self.workers > 0 || (self.weight == Weight::default() && self.overrides == 0) {
             return None;
         }
         let lane = &self.lane;
         let then = match document.fallback {
             Fallback::Base if *lane != document.base => "the base lane does the work of its users",
-            _ => "the calls of its users are refused and their jobs wait",
+            _ => servers.consequence(),
         };
         let users = match self.overrides {
             0 => String::new(),
@@ -234,7 +233,8 @@ impl LaneShare {
             count => format!(" and {count} users of its own"),
         };
         let share = self.weight.percent();
-        Some(format!("lane {lane} has {share}% of the users{users} and no living workers: {then}"))
+        let lacking = servers.lacking();
+        Some(format!("lane {lane} has {share}% of the users{users} and no {lacking}: {then}"))
     }
 }
 

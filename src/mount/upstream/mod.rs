@@ -58,6 +58,9 @@ pub(crate) enum UpstreamError {
     /// No process of the application serves it: it has not received the request.
     #[error("{0}")]
     NoProcess(NoProcess),
+    /// This node has no processes of the lane, and no other node has one that is ready: the request is not received.
+    #[error("no node has a process of the lane that is ready")]
+    NoLane,
     /// The connection ended before the answer, or the body of the request did.
     #[error("the upstream has not answered: {0}")]
     Broken(String),
@@ -68,7 +71,7 @@ impl UpstreamError {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Self::NoProcess(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoProcess(_) | Self::NoLane => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
         }
     }

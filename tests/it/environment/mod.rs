@@ -18,6 +18,7 @@ mod opening;
 mod page;
 mod process;
 pub(crate) mod python;
+pub(crate) mod releases;
 mod tap;
 mod token;
 mod upstream;
