@@ -5,6 +5,7 @@ mod nats_mapping;
 mod overrides;
 mod servers;
 mod status;
+mod taken_back;
 
 use axum::Json;
 use axum::extract::{Extension, FromRequestParts, Path, State};
@@ -25,6 +26,7 @@ pub(super) use self::overrides::{
 };
 use self::servers::LaneServers;
 use self::status::{LaneResponse, RolloutResponse, RolloutStatus};
+use self::taken_back::LaneBefore;
 use super::ApiState;
 use super::auth::Principal;
 use super::error::{ApiError, ErrorBody};
@@ -229,7 +231,7 @@ pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> R
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
-    Ok(responded(&parts, document, &propagation))
+    Ok(status_of(&parts, document, &propagation).respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it.
@@ -248,12 +250,35 @@ pub(super) async fn change(
     Body(change): Body<ChangeRequest>,
 ) -> Result<Response, ApiError> {
     let (expected, force) = (expected(&headers)?, change.force);
+    let before = match &change.step {
+        Some(RolloutStep::Abort { lane }) => before_abort(&parts, &pool, lane.as_deref()).await?,
+        _ => None,
+    };
     let former = match change.restore {
         Some(revision) => Some(former(&parts, &pool, revision).await?),
         None => None,
     };
     let wanted = change.update(former.as_ref());
-    apply(&parts, &pool, expected, wanted, force, who.name()).await
+    let mut status = apply(&parts, &pool, expected, wanted, force, who.name()).await?;
+    if let Some(before) = before {
+        status.taken_back = Some(before.taken_back(&parts, &pool).await);
+    }
+    Ok(status.respond())
+}
+
+/// Counts what a lane has before its abort; without a name the lane of the plan. `None` if there is none, which the change
+/// refuses.
+async fn before_abort(
+    parts: &ApiState,
+    pool: &str,
+    lane: Option<&str>,
+) -> Result<Option<LaneBefore>, ApiError> {
+    let document = parts.context.rollouts.document(pool).await?;
+    let planned = document.plan.as_ref().map(|plan| plan.lane.as_str());
+    Ok(match lane.or(planned) {
+        Some(lane) => Some(LaneBefore::count(parts, &document, lane).await),
+        None => None,
+    })
 }
 
 /// Writes a change, waits until the nodes have applied it, and returns the status.
@@ -264,17 +289,17 @@ async fn apply(
     wanted: RolloutUpdate,
     force: bool,
     by: &str,
-) -> Result<Response, ApiError> {
+) -> Result<RolloutStatus, ApiError> {
     let changed = write(parts, pool, expected, wanted, force, by).await?;
     let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
-    Ok(responded(parts, changed.document, &propagation))
+    Ok(status_of(parts, changed.document, &propagation))
 }
 
-fn responded(parts: &ApiState, document: RolloutSpec, propagation: &Propagation) -> Response {
+fn status_of(parts: &ApiState, document: RolloutSpec, propagation: &Propagation) -> RolloutStatus {
     let analysis = parts.context.analysis.report(&document.pool);
     let pool = document.pool.clone();
     let servers = LaneServers::new(parts, &pool);
-    RolloutStatus::new(document, propagation, servers, analysis).respond()
+    RolloutStatus::new(document, propagation, servers, analysis)
 }
 
 /// Reads the revision that `If-Match` names; `None` for any.

@@ -15,6 +15,7 @@ use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::rollout::analysis::OutcomeLog;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::NoProcess;
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub(crate) struct MountCluster {
     pub(crate) clock: ClusterClock,
     /// The rollouts, which decide the lane of a request.
     pub(crate) rollouts: Rollouts,
+    /// The log of what the lanes are compared by.
+    pub(crate) outcomes: OutcomeLog,
     /// Whether this node leaves the cluster.
     pub(crate) draining: watch::Receiver<bool>,
 }

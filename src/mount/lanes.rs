@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Body;
+use pagewire_cluster::rollout::analysis::{FinishedWork, LaneRelease, LaneWork, OutcomeLog, WorkOutcome};
 use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
 use pagewire_worker::runtime::child::http_lease::NoProcess;
 
@@ -36,6 +37,7 @@ struct MountRollout {
     mount: String,
     pool: String,
     rollouts: Rollouts,
+    outcomes: OutcomeLog,
     metrics: MountMetrics,
 }
 
@@ -106,6 +108,8 @@ struct LaneOutcome<'a> {
     /// The user or the browser.
     unit: RoutingKey<'a>,
     status: StatusCode,
+    /// From sending the request until the head of the answer.
+    took: Duration,
 }
 
 impl LanedUpstream {
@@ -114,10 +118,11 @@ impl LanedUpstream {
         mount: &str,
         pool: Option<String>,
         processes: StickyUpstream,
-        rollouts: Rollouts,
+        (rollouts, outcomes): (Rollouts, OutcomeLog),
         metrics: MountMetrics,
     ) -> Self {
-        let rollout = pool.map(|pool| MountRollout { mount: mount.to_owned(), pool, rollouts, metrics });
+        let mount = mount.to_owned();
+        let rollout = pool.map(|pool| MountRollout { mount, pool, rollouts, outcomes, metrics });
         Self { processes, rollout }
     }
 
@@ -198,9 +203,16 @@ impl LanedUpstream {
     }
 
     /// Reports the answer that the client of a request gets.
-    pub(super) fn report(&self, served: &ServedLane, units: RequestUnits<'_>, status: StatusCode) {
+    pub(super) fn report(
+        &self,
+        served: &ServedLane,
+        units: RequestUnits<'_>,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        let ServedLane { lane, release } = served;
         if let (Some(rollout), Some(unit)) = (&self.rollout, units.routing) {
-            rollout.finished(LaneOutcome { lane: &served.lane, release: &served.release, unit, status });
+            rollout.finished(LaneOutcome { lane, release, unit, status, took });
         }
     }
 }
@@ -224,9 +236,11 @@ impl MountRollout {
 
     /// Counts a request of a lane that has its answer. The one place that knows the outcome of each request of a pool.
     fn finished(&self, outcome: LaneOutcome<'_>) {
-        let LaneOutcome { lane, release, unit, status } = outcome;
-        let (pool, is_failure) = (&self.pool, status.is_server_error());
-        tracing::debug!(pool, lane, release, %unit, is_failure, "a request of a lane is answered");
+        let LaneOutcome { lane, release, unit, status, took } = outcome;
+        let at = LaneRelease { pool: self.pool.clone(), lane: lane.to_owned(), release: release.to_owned() };
+        let outcome = if status.is_server_error() { WorkOutcome::Failed } else { WorkOutcome::Served };
+        let work = FinishedWork { kind: LaneWork::Http, unit, revision: None, outcome, ran: took };
+        self.outcomes.record(&at, work);
         self.metrics.lane_answered(&self.mount, lane, release, status);
     }
 }

@@ -125,8 +125,8 @@ impl Mounts {
             let (path, pool) = (&mount.path, pools.get(&mount.path)?);
             let local = LocalProcesses::new(pool, timing);
             let sticky = StickyUpstream::new(path, &mount.sticky, local, hops.clone(), metrics.clone());
-            let rollouts = hops.cluster().rollouts.clone();
-            Some(LanedUpstream::new(path, pool.rollout.clone(), sticky, rollouts, metrics.clone()))
+            let rollout = (hops.cluster().rollouts.clone(), hops.cluster().outcomes.clone());
+            Some(LanedUpstream::new(path, pool.rollout.clone(), sticky, rollout, metrics.clone()))
         };
         let configured = config.mount.iter().map(|mount| Mount::new(mount, timing, processes(mount)));
         let mounts: Vec<Mount> = configured.chain(own.iter().map(Mount::own)).collect();

@@ -3,7 +3,7 @@
 //! Owns: the way of one request to the upstream and back. Never: the rules for heads (`forward`), or connections
 //! (`upstream`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
@@ -106,6 +106,7 @@ impl Proxy {
             is_upgrade,
         };
         let Some(forwarded) = self.rebuilt(request, facts) else { return failed(StatusCode::BAD_REQUEST) };
+        let started = Instant::now();
         let (answer, served) = self.send(forwarded, units).await;
         let mut response = match answer {
             Ok(answer) => passed_on(answer, client_side, self.tunnel_rest, request_id).unwrap_or_else(failed),
@@ -117,7 +118,7 @@ impl Proxy {
             }
         };
         if let (ProxyUpstream::Processes(processes), Some(served)) = (&self.upstream, served) {
-            processes.report(&served, units, response.status());
+            processes.report(&served, units, response.status(), started.elapsed());
         }
         if let Some(cookie) = set_cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);

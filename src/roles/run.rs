@@ -142,6 +142,7 @@ impl Node {
             keyring: self.keyring.clone(),
             clock: self.clock.clone(),
             rollouts: self.context.rollouts.clone(),
+            outcomes: self.context.analysis.outcomes().clone(),
             draining: self.pools.draining.subscribe(),
         };
         let (config, metrics) = (&self.config, self.metrics.mounts.clone());

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::environment::{Api, Nats, Node, SOON, WorkerProcess, eventually};
+use crate::environment::{Api, Nats, Node, SOON, WorkerProcess, eventually, pagewire};
 
 async fn set_canary(api: &Api, percent: u32) {
     let body = json!({"lanes": [{"name": "canary", "weight": percent}], "force": true});
@@ -58,7 +58,16 @@ async fn jobs_that_wait_in_a_lane_which_is_taken_back_run_in_the_base() {
     }
     let _stable = WorkerProcess::start(&nats, "stable").await;
     assert_eq!(job(&api, &waiting[0]).await["state"], "queued", "its lane has no worker");
-    set_canary(&api, 0).await;
+    eventually("the leader has counted them", SOON, async || {
+        let counted = api.get_json("/api/v1/stats").await["waiting_jobs"].clone();
+        let counted = counted.as_array().into_iter().flatten().filter_map(|jobs| jobs["jobs"].as_u64());
+        (counted.sum::<u64>() == 30).then_some(())
+    })
+    .await;
+    let aborted = pagewire(&node, &["rollout", "abort", "default", "--lane", "canary"]).await;
+    let said = "taken back from canary: 0 users with open pages; 30 waiting jobs, 0 of them tried before, to stable; 0 \
+                jobs that run will end there; 0 left";
+    assert!(aborted.out.contains(said), "{aborted:?}");
     for job in ends(&api, &waiting).await {
         assert_eq!(job["lane"], "stable", "{job}");
         assert_eq!(job["state"], if job["kind"] == "echo" { "succeeded" } else { "dead" }, "{job}");

@@ -101,6 +101,30 @@ async fn users_are_split_between_two_releases_and_each_stays_until_more_follow_o
 }
 
 #[tokio::test]
+async fn a_release_that_answers_with_errors_is_taken_back_by_itself() {
+    let releases = Releases::create();
+    let node = started(&releases).await;
+    let wanted = json!({"lanes": [{"name": "canary", "weight": 30, "on_regression": "abort"}]});
+    let change = node.api().request(Method::PUT, "/api/v1/rollouts/shop").header("if-match", "*");
+    assert_eq!(change.json(&wanted).send().await.expect("an answer").status(), StatusCode::OK);
+    let few = in_canary(&node).await;
+    for user in 0..USERS {
+        let path = if few.contains(&user) { "/shop/fail" } else { "/shop/" };
+        Visitor::user(user).request(&node, Method::GET, path).await;
+    }
+    let status = eventually("the canary is taken back", SOON, async || {
+        let status = node.api().get_json("/api/v1/rollouts/shop").await;
+        (status["updated_by"] == "analysis").then_some(status)
+    })
+    .await;
+    assert_eq!(status["lanes"][0]["weight"], 0, "{status}");
+    let comment = status["comment"].as_str().expect("a comment");
+    assert!(comment.contains("with 5xx answers, 0 of"), "{comment}");
+    assert_eq!(status["evidence"]["release"], "2.0", "{status}");
+    assert_eq!(in_canary(&node).await, BTreeSet::new());
+}
+
+#[tokio::test]
 async fn a_browser_without_a_user_stays_in_its_lane_by_the_cookie_of_its_connection() {
     let releases = Releases::create();
     let node = started(&releases).await;

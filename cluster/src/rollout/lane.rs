@@ -4,6 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use super::active::decide;
 use super::spec::RolloutSpec;
 use super::weight::BUCKETS;
 use crate::id::{Key, WorkOwner};
@@ -72,6 +73,11 @@ impl RolloutSpec {
         (bucket >= BUCKETS - weight(1)).then_some(1)
     }
 
+    /// Returns the lane of a unit, whether it has workers or not.
+    pub fn lane_of(&self, unit: RoutingKey<'_>) -> String {
+        decide(self, unit, |_| true).lane
+    }
+
     /// Returns the name of the lane at a position.
     pub fn lane(&self, place: Option<usize>) -> &str {
         place.and_then(|index| self.lanes.get(index)).map_or(&self.base, |lane| &lane.name)
@@ -85,7 +91,6 @@ mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
 
-    use super::super::active::decide;
     use super::super::spec::LaneSpec;
     use super::super::weight::Weight;
     use super::*;

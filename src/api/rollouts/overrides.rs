@@ -118,5 +118,5 @@ async fn change(
     who: &Principal,
 ) -> Result<Response, ApiError> {
     let wanted = RolloutUpdate { assign, comment, ..RolloutUpdate::default() };
-    apply(parts, pool, None, wanted, force, who.name()).await
+    Ok(apply(parts, pool, None, wanted, force, who.name()).await?.respond())
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
 use super::servers::LaneServers;
+use super::taken_back::TakenBack;
 
 /// The rollout document of a pool.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -96,6 +97,9 @@ pub(in crate::api) struct RolloutStatus {
     #[schema(value_type = Vec<Object>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     analysis: Vec<LaneReport>,
+    /// In the response to an abort: what it has taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) taken_back: Option<TakenBack>,
     /// Problems that an operator should know, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -205,6 +209,7 @@ impl RolloutStatus {
                 took_ms: spread.took.map(|took| took.as_micros() as f64 / 1000.0),
             },
             nodes: spread.nodes.iter().map(NodeState::of).collect(),
+            taken_back: None,
             analysis: analysis.map(|report| report.lanes).unwrap_or_default(),
             rollout: document.into(),
         }

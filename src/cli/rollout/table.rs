@@ -11,11 +11,16 @@ const BAR: usize = 40;
 /// Formats the result of a change.
 pub(super) fn changed(status: &Value) -> String {
     let split = split(&status["lanes"], &status["base"]);
-    [Some(headline(status)), Some(split), plan(&status["plan"])]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join("\n")
+    [
+        Some(headline(status)),
+        Some(split),
+        plan(&status["plan"]),
+        taken_back(&status["taken_back"], &status["base"]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join("\n")
 }
 
 /// Formats a rollout, its assignments and its nodes.
@@ -176,6 +181,28 @@ fn plan(plan: &Value) -> Option<String> {
     let steps = steps.collect::<Vec<_>>().join(" → ");
     let auto = if plan["auto"].is_object() { " by itself" } else { "" };
     Some(format!("{lane} grows{auto} {steps}: {}", text(&plan["state"])))
+}
+
+/// Formats what an abort has taken back:
+/// `taken back from canary: 37 users with open pages; 12 jobs, 4 of them tried before, to stable; 2 jobs that run will end there; 0 left`.
+fn taken_back(taken: &Value, base: &Value) -> Option<String> {
+    let lane = taken["lane"].as_str()?;
+    let users = output::count(taken["users"].as_u64().unwrap_or_default(), "user");
+    let Some(jobs) = taken["jobs"].as_u64() else {
+        return Some(format!("taken back from {lane}: {users} with open pages; its jobs were not counted"));
+    };
+    let number = |name: &str| taken[name].as_u64().unwrap_or_default();
+    Some(format!(
+        "taken back from {lane}: {users} with open pages; {}, {} of them tried before, to {}; {} end there; {} left",
+        output::count(jobs, "waiting job"),
+        number("tried"),
+        text(base),
+        match number("running") {
+            1 => "1 job that runs will".to_owned(),
+            running => format!("{running} jobs that run will"),
+        },
+        number("left"),
+    ))
 }
 
 /// Formats the comparison of a lane with the base lane:

@@ -224,6 +224,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
         "cluster/src/engine/nats/batch.rs",
         "the smallest TTL of the server, after which it drops a carrier of checks",
     ),
+    ("src/api/rollouts/taken_back.rs", "a pause between two looks within Timing::deliver"),
     ("cluster/src/engine/nats/bus.rs", "a pause before a subscription that was left is ended"),
     ("cluster/src/engine/nats/connect.rs", "the reply router's own tick, and where its back-off starts"),
     ("cluster/src/engine/nats/kv.rs", "a pause between two attempts within Timing::operation"),

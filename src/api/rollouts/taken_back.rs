@@ -1,0 +1,82 @@
+//! What an abort takes back from a lane.
+//!
+//! Owns: the counts before the abort, and what is left after it. Never: the abort itself.
+
+use std::time::Duration;
+
+use pagewire_cluster::rollout::{RolloutSpec, RoutingKey};
+use pagewire_cluster::wire::UnfinishedJobs;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::super::ApiState;
+
+/// Pause between two looks at what is left.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What an abort has taken back from a lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(in crate::api) struct TakenBack {
+    #[schema(example = "canary")]
+    lane: String,
+    /// Users with open pages who were in the lane.
+    users: usize,
+    /// Jobs that waited for the lane. `null` here and below when the leader did not count them.
+    jobs: Option<u64>,
+    /// Those of them that the lane had tried without success: the base tries them again.
+    tried: Option<u64>,
+    /// Jobs that run in the lane, and end there.
+    running: Option<u64>,
+    /// Jobs that still wait for the lane. They move when the leader reaches them.
+    left: Option<u64>,
+}
+
+/// A lane before its abort.
+pub(super) struct LaneBefore {
+    lane: String,
+    users: usize,
+    jobs: Option<UnfinishedJobs>,
+}
+
+impl LaneBefore {
+    /// Counts what a lane has by this document.
+    pub(super) async fn count(parts: &ApiState, document: &RolloutSpec, lane: &str) -> Self {
+        let users = {
+            let view = parts.registry.view();
+            let is_there = |user: &str| document.lane_of(RoutingKey::User(user)) == lane;
+            view.users_after(None).filter(|seen| is_there(seen.user)).count()
+        };
+        Self { lane: lane.to_owned(), users, jobs: unfinished(parts, &document.pool, lane).await }
+    }
+
+    /// Waits until no job waits for the lane any more, for a limited time, and returns what was taken back.
+    pub(super) async fn taken_back(self, parts: &ApiState, pool: &str) -> TakenBack {
+        let Self { lane, users, jobs: before } = self;
+        let until = Instant::now() + parts.timing.deliver;
+        let now = loop {
+            let now = unfinished(parts, pool, &lane).await;
+            let is_done = now.as_ref().is_none_or(|jobs| jobs.free == 0);
+            if is_done || Instant::now() >= until {
+                break now;
+            }
+            sleep(PAUSE).await;
+        };
+        TakenBack {
+            lane,
+            users,
+            jobs: before.as_ref().map(|jobs| jobs.free + jobs.assigned),
+            tried: before.as_ref().map(|jobs| jobs.tried),
+            running: now.as_ref().map(|jobs| jobs.running),
+            left: now.as_ref().map(|jobs| jobs.free),
+        }
+    }
+}
+
+/// Returns the jobs of a lane that have not ended, as the leader counts them; `None` when it does not reply.
+async fn unfinished(parts: &ApiState, pool: &str, lane: &str) -> Option<UnfinishedJobs> {
+    let leader = parts.registry.view().nodes().first().map(|(holder, _)| *holder)?;
+    let waiting = parts.context.jobs.waiting_at(leader).await;
+    let waiting = waiting.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()?;
+    let own = waiting.lanes.into_iter().find(|jobs| jobs.pool == pool && jobs.lane == lane);
+    Some(own.unwrap_or_default())
+}
