@@ -10,9 +10,10 @@ use axum::extract::{Extension, FromRequestParts, Path, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
-use pagewire_cluster::id::{Address, Holder, Key};
+use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey, is_name,
+    self, ChangeError, Fallback, LanePins, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate,
+    RoutingKey, is_name,
 };
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ use super::extract::{Body, Query, revision_of};
 use super::id::{self, segment};
 use super::pages::rfc3339;
 use super::pagination::Paginated;
+use crate::pages::Membership;
 use crate::protocol::ErrorCode;
 
 /// A change of a rollout. Absent members stay as they are.
@@ -58,13 +60,15 @@ pub(super) struct ChangeRequest {
     force: bool,
 }
 
-/// Selects a user or a connection.
+/// Selects a user, a connection or a page.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {
     user: Option<String>,
     /// A connection's id, or its 22 characters, for an anonymous browser.
     connection: Option<String>,
+    /// A page's id, or its 22 characters: the lane of the calls of that page.
+    page: Option<String>,
 }
 
 /// The lane of a user, and why.
@@ -75,10 +79,15 @@ pub(super) struct Explained {
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
     lane: String,
+    /// The lane that the page keeps in this pool; absent without one, and while that lane gets no work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<String>,
     /// The release that runs the user's work there; `null` without a live worker.
     release: Option<String>,
-    /// `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// `override`: the user has a lane of its own. `pin`: the page keeps the lane. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.
@@ -278,9 +287,9 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     revision.ok_or_else(|| ApiError::malformed("If-Match is a revision in quotes, or *"))
 }
 
-/// Returns the lane of a user or connection, and why.
+/// Returns the lane of a user or connection, or of the calls of a page, and why.
 ///
-/// This is only a query: it counts no assignment.
+/// This is only a query: it counts no assignment and pins no lane.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}/explain", tag = "rollouts",
     params(("pool" = String, Path), ExplainQuery),
     responses((status = 200, body = Explained), (status = "default", body = ErrorBody)))]
@@ -289,23 +298,33 @@ pub(super) async fn explain(
     Pool(pool): Pool,
     Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Explained>, ApiError> {
-    let connection = query.connection.as_deref().map(connection).transpose()?;
-    let user = query.user.filter(|user| !user.is_empty());
-    let unit = match (&user, connection) {
-        (Some(user), None) => RoutingKey::User(user),
-        (None, Some(connection)) => RoutingKey::Connection(connection),
-        _ => return Err(ApiError::malformed("give a user or a connection, not both")),
+    let mut connection = query.connection.as_deref().map(id::key).transpose()?;
+    let mut user = query.user.filter(|user| !user.is_empty());
+    let page = query.page.as_deref().map(id::key).transpose()?;
+    let pins = match (user.is_some(), connection.is_some(), page) {
+        (true, false, None) | (false, true, None) => LanePins::default(),
+        (false, false, Some(page)) => {
+            let (owner, pins) = page_of(&parts, page).await?;
+            connection = owner.user.is_none().then_some(owner.connection.key);
+            user = owner.user.as_deref().map(str::to_owned);
+            pins
+        }
+        _ => return Err(ApiError::malformed("give a user, a connection or a page, and only one of them")),
     };
+    let unit = RoutingKey::of(user.as_deref(), connection);
+    let rollouts = &parts.context.rollouts;
     let roster = parts.context.workers.roster();
     let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));
-    let assigned = parts.context.rollouts.explain(&pool, unit, serves);
+    let assigned = pins.explain(rollouts, &pool, unit, serves);
     let (_, releases) = roster.available_releases(&WorkerGroup::new(pool.as_str(), assigned.lane.as_str()));
     let release = releases.first().map(|release| (*release).to_owned());
     Ok(Json(Explained {
         release,
-        pool: pool.clone(),
-        user: user.clone(),
+        pin: pins.kept(rollouts, &pool),
+        pool,
         connection: connection.map(|connection| connection.to_string()),
+        user,
+        page: page.map(|page| page.to_string()),
         lane: assigned.lane,
         reason: assigned.reason.text(),
         bucket: assigned.bucket,
@@ -313,9 +332,10 @@ pub(super) async fn explain(
     }))
 }
 
-fn connection(id: &str) -> Result<Key, ApiError> {
-    let key = id.parse().or_else(|_| id.parse::<Address>().map(|address| address.key));
-    key.map_err(|error| ApiError::malformed(error.to_string()))
+/// Returns the user and the connection of a page, and the lanes that it keeps.
+async fn page_of(parts: &ApiState, page: Key) -> Result<(Membership, LanePins), ApiError> {
+    let found = parts.context.pages.store.pins(page).await?;
+    found.ok_or_else(|| ApiError::new(ErrorCode::Unknown, "there is no such page"))
 }
 
 /// Lists the past revisions of a pool's rollout, the newest first.

@@ -97,11 +97,14 @@ struct StatusQuery {
 struct Explain {
     pool: String,
     /// The user.
-    #[arg(required_unless_present = "connection", conflicts_with = "connection")]
+    #[arg(required_unless_present_any = ["connection", "page"], conflicts_with_all = ["connection", "page"])]
     user: Option<String>,
     /// ID of an anonymous user's connection.
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
+    /// ID of a page: explain the lane of its calls, and show the lane that it keeps.
+    #[arg(long, value_name = "ID", conflicts_with = "connection")]
+    page: Option<String>,
     #[command(flatten)]
     server: ApiClient,
 }
@@ -233,10 +236,10 @@ impl StatusQuery {
 
 impl Explain {
     async fn run(self) -> Result<(), CommandFailure> {
-        let target = match (&self.user, &self.connection) {
-            (Some(user), _) => format!("user={}", escape(user)),
-            (None, connection) => format!("connection={}", escape(connection.as_deref().unwrap_or_default())),
-        };
+        let targets = [("user", self.user), ("connection", self.connection), ("page", self.page)];
+        let target =
+            targets.iter().filter_map(|(name, id)| Some(format!("{name}={}", escape(id.as_deref()?))));
+        let target = target.collect::<Vec<_>>().join("&");
         let explained = self.server.get(&format!("{}/explain?{target}", path(&self.pool))).await?;
         print(&self.server, &explained, table::explained);
         Ok(())

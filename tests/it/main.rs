@@ -41,6 +41,7 @@ mod mounts;
 mod nats_mappings;
 mod own_mounts;
 mod pages;
+mod pins;
 mod push;
 mod python_effects;
 mod python_ways;

@@ -85,20 +85,27 @@ pub(super) fn explained(explained: &Value) -> String {
         Some(user) => format!("user {user}"),
         None => format!("connection {}", text(&explained["connection"])),
     };
+    let whom = match explained["page"].as_str() {
+        Some(page) => format!("page {page} of {whom}"),
+        None => whom,
+    };
     let lane = text(&explained["lane"]);
     let why = match explained["reason"].as_str() {
         Some("override") => format!("it does not matter, because {lane} is the user's own lane"),
+        Some("pin") => "it does not matter, because the page keeps its lane".to_owned(),
         Some("weight") => format!("it belongs to {lane}"),
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
     };
     let release = explained["release"].as_str().map(|release| format!(", release {release}"));
+    let pin = explained["pin"].as_str().map(|pin| format!("\npin: {pin}"));
     format!(
-        "{whom} is in lane {lane}{} (pool {}, revision {})\nbucket {} of 10000: {why}",
+        "{whom} is in lane {lane}{} (pool {}, revision {})\nbucket {} of 10000: {why}{}",
         release.unwrap_or_default(),
         text(&explained["pool"]),
         explained["revision"],
         explained["bucket"],
+        pin.unwrap_or_default(),
     )
 }
 
