@@ -10,10 +10,10 @@ use axum::extract::{Extension, FromRequestParts, Path, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
-use pagewire_cluster::id::{Holder, Key};
+use pagewire_cluster::id::Key;
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, LanePins, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate,
-    RoutingKey, is_name,
+    self, ChangeError, Fallback, LanePins, RolloutAudience, RolloutChange, RolloutSpec, RolloutStep,
+    RolloutUpdate, RoutingKey, is_name,
 };
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -211,8 +211,11 @@ async fn write(
     }
 }
 
-fn nodes(parts: &ApiState) -> Vec<Holder> {
-    parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
+/// Returns the nodes and workers that apply the rollout of a pool.
+fn audience(parts: &ApiState, pool: &str) -> RolloutAudience {
+    let nodes = parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
+    let roster = parts.context.workers.roster();
+    RolloutAudience { nodes, workers: roster.processes_of(pool) }
 }
 
 /// Lists the pools that have a rollout document.
@@ -223,7 +226,7 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
     Json(Paginated::complete(documents.into_iter().map(RolloutResponse::from).collect()))
 }
 
-/// Returns the rollout of a pool, the nodes that have applied it, and its assignments.
+/// Returns the rollout of a pool, the nodes and workers that have applied it, and its assignments.
 ///
 /// Every pool has a rollout: without a document it is revision 0, with all users in `stable`.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}", tag = "rollouts", params(("pool" = String, Path)),
@@ -231,11 +234,11 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
 pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
-    let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
+    let propagation = rollouts.propagation(&pool, document.rev, &audience(&parts, &pool)).await;
     Ok(RolloutStatus::new(document, &propagation, &parts.context.workers.roster()).respond())
 }
 
-/// Changes the rollout of a pool, then waits until the nodes have applied it.
+/// Changes the rollout of a pool, then waits until the nodes and workers have applied it.
 ///
 /// `If-Match` names the revision to change (412 if another one is current), or `*`. While the fallback is `none`, a
 /// change that gives more users to a lane without live workers is refused with `lane_without_workers` (409), unless
@@ -269,7 +272,7 @@ async fn apply(
     by: &str,
 ) -> Result<Response, ApiError> {
     let changed = write(parts, pool, expected, wanted, force, by).await?;
-    let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
+    let propagation = parts.context.rollouts.wait_until_applied(&changed, &audience(parts, pool)).await;
     Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
 }
 

@@ -36,7 +36,7 @@ enum RolloutCommand {
     Abort(step::Abort),
     /// Make another lane the base (blue/green); the base before stays ready for the way back.
     Switch(step::Switch),
-    /// Show the split of a pool, which nodes have applied it and what it has assigned; without a pool, all pools.
+    /// Show the split of a pool, which nodes and workers have applied it and what it has assigned; without a pool, all pools.
     Status(StatusQuery),
     /// Explain which lane serves a user, and why.
     Explain(Explain),
@@ -209,13 +209,13 @@ impl ChangeArgs {
 /// Prints the result of a change.
 ///
 /// # Errors
-/// When a node has not applied it.
+/// When a node or worker has not applied it.
 fn report(server: &ApiClient, status: &Value) -> Result<(), CommandFailure> {
     print(server, status, table::changed);
     warn(status);
-    match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
-        (nodes, of) if nodes == of => Ok(()),
-        _ => Err(Exit::Failed.with_message(table::missing(status))),
+    match table::is_applied(status) {
+        true => Ok(()),
+        false => Err(Exit::Failed.with_message(table::missing(status))),
     }
 }
 

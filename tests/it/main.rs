@@ -4,6 +4,7 @@
 //! statement that it proves. `tidy` starts nothing: it reads the source tree.
 
 mod api;
+mod applied;
 mod assets;
 mod browser;
 mod calls;

@@ -118,17 +118,20 @@ pub struct PageJob {
     pub frame: String,
 }
 
-/// The state of a rollout that a node has applied.
+/// The state of a rollout that a node or worker has applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutState {
     /// The applied revision; 0 for none.
     pub revision: u64,
-    /// Work that the node has assigned with that revision.
+    /// Work that the process has assigned with that revision.
     pub observed: Vec<LaneCount>,
-    /// How long it took until all nodes had applied the revision, in microseconds, measured by the node that published
-    /// it.
+    /// How long it took until all nodes and workers had applied the revision, in microseconds, measured by the node that
+    /// published it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_us: Option<u64>,
+    /// The node or worker that reported it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest: Option<String>,
 }
 
 /// Amount of work that was assigned to a lane.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use pagewire_cluster::id::NodeNumber;
+use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutPlan, RolloutSpec, Weight};
 use pagewire_cluster::wire::RolloutState;
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
@@ -73,6 +73,8 @@ pub(in crate::api) struct RolloutStatus {
     split: Vec<LaneShare>,
     applied: Applied,
     nodes: Vec<NodeState>,
+    /// The live workers of the pool that are processes of their own.
+    workers: Vec<WorkerRevision>,
     /// Problems that an operator should know, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -102,8 +104,15 @@ struct Applied {
     nodes: usize,
     /// Live nodes.
     of: usize,
-    /// Milliseconds from sending the change until all nodes had applied it; `null` if that was not observed.
+    /// Workers of the pool that have applied this revision.
+    workers: usize,
+    /// Live workers of the pool that are processes of their own.
+    of_workers: usize,
+    /// Milliseconds from sending the change until all nodes and workers had applied it; `null` if that was not observed.
     took_ms: Option<f64>,
+    /// The node or the id of the worker that reported it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slowest: Option<String>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -111,6 +120,17 @@ struct NodeState {
     #[schema(example = "p01")]
     node: String,
     /// The revision that the node has applied; `null` if it does not respond.
+    revision: Option<u64>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct WorkerRevision {
+    worker: String,
+    /// Its name, which need not be unique.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    lane: String,
+    /// The revision that the worker has applied; `null` if it does not respond, as one of an older release.
     revision: Option<u64>,
 }
 
@@ -171,9 +191,13 @@ impl RolloutStatus {
             applied: Applied {
                 nodes: spread.applied(),
                 of: spread.nodes.len(),
+                workers: spread.applied_by_workers(),
+                of_workers: spread.workers.len(),
                 took_ms: spread.took.map(|took| took.as_micros() as f64 / 1000.0),
+                slowest: spread.slowest.clone(),
             },
             nodes: spread.nodes.iter().map(NodeState::of).collect(),
+            workers: spread.workers.iter().map(|worker| WorkerRevision::of(worker, roster)).collect(),
             rollout: document.into(),
         }
     }
@@ -208,5 +232,17 @@ impl LaneShare {
 impl NodeState {
     fn of((node, state): &(NodeNumber, Option<RolloutState>)) -> Self {
         Self { node: node.to_string(), revision: state.as_ref().map(|state| state.revision) }
+    }
+}
+
+impl WorkerRevision {
+    fn of((worker, state): &(Key, Option<RolloutState>), roster: &WorkerDirectory) -> Self {
+        let row = roster.row(*worker);
+        Self {
+            worker: worker.to_string(),
+            name: row.map(|row| row.name.clone()).unwrap_or_default(),
+            lane: row.map(|row| row.lane.clone()).unwrap_or_default(),
+            revision: state.as_ref().map(|state| state.revision),
+        }
     }
 }
