@@ -102,6 +102,7 @@ impl Entry {
                 connection: Some(connection),
                 page: None,
                 session: None,
+                pins: None,
             };
             async move {
                 let response = node.context.executors.call(call).await;

@@ -72,6 +72,7 @@ pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> PageRow {
         session: at(),
         connection: at(),
         user: Some(user),
+        pins: Default::default(),
         topics: Vec::new(),
         lane: "stable".to_owned(),
         release: "dev".to_owned(),

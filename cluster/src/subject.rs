@@ -4,6 +4,7 @@
 //! of a cluster ([`Subjects`]) and the keys of its buckets. Never: the content of messages (`wire`).
 
 mod keys;
+pub mod worker_leaf;
 
 use std::fmt;
 
@@ -148,24 +149,6 @@ pub mod leaf {
     /// Liveness request to one epoch of a node. A running node replies; `NoResponder` means that the process
     /// has ended.
     pub const ALIVE: &str = "alive";
-}
-
-/// Leaves below [`Subjects::worker`]. Each has its own message type in `wire`.
-pub mod worker_leaf {
-    /// An offer of a free job from a worker that has no handler for it.
-    pub const OFFER: &str = "offer";
-    /// A call for the worker that is assigned to the user.
-    pub const CALL: &str = "call";
-    /// A request to stop a running job.
-    pub const CANCEL: &str = "cancel";
-    /// A request to say which of these claimed jobs the worker runs.
-    pub const CLAIMS: &str = "claims";
-    /// A notification that a user has assigned jobs waiting.
-    pub const WAKE: &str = "wake";
-    /// A liveness request.
-    pub const ALIVE: &str = "alive";
-    /// A request to accept no new work, finish the running work and leave.
-    pub const DRAIN: &str = "drain";
 }
 
 /// Returns the beginning of the queue routes of a lane. The rest names the priority and the shard of a work item.

@@ -58,6 +58,9 @@ pub struct Timing {
     /// How long the job of a page that is far from its limits may be counted at its node only, and how old the count of
     /// the other nodes may be that the node compares with the limits.
     pub quota_write: Duration,
+    /// How long the lane that a page keeps may be in the memory of its node only; other writes of the row of the page
+    /// meanwhile store it as well.
+    pub pin_write: Duration,
     /// How long a worker stays assigned to a user without work for the user; whole seconds.
     pub affinity_ttl: Duration,
     /// Minimum time between two progress notifications to a page.
@@ -149,6 +152,7 @@ impl Timing {
         job_index: Duration::from_secs(24 * 3600),
         told_job: Duration::from_secs(15 * 60),
         quota_write: Duration::from_millis(250),
+        pin_write: Duration::from_millis(250),
         affinity_ttl: Duration::from_secs(3600),
         progress: Duration::from_millis(500),
         page_token: Duration::from_secs(24 * 3600),
@@ -201,6 +205,7 @@ impl Timing {
         job_index: Duration::from_secs(600),
         told_job: Duration::from_secs(6),
         quota_write: Duration::from_millis(50),
+        pin_write: Duration::from_millis(250),
         affinity_ttl: Duration::from_secs(6),
         progress: Duration::from_millis(100),
         page_token: Duration::from_secs(120),

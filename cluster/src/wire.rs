@@ -19,7 +19,7 @@ pub(crate) use peer_response::decode_response;
 pub use peer_response::encode_response;
 pub use peer_response::{
     ClosedPages, ExecutorPush, HandedOver, HandoverReply, LaneCount, PageJob, PageStatus, PeerResponse,
-    PushCounts, RolloutState, UnfinishedJobs, WaitingJobs, WaitingJobsList, WatchedPath,
+    PinnedLanes, PushCounts, RolloutState, UnfinishedJobs, WaitingJobs, WaitingJobsList, WatchedPath,
 };
 pub(crate) use work::present;
 pub use work::{

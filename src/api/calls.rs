@@ -162,6 +162,8 @@ pub(super) async fn call(
         connection,
         page: request.page,
         session,
+        // a program's own call, wherever the page is
+        pins: None,
     };
     let result = parts.context.executors.call(call).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))

@@ -12,10 +12,10 @@ use axum::extract::{Extension, FromRequestParts, Path, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
-use pagewire_cluster::id::{Address, Holder, Key};
+use pagewire_cluster::id::Key;
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, Propagation, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate,
-    RoutingKey, is_name,
+    self, ChangeError, Fallback, LanePins, Propagation, RolloutAudience, RolloutChange, RolloutSpec,
+    RolloutStep, RolloutUpdate, RoutingKey, is_name,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,7 @@ use super::extract::{Body, Query, revision_of};
 use super::id::{self, segment};
 use super::pages::rfc3339;
 use super::pagination::Paginated;
+use crate::pages::Membership;
 use crate::protocol::ErrorCode;
 
 /// A change of a rollout. Absent members stay as they are.
@@ -62,13 +63,15 @@ pub(super) struct ChangeRequest {
     force: bool,
 }
 
-/// Selects a user or a connection.
+/// Selects a user, a connection or a page.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {
     user: Option<String>,
     /// A connection's id, or its 22 characters, for an anonymous browser.
     connection: Option<String>,
+    /// A page's id, or its 22 characters: the lane of the calls of that page.
+    page: Option<String>,
 }
 
 /// The lane of a user, and why.
@@ -79,10 +82,15 @@ pub(super) struct Explained {
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
     lane: String,
+    /// The lane that the page keeps in this pool; absent without one, and while that lane gets no work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<String>,
     /// The release that runs the user's work there; `null` without a live worker or process.
     release: Option<String>,
-    /// `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// `override`: the user has a lane of its own. `pin`: the page keeps the lane. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.
@@ -210,8 +218,11 @@ async fn write(
     }
 }
 
-fn nodes(parts: &ApiState) -> Vec<Holder> {
-    parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
+/// Returns the nodes and workers that apply the rollout of a pool.
+fn audience(parts: &ApiState, pool: &str) -> RolloutAudience {
+    let nodes = parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
+    let roster = parts.context.workers.roster();
+    RolloutAudience { nodes, workers: roster.processes_of(pool) }
 }
 
 /// Lists the pools that have a rollout document.
@@ -222,7 +233,7 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
     Json(Paginated::complete(documents.into_iter().map(RolloutResponse::from).collect()))
 }
 
-/// Returns the rollout of a pool, the nodes that have applied it, and its assignments.
+/// Returns the rollout of a pool, the nodes and workers that have applied it, and its assignments.
 ///
 /// Every pool has a rollout: without a document it is revision 0, with all users in `stable`.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}", tag = "rollouts", params(("pool" = String, Path)),
@@ -230,11 +241,11 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
 pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
-    let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
+    let propagation = rollouts.propagation(&pool, document.rev, &audience(&parts, &pool)).await;
     Ok(status_of(&parts, document, &propagation).respond())
 }
 
-/// Changes the rollout of a pool, then waits until the nodes have applied it.
+/// Changes the rollout of a pool, then waits until the nodes and workers have applied it.
 ///
 /// `If-Match` names the revision to change (412 if another one is current), or `*`. While the fallback is `none`, a
 /// change that gives more users to a lane without live workers is refused with `lane_without_workers` (409), unless
@@ -291,7 +302,7 @@ async fn apply(
     by: &str,
 ) -> Result<RolloutStatus, ApiError> {
     let changed = write(parts, pool, expected, wanted, force, by).await?;
-    let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
+    let propagation = parts.context.rollouts.wait_until_applied(&changed, &audience(parts, pool)).await;
     Ok(status_of(parts, changed.document, &propagation))
 }
 
@@ -316,9 +327,9 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     revision.ok_or_else(|| ApiError::malformed("If-Match is a revision in quotes, or *"))
 }
 
-/// Returns the lane of a user or connection, and why.
+/// Returns the lane of a user or connection, or of the calls of a page, and why.
 ///
-/// This is only a query: it counts no assignment.
+/// This is only a query: it counts no assignment and pins no lane.
 #[utoipa::path(get, path = "/api/v1/rollouts/{pool}/explain", tag = "rollouts",
     params(("pool" = String, Path), ExplainQuery),
     responses((status = 200, body = Explained), (status = "default", body = ErrorBody)))]
@@ -327,21 +338,31 @@ pub(super) async fn explain(
     Pool(pool): Pool,
     Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Explained>, ApiError> {
-    let connection = query.connection.as_deref().map(connection).transpose()?;
-    let user = query.user.filter(|user| !user.is_empty());
-    let unit = match (&user, connection) {
-        (Some(user), None) => RoutingKey::User(user),
-        (None, Some(connection)) => RoutingKey::Connection(connection),
-        _ => return Err(ApiError::malformed("give a user or a connection, not both")),
+    let mut connection = query.connection.as_deref().map(id::key).transpose()?;
+    let mut user = query.user.filter(|user| !user.is_empty());
+    let page = query.page.as_deref().map(id::key).transpose()?;
+    let pins = match (user.is_some(), connection.is_some(), page) {
+        (true, false, None) | (false, true, None) => LanePins::default(),
+        (false, false, Some(page)) => {
+            let (owner, pins) = page_of(&parts, page).await?;
+            connection = owner.user.is_none().then_some(owner.connection.key);
+            user = owner.user.as_deref().map(str::to_owned);
+            pins
+        }
+        _ => return Err(ApiError::malformed("give a user, a connection or a page, and only one of them")),
     };
+    let unit = RoutingKey::of(user.as_deref(), connection);
+    let rollouts = &parts.context.rollouts;
     let servers = LaneServers::new(&parts, &pool);
-    let assigned = parts.context.rollouts.explain(&pool, unit, |lane| servers.serve(lane));
+    let assigned = pins.explain(rollouts, &pool, unit, |lane| servers.serve(lane));
     let service = servers.of_lane(&assigned.lane, assigned.is_base);
     Ok(Json(Explained {
         release: service.releases.into_iter().next(),
+        pin: pins.kept(rollouts, &pool),
         pool: pool.clone(),
-        user: user.clone(),
         connection: connection.map(|connection| connection.to_string()),
+        user,
+        page: page.map(|page| page.to_string()),
         lane: assigned.lane,
         reason: assigned.reason.text(),
         bucket: assigned.bucket,
@@ -349,9 +370,10 @@ pub(super) async fn explain(
     }))
 }
 
-fn connection(id: &str) -> Result<Key, ApiError> {
-    let key = id.parse().or_else(|_| id.parse::<Address>().map(|address| address.key));
-    key.map_err(|error| ApiError::malformed(error.to_string()))
+/// Returns the user and the connection of a page, and the lanes that it keeps.
+async fn page_of(parts: &ApiState, page: Key) -> Result<(Membership, LanePins), ApiError> {
+    let found = parts.context.pages.store.pins(page).await?;
+    found.ok_or_else(|| ApiError::new(ErrorCode::Unknown, "there is no such page"))
 }
 
 /// Lists the past revisions of a pool's rollout, the newest first.

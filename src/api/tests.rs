@@ -56,6 +56,7 @@ impl Running {
             session: at(session),
             connection: at(9),
             user: user.map(str::to_owned),
+            pins: Default::default(),
             topics: Vec::new(),
             lane: "stable".into(),
             release: "dev".into(),

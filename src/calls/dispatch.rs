@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use super::hint::refusal;
+use super::lanes::{CallLane, LaneBond};
 use super::placement::{FreeCandidates, FreeStep, free_steps};
 use super::{CallRequest, ExecutorError, LocalWorkers, executor_lost, timed_out};
 use crate::config::Preference;
@@ -41,14 +42,15 @@ impl WorkerDispatcher {
         refusal(reason, method, &self.jobs.workers.roster(), &self.handlers)
     }
 
-    /// Runs a call on the workers of a group. Returns the kind of the executor that was asked last.
+    /// Runs a call on the workers of its lane. Returns the kind of the executor that was asked last.
     pub(super) async fn on_workers(
         &self,
         call: CallRequest,
-        team: &WorkerGroup,
+        lane: &CallLane,
         affinity: Affinity,
         within: Duration,
     ) -> (&'static str, CallResult) {
+        let CallLane { group: team, bond } = lane;
         let owner =
             WorkOwner::of(call.user.as_deref(), call.connection).map(|owner| owner.key().into_owned());
         let own = owner.filter(|_| affinity == Affinity::Assigned);
@@ -67,6 +69,7 @@ impl WorkerDispatcher {
             page: call.page,
             session: call.session,
             connection: call.connection,
+            lane: (*bond != LaneBond::Loose).then(|| team.lane.clone()),
             left_ms: None,
         };
         let WorkerGroup { pool, lane } = team;
@@ -74,6 +77,9 @@ impl WorkerDispatcher {
             tracing::debug_span!("call worker", otel.kind = "client", method = work.method, pool, lane);
         let trace = span.in_scope(telemetry::current_trace);
         let mut calling = OutgoingCall::new(&self.jobs, team, work, within, trace);
+        if *bond == LaneBond::Visiting {
+            calling.visit();
+        }
         let result = async {
             match own {
                 Some(owner) => calling.own(&owner, &|worker| self.local.assigned_route(worker)).await,

@@ -6,7 +6,7 @@ use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::worker::{WorkerId, WorkerRow};
 
-use super::{Executors, INLINE_CALLS, LocalWorkers};
+use super::{Executors, LocalWorkers};
 use crate::telemetry::{ExecutorPlace, executor_name};
 
 /// One kind of executor, as listed by `GET /executors`.
@@ -45,7 +45,7 @@ impl ExecutorWorker {
 impl Executors {
     /// Returns all kinds of executors with what they serve and do.
     pub fn kinds(&self) -> Vec<ExecutorInfo> {
-        let running = INLINE_CALLS - self.inline.available_permits();
+        let running = self.inline.running();
         let methods = self.handlers.names().map(str::to_owned).collect();
         let inline = ExecutorInfo { name: "inline", methods, running: Some(running), workers: None };
         let local = self.local();

@@ -5,6 +5,8 @@
 mod default_mode;
 mod dispatch;
 mod hint;
+mod inline;
+mod lanes;
 mod list;
 mod local;
 mod nested;
@@ -20,13 +22,12 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::{Jobs, Quarantines};
-use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
+use pagewire_cluster::rollout::{LanePins, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::HandlerError;
-use pagewire_cluster::worker::{WorkerGroup, Workers};
-use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure, call_snoozed};
+use pagewire_cluster::worker::Workers;
+use pagewire_worker::handlers::Handlers;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use list::{ExecutorInfo, ExecutorWorker};
@@ -38,13 +39,13 @@ pub use submit::{JobRequest, PageRules};
 
 use self::default_mode::HandlerDefaults;
 use self::dispatch::WorkerDispatcher;
+use self::inline::InlineCalls;
+use self::lanes::{CallLane, LaneBond, WorkLanes};
 use self::placement::{Placement, PlacementInput, place};
 use crate::config::{DefaultMode, Preference};
 use crate::protocol::{CommandError, ErrorCode};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::Metrics;
 
-/// The most inline calls of a node at the same time. Further calls are rejected at once.
-const INLINE_CALLS: usize = 1024;
 /// The longest timeout that a caller may request.
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -99,6 +100,17 @@ pub struct CallRequest {
     pub page: Option<Address>,
     /// That page's session.
     pub session: Option<Key>,
+    /// The lanes that the page keeps, for a call that a page makes itself.
+    pub pins: Option<Arc<LanePins>>,
+}
+
+/// A call with the place where it runs.
+#[derive(Debug)]
+pub struct PlacedCall {
+    call: CallRequest,
+    started: Instant,
+    within: Duration,
+    place: Result<(CallLane, Placement), CommandError>,
 }
 
 /// The reason why a call has no result.
@@ -135,7 +147,8 @@ pub struct Executors {
     handlers: Handlers,
     dispatcher: WorkerDispatcher,
     defaults: HandlerDefaults,
-    inline: Arc<Semaphore>,
+    lanes: WorkLanes,
+    inline: InlineCalls,
     alone: bool,
     jobs: Jobs,
     workers: Workers,
@@ -159,10 +172,11 @@ impl Executors {
         let dispatcher = WorkerDispatcher { jobs: jobs.clone(), local, handlers: handlers.clone(), prefer };
         let defaults = HandlerDefaults { configured, handlers: handlers.clone(), workers: workers.clone() };
         Self {
-            handlers,
             dispatcher,
             defaults,
-            inline: Arc::new(Semaphore::new(INLINE_CALLS)),
+            inline: InlineCalls::new(handlers.clone()),
+            lanes: WorkLanes { rollouts: rollouts.clone(), workers: workers.clone() },
+            handlers,
             alone,
             jobs,
             workers,
@@ -190,10 +204,25 @@ impl Executors {
     /// - `timeout` if there is no result in time,
     /// - `unavailable` without a connection to the cluster.
     pub async fn call(&self, call: CallRequest) -> Result<Box<RawValue>, ExecutorError> {
+        let placed = self.place_call(call).await;
+        self.run(placed).await
+    }
+
+    /// Chooses the place of a call, which pins the lane of the page that makes it.
+    pub async fn place_call(&self, call: CallRequest) -> PlacedCall {
         let started = Instant::now();
         let known = self.handlers.has(&call.method);
         let within = call.timeout.unwrap_or(self.timing.call).min(MAX_TIMEOUT);
-        let placed = self.place_when_started(&call, known, within).await;
+        let place = self.place_when_started(&call, known, within).await;
+        PlacedCall { call, started, within, place }
+    }
+
+    /// Runs a call at its place.
+    ///
+    /// # Errors
+    /// See [`Executors::call`].
+    pub async fn run(&self, placed: PlacedCall) -> Result<Box<RawValue>, ExecutorError> {
+        let PlacedCall { call, started, within, place: placed } = placed;
         let within = within.saturating_sub(started.elapsed());
         // work is placed on workers only if one of them has a handler of this name
         let is_registered = matches!(placed, Ok((_, Placement::Workers(_))));
@@ -201,9 +230,9 @@ impl Executors {
         let kind = kind.to_owned();
         let (exec, outcome) = match placed {
             Err(error) => ("none", Err(error.into())),
-            Ok((_, Placement::Inline)) => ("inline", self.inline(call, within).await),
-            Ok((group, Placement::Workers(affinity))) => {
-                self.dispatcher.on_workers(call, &group, affinity, within).await
+            Ok((_, Placement::Inline)) => ("inline", self.inline.run(call, within).await),
+            Ok((lane, Placement::Workers(affinity))) => {
+                self.dispatcher.on_workers(call, &lane, affinity, within).await
             }
         };
         // the handler's own error codes must not become metric labels either
@@ -223,7 +252,7 @@ impl Executors {
         call: &CallRequest,
         inline: bool,
         within: Duration,
-    ) -> Result<(WorkerGroup, Placement), CommandError> {
+    ) -> Result<(CallLane, Placement), CommandError> {
         let placed = self.place(call, inline);
         if !matches!(&placed, Err(error) if error.code == ErrorCode::NoExecutor) {
             return placed;
@@ -239,11 +268,10 @@ impl Executors {
     }
 
     /// Returns the workers of the lane of a call, and where it runs.
-    fn place(&self, call: &CallRequest, inline: bool) -> Result<(WorkerGroup, Placement), CommandError> {
+    fn place(&self, call: &CallRequest, inline: bool) -> Result<(CallLane, Placement), CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
         let unit = RoutingKey::of(call.user.as_deref(), call.connection);
-        let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
-        let group = WorkerGroup::new(pool, self.rollouts.explain(pool, unit, serves).lane);
+        let group = self.lanes.explain_call(call, pool, unit);
         let wanted = self.defaults.mode(call.mode, &group, &call.method);
         let workers = self.workers.roster().pool_serves(pool, &call.method)
             || !self.local().free(&group, &call.method).is_empty();
@@ -252,44 +280,14 @@ impl Executors {
         let owner = user || call.connection.is_some();
         let facts = PlacementInput { user, owner, workers, alone: self.alone, inline };
         match place(wanted, facts) {
-            Ok(Placement::Inline) => Ok((group, Placement::Inline)),
+            Ok(Placement::Inline) => Ok((CallLane { group, bond: LaneBond::Loose }, Placement::Inline)),
             // counted for the rollout
-            Ok(placement) => Ok((WorkerGroup::new(pool, self.lane(pool, unit).lane), placement)),
+            Ok(placement) => Ok((self.lanes.of_call(call, pool, unit), placement)),
             Err(error) if error.code == ErrorCode::NoExecutor => {
                 Err(self.dispatcher.refuse(&error.message, &call.method))
             }
             Err(error) => Err(error),
         }
-    }
-
-    async fn inline(&self, call: CallRequest, within: Duration) -> Result<Box<RawValue>, ExecutorError> {
-        let Ok(_permit) = self.inline.try_acquire() else {
-            return Err(CommandError::new(ErrorCode::RateLimited, "too many calls at the same time").into());
-        };
-        let input = HandlerInput {
-            user: call.user.as_deref().map(str::to_owned),
-            page: call.page,
-            session: call.session,
-            connection: call.connection,
-            within: Some(within),
-            trace: telemetry::current_trace().map(|trace| trace.as_str().to_owned()),
-            ..HandlerInput::call(call.params)
-        };
-        let run = self.handlers.run(&call.method, input);
-        match tokio::time::timeout(within, run).await {
-            Ok(outcome) => outcome.map_err(|failure| match failure {
-                RunFailure::Failed(error) | RunFailure::RetryAfter(error, _) => ExecutorError::Failed(error),
-                RunFailure::Snoozed(_) => ExecutorError::Failed(call_snoozed()),
-                _ => executor_lost().into(),
-            }),
-            Err(_) => Err(timed_out().into()),
-        }
-    }
-
-    /// Returns the lane that runs the work of a routing key.
-    fn lane(&self, pool: &str, unit: RoutingKey<'_>) -> LaneAssignment {
-        let serves = |lane: &str| self.workers.roster().serves(&WorkerGroup::new(pool, lane));
-        self.rollouts.lane_for(pool, unit, serves)
     }
 
     /// Returns the kinds of work that killed their executors.

@@ -55,6 +55,7 @@ fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
         connection,
         page,
         session,
+        pins: None,
     })
 }
 

@@ -61,7 +61,7 @@ impl Executors {
     fn lane_of(&self, record: &Record) -> LaneMove {
         let owner = record.owner();
         let unit = owner.as_deref().map_or_else(|| record.routing_key(), RoutingKey::of_owner);
-        let assigned = self.lane(&record.pool, unit);
+        let assigned = self.lanes.of(&record.pool, unit);
         LaneMove { lane: assigned.lane, revision: assigned.revision }
     }
 }

@@ -43,6 +43,7 @@ async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result
         connection: None,
         page: None,
         session: None,
+        pins: None,
     };
     executors().call(call).await.map(|value| value.get().to_owned()).map_err(|error| match error {
         ExecutorError::Failed(failure) => failure.code,

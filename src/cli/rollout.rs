@@ -36,7 +36,7 @@ enum RolloutCommand {
     Abort(step::Abort),
     /// Make another lane the base (blue/green); the base before stays ready for the way back.
     Switch(step::Switch),
-    /// Show the split of a pool, which nodes have applied it and what it has assigned; without a pool, all pools.
+    /// Show the split of a pool, which nodes and workers have applied it and what it has assigned; without a pool, all pools.
     Status(StatusQuery),
     /// Explain which lane serves a user, and why.
     Explain(Explain),
@@ -97,11 +97,14 @@ struct StatusQuery {
 struct Explain {
     pool: String,
     /// The user.
-    #[arg(required_unless_present = "connection", conflicts_with = "connection")]
+    #[arg(required_unless_present_any = ["connection", "page"], conflicts_with_all = ["connection", "page"])]
     user: Option<String>,
     /// ID of an anonymous user's connection.
     #[arg(long, value_name = "ID")]
     connection: Option<String>,
+    /// ID of a page: explain the lane of its calls, and show the lane that it keeps.
+    #[arg(long, value_name = "ID", conflicts_with = "connection")]
+    page: Option<String>,
     #[command(flatten)]
     server: ApiClient,
 }
@@ -206,13 +209,13 @@ impl ChangeArgs {
 /// Prints the result of a change.
 ///
 /// # Errors
-/// When a node has not applied it.
+/// When a node or worker has not applied it.
 fn report(server: &ApiClient, status: &Value) -> Result<(), CommandFailure> {
     print(server, status, table::changed);
     warn(status);
-    match (status["applied"]["nodes"].as_u64(), status["applied"]["of"].as_u64()) {
-        (nodes, of) if nodes == of => Ok(()),
-        _ => Err(Exit::Failed.with_message(table::missing(status))),
+    match table::is_applied(status) {
+        true => Ok(()),
+        false => Err(Exit::Failed.with_message(table::missing(status))),
     }
 }
 
@@ -233,10 +236,10 @@ impl StatusQuery {
 
 impl Explain {
     async fn run(self) -> Result<(), CommandFailure> {
-        let target = match (&self.user, &self.connection) {
-            (Some(user), _) => format!("user={}", escape(user)),
-            (None, connection) => format!("connection={}", escape(connection.as_deref().unwrap_or_default())),
-        };
+        let targets = [("user", self.user), ("connection", self.connection), ("page", self.page)];
+        let target =
+            targets.iter().filter_map(|(name, id)| Some(format!("{name}={}", escape(id.as_deref()?))));
+        let target = target.collect::<Vec<_>>().join("&");
         let explained = self.server.get(&format!("{}/explain?{target}", path(&self.pool))).await?;
         print(&self.server, &explained, table::explained);
         Ok(())

@@ -33,12 +33,18 @@ pub(super) fn run(
         connection: Some(connection),
         page: context.pages.store.address(&page),
         session: Some(page.session().key),
+        pins: Some(page.pins.clone()),
     };
-    let executors = context.executors.clone();
+    let (executors, store) = (context.executors.clone(), context.pages.store.clone());
     let flight = context.in_flight.begin(page.key(), account, id.json())?;
     let work = async move {
+        let calling = async {
+            let placed = executors.place_call(call).await;
+            store.store_pins(&page);
+            executors.run(placed).await
+        };
         let outcome = tokio::select! {
-            outcome = executors.call(call) => outcome,
+            outcome = calling => outcome,
             () = flight.cancelled() => Err(cancelled().into()),
             // dropping the call stops its handler, on this node or at a worker
             () = page.ended() => return,

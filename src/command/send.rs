@@ -66,7 +66,7 @@ mod tests {
     fn place(session: u128, connection: u128, user: Option<&str>) -> Membership {
         let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
         let user = user.map(Into::into);
-        Membership { session: at(session), connection: at(connection), user, topics: Vec::new() }
+        Membership::new(at(session), at(connection), user)
     }
 
     #[test]

@@ -132,6 +132,7 @@ async fn run(
         connection: None,
         page: None,
         session: None,
+        pins: None,
     };
     Ok(edge.context.executors.call(call).await?)
 }

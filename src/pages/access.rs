@@ -104,12 +104,7 @@ impl PageAccess {
                     check_owner(expirable.user.as_deref(), user)?;
                 }
                 if !self.ends(&[expirable]) {
-                    return Ok(Membership {
-                        session,
-                        connection,
-                        user: open.user.clone(),
-                        topics: Vec::new(),
-                    });
+                    return Ok(Membership::new(session, connection, open.user.clone()));
                 }
             }
         }
@@ -118,11 +113,10 @@ impl PageAccess {
             let known = self.known(of);
             let claimed = claims.map(|claims| claims.connection);
             if !self.ends(&[of]) && proven(connection.key, claimed, known.as_ref())? {
-                let user = open.user.clone();
-                return Ok(Membership { session: fresh(), connection, user, topics: Vec::new() });
+                return Ok(Membership::new(fresh(), connection, open.user.clone()));
             }
         }
-        Ok(Membership { session: fresh(), connection: fresh(), user: open.user.clone(), topics: Vec::new() })
+        Ok(Membership::new(fresh(), fresh(), open.user.clone()))
     }
 
     /// Waits a moment until this node sees the session or connection that a page of a user names, because another node

@@ -242,7 +242,7 @@ mod tests {
     fn page(number: u128) -> Arc<Page> {
         let at = Address { key: Key::from_bits(number), node: NodeNumber::new(1).unwrap() };
         let user = Some(format!("user-{number}").into());
-        let place = Membership { session: at, connection: at, user, topics: Vec::new() };
+        let place = Membership::new(at, at, user);
         Arc::new(Page::new(at.key, place, 0, 1, 1, Budget { outbox: 400, replay: 4000 }))
     }
 

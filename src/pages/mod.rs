@@ -15,6 +15,7 @@ mod open;
 mod outbox;
 mod page;
 mod parts;
+mod pins;
 mod push;
 mod refusal;
 mod request;

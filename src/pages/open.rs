@@ -303,7 +303,8 @@ impl PageOpener {
     fn adopt_page(&self, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
         let user = self.store.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let place = Membership { session: row.session, connection: row.connection, user, topics };
+        let pins = row.pins.clone();
+        let place = Membership { session: row.session, connection: row.connection, user, topics, pins };
         let page = Page::new(key, place, row.opened, rev, row.generation, self.store.options.budget);
         if others {
             page.mark_acquired(rev);

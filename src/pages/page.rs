@@ -16,8 +16,9 @@ mod watches;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key, Level, NodeNumber};
+use pagewire_cluster::rollout::LanePins;
 use pagewire_cluster::state::Path;
-use pagewire_cluster::wire::{HandedOver, PageJob};
+use pagewire_cluster::wire::{HandedOver, PageJob, PinnedLanes};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -34,7 +35,7 @@ pub use self::watches::PageWatch;
 use super::outbox::Budget;
 use crate::protocol::{Close, FrameBody};
 
-/// The session, connection, user and topics that a page belongs to.
+/// The session, connection, user and topics that a page belongs to, and the lanes that it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
     /// The page's session.
@@ -45,6 +46,15 @@ pub struct Membership {
     pub user: Option<Arc<str>>,
     /// The page's topics.
     pub topics: Vec<Arc<str>>,
+    /// The lanes that its calls keep.
+    pub pins: PinnedLanes,
+}
+
+impl Membership {
+    /// The place of a page without topics that keeps no lane yet.
+    pub fn new(session: Address, connection: Address, user: Option<Arc<str>>) -> Self {
+        Self { session, connection, user, topics: Vec::new(), pins: PinnedLanes::new() }
+    }
 }
 
 /// One page on this node.
@@ -53,6 +63,8 @@ pub struct Page {
     session: Address,
     connection: Address,
     opened: u64,
+    /// The lanes that the page's calls keep.
+    pub pins: Arc<LanePins>,
     state: Mutex<PageState>,
     changed: Notify,
     ended: Notify,
@@ -68,10 +80,11 @@ impl Page {
         generation: u32,
         budget: Budget,
     ) -> Self {
-        let Membership { session, connection, user, topics } = place;
+        let Membership { session, connection, user, topics, pins } = place;
         let state = PageState::new(RowState::new(rev, generation, user, topics), budget);
         let (changed, ended) = (Notify::new(), Notify::new());
-        Self { key, session, connection, opened, state: Mutex::new(state), changed, ended }
+        let pins = Arc::new(LanePins::new(pins));
+        Self { key, session, connection, opened, pins, state: Mutex::new(state), changed, ended }
     }
 
     /// The state is consistent at every step, so a poisoned lock is still usable.
@@ -104,10 +117,11 @@ impl Page {
         self.lock().row.known().user.clone()
     }
 
-    /// The session, connection, user and topics of the page.
+    /// The session, connection, user, topics and lanes of the page.
     pub fn place(&self) -> Membership {
         let RowVersion { user, topics, .. } = self.version();
-        Membership { session: self.session, connection: self.connection, user, topics }
+        let pins = self.pins.lanes();
+        Membership { session: self.session, connection: self.connection, user, topics, pins }
     }
 
     /// Whether a socket holds the page.
@@ -319,7 +333,10 @@ impl Page {
         rev: u64,
         seq: u64,
     ) -> Option<(Handover, Forwarding)> {
-        let frozen = self.lock().freeze(to, generation, rev, seq)?;
+        let mut frozen = self.lock().freeze(to, generation, rev, seq)?;
+        if let (Handover::Complete(handed), _) = &mut frozen {
+            handed.pins = self.pins.lanes();
+        }
         // the old socket finds that the page has left
         self.changed.notify_waiters();
         Some(frozen)
@@ -343,6 +360,7 @@ impl Page {
 
     /// Installs the state that the old holder handed over; `false` when it cannot be decoded.
     pub(super) fn install(&self, handed: &HandedOver) -> bool {
+        self.pins.add(&handed.pins);
         self.lock().install(handed)
     }
 

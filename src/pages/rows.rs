@@ -45,7 +45,11 @@ impl PageStore {
                 let newer = page.version().rev > known.rev || self.adopt_own_row(page).await?;
                 Err(if newer { RowError::Changed } else { RowError::Lost })
             }
-            outcome => Ok(outcome?),
+            outcome => {
+                let rev = outcome?;
+                page.pins.stored(&next.pins);
+                Ok(rev)
+            }
         }
     }
 

@@ -10,11 +10,13 @@ use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::registry::{PageEntry, PageRow, Registry};
 use pagewire_cluster::timing::Timing;
+use tokio::sync::Semaphore;
 
 use super::hub::Hub;
 use super::incarnations::Incarnations;
 use super::outbox::Budget;
 use super::page::{Membership, Page};
+use super::pins::WRITERS;
 use super::state_watch::StateWatchers;
 use crate::protocol::{Allow, FrameLimitsInfo};
 
@@ -48,6 +50,7 @@ pub struct PageStore {
     pub(super) timing: Timing,
     pub(super) options: Options,
     pub(super) incarnations: Incarnations,
+    pub(super) pin_writers: Semaphore,
 }
 
 impl PageStore {
@@ -65,7 +68,8 @@ impl PageStore {
         options: Options,
     ) -> Self {
         let (hub, incarnations) = (watching.hub(), Incarnations::default());
-        Self { hub, registry, lease, watching, timing, options, incarnations }
+        let pin_writers = Semaphore::new(WRITERS);
+        Self { hub, registry, lease, watching, timing, options, incarnations, pin_writers }
     }
 
     /// The pages that this node holds.
@@ -78,7 +82,8 @@ impl PageStore {
         self.lease.holder().map(|holder| Address { key: page.key(), node: holder.node })
     }
 
-    /// The session, connection, user and topics of a page in the cluster.
+    /// The session, connection, user and topics of a page in the cluster. The lanes that it keeps are left out unless it
+    /// is here: see [`PageStore::pins`].
     pub fn find(&self, page: Key) -> Option<Membership> {
         let here = self.hub.page(page).map(|page| page.place());
         let place = |seen: &PageEntry| Membership {
@@ -86,6 +91,7 @@ impl PageStore {
             connection: seen.connection,
             user: seen.user.clone(),
             topics: seen.topics.to_vec(),
+            pins: Default::default(),
         };
         here.or_else(|| self.registry.view().page(page).map(place))
     }
@@ -137,6 +143,7 @@ impl PageStore {
             connection: place.connection,
             user: place.user.as_deref().map(str::to_owned),
             topics: place.topics.iter().map(|topic| topic.to_string()).collect(),
+            pins: place.pins.clone(),
             lane: self.options.lane.clone(),
             release: self.options.release.clone(),
             opened,

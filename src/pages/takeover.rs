@@ -22,7 +22,7 @@ pub(super) struct Takeover {
     pub(super) old: Option<Holder>,
     /// Another living node may have a copy of the page.
     pub(super) has_copies: bool,
-    /// The session, connection, user and topics of the page.
+    /// The session, connection, user, topics and lanes of the page.
     pub(super) place: Membership,
     /// When the page was first opened, in milliseconds since the Unix epoch.
     pub(super) opened: u64,
@@ -45,7 +45,7 @@ impl Takeover {
             let at = |key| Address { key, node: holder.node };
             let (session, connection) = (at(claims.session), at(claims.connection));
             let user = user(claims.user.as_deref());
-            let place = Membership { session, connection, user, topics: Vec::new() };
+            let place = Membership::new(session, connection, user);
             let (expect, generation) = (Precondition::Absent, claims.generation + 1);
             return Self { expect, generation, old: None, has_copies: false, place, opened: now };
         };
@@ -57,6 +57,7 @@ impl Takeover {
             connection: row.connection,
             user: user(row.user.as_deref()),
             topics: row.topics.iter().map(|topic| topic.as_str().into()).collect(),
+            pins: row.pins.clone(),
         };
         let (expect, old) = (Precondition::Rev(rev), old.filter(is_other));
         Self { expect, generation, old, has_copies, place, opened: row.opened }
@@ -104,6 +105,7 @@ mod tests {
             session: at(2),
             connection: at(3),
             user: user.map(str::to_owned),
+            pins: Default::default(),
             topics: vec!["news".to_owned()],
             lane: "stable".to_owned(),
             release: "1".to_owned(),

@@ -152,7 +152,7 @@ mod tests {
         let tokens = PageTokens::new(Keyring::load(&engine).await.unwrap());
         let node = NodeNumber::new(1).unwrap();
         let at = Address { key: Key::from_bits(1), node };
-        let place = Membership { session: at, connection: at, user: None, topics: Vec::new() };
+        let place = Membership::new(at, at, None);
         let page = Page::new(at.key, place, 0, 1, 1, Budget { outbox: 4000, replay: 4000 });
         let ticket = page.attach(AttachKind::New, |_| pong()).unwrap();
         // a row of a resume that got no socket

@@ -1,5 +1,6 @@
 mod identity;
 mod lost_replies;
+mod pins;
 
 use std::sync::Arc;
 use std::time::Duration;

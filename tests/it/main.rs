@@ -4,6 +4,7 @@
 //! statement that it proves. `tidy` starts nothing: it reads the source tree.
 
 mod api;
+mod applied;
 mod assets;
 mod browser;
 mod calls;
@@ -44,6 +45,7 @@ mod mounts;
 mod nats_mappings;
 mod own_mounts;
 mod pages;
+mod pins;
 mod push;
 mod python_effects;
 mod python_ways;

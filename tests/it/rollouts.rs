@@ -301,7 +301,8 @@ async fn a_canary_grows_by_steps_is_taken_back_and_a_switch_goes_there_and_back(
     run(&["assign", "default", "canary", "--user", "ann", "--force"]).await;
     let aborted = run(&["abort", "default", "--comment", "too slow"]).await;
     assert!(
-        aborted.out.contains("stable 100%, canary 0%\n") && aborted.out.ends_with("aborted\n"),
+        aborted.out.contains("stable 100%, canary 0%\n")
+            && aborted.out.contains("aborted\ntaken back from canary"),
         "{aborted:?}"
     );
     let explained = node.api().get_json("/api/v1/rollouts/default/explain?user=ann").await;

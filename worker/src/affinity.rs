@@ -39,7 +39,7 @@ use super::work::WorkerParts;
 /// The assigned jobs of one worker.
 pub(crate) struct AssignedJobs {
     parts: Arc<WorkerParts>,
-    assignment: Assignment,
+    pub(crate) assignment: Assignment,
     turns: Arc<UserTurns>,
     open: Arc<OpenQueue>,
     runner: TurnRunner,

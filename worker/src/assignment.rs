@@ -27,6 +27,23 @@ impl Assignment {
         self.workers.roster().choose(&group, user, method)
     }
 
+    /// Returns the worker of a lane of this pool that serves the calls of a user which keep that lane, whichever lane the user
+    /// is in; `None` without a worker of that lane that has the method and accepts new work.
+    pub(crate) fn worker_in(&self, lane: &str, user: &str, method: &str) -> Option<Key> {
+        let group = WorkerGroup::new(self.group.pool.as_str(), lane);
+        self.workers.roster().choose(&group, user, Some(method))
+    }
+
+    /// Returns whether this worker is one of a lane.
+    pub(crate) fn is_lane(&self, lane: &str) -> bool {
+        self.group.lane == lane
+    }
+
+    /// Returns whether a worker is one of this lane, as far as this process knows.
+    pub(crate) fn is_in_lane(&self, worker: Key) -> bool {
+        self.workers.roster().row(worker).is_some_and(|row| row.lane == self.group.lane)
+    }
+
     /// Returns the worker that a user is assigned to for the kind of a job. A row of an older release names none: its
     /// job belongs to the home of the user.
     pub(crate) fn worker_of_kind(&self, user: &str, kind: &str) -> Option<Key> {

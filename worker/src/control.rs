@@ -10,7 +10,7 @@ use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::subject::worker_leaf;
-use pagewire_cluster::wire::{Cancel, ClaimsQuery, JobOffer, Wake};
+use pagewire_cluster::wire::{self, Cancel, ClaimsQuery, JobOffer, RolloutQuery, Wake};
 use pagewire_cluster::worker::WorkerGroup;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -126,6 +126,11 @@ impl WorkerControl {
                     tokio::spawn(async move { free.take_offered(job).await });
                 }
             }
+            Some(worker_leaf::ROLLOUT) => {
+                if let Some(query) = read(&message) {
+                    self.report_rollout(query, message);
+                }
+            }
             Some(worker_leaf::CALL) => {
                 if let Some(call) = read(&message) {
                     self.entry.accept_message(call, message);
@@ -138,6 +143,16 @@ impl WorkerControl {
     fn acknowledge(&self, message: Message) {
         let engine = self.parts.jobs.engine.clone();
         tokio::spawn(async move { reply_bytes(&engine, message, Bytes::new()).await });
+    }
+
+    /// Replies with the revision of a rollout that this worker has applied, when that is the requested one or a later one.
+    fn report_rollout(&self, query: RolloutQuery, message: Message) {
+        let engine = self.parts.jobs.engine.clone();
+        let rollouts = self.assigned.assignment.rollouts.clone();
+        tokio::spawn(async move {
+            let state = rollouts.state(&query.pool, query.revision).await;
+            reply_bytes(&engine, message, wire::encode_response(Some(state))).await;
+        });
     }
 
     /// Cancels running work. Returns the id when it does not run here.

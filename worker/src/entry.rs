@@ -123,23 +123,41 @@ impl WorkerEntry {
         // from now on, so that a worker that drains waits for the look-up
         let unanswered = self.parts.unanswered.token();
         let asked = move |call, affinity, reply| AskedCall::new(call, affinity, trace, reply, unanswered);
-        if self.assigned.has(&user, &call.method) {
+        let is_here = call.lane.as_deref().is_none_or(|lane| self.assigned.assignment.is_lane(lane));
+        if is_here && self.assigned.has(&user, &call.method) {
             return self.admission.enqueue(asked(call, Affinity::Assigned, reply));
         }
         let this = self.clone();
         tokio::spawn(async move {
-            match this.assigned.admit_call(&user, &call.method).await {
+            match this.admit(&user, &call).await {
                 Ok(affinity) => this.admission.enqueue(asked(call, affinity, reply)),
                 Err(worker) => reply.send(referral(worker)).await,
             }
         });
     }
 
+    /// Prepares a call for the assigned worker of a user. A call that keeps a lane is `free` while its user is in another
+    /// one.
+    async fn admit(&self, user: &str, call: &WorkerCall) -> Result<Affinity, Option<Key>> {
+        let assignment = &self.assigned.assignment;
+        if let Some(other) = call.lane.as_deref().filter(|lane| !assignment.is_lane(lane)) {
+            return Err(assignment.worker_in(other, user, &call.method));
+        }
+        match self.assigned.admit_call(user, &call.method).await {
+            Err(worker)
+                if call.lane.is_some() && !worker.is_some_and(|other| assignment.is_in_lane(other)) =>
+            {
+                Ok(Affinity::Free)
+            }
+            admitted => admitted,
+        }
+    }
+
     /// Returns the refusal of a call that was accepted and has not run, because this worker does not own its user any more.
     /// It names the worker that the caller asks next, which is this one if it owns the user again.
     pub(crate) async fn refer(&self, call: &WorkerCall) -> CallAnswer {
         let Some(user) = call.owner() else { return CallAnswer::Busy };
-        match self.assigned.admit_call(&user, &call.method).await {
+        match self.admit(&user, call).await {
             Ok(_) => CallAnswer::Elsewhere { worker: self.id },
             Err(worker) => referral(worker),
         }

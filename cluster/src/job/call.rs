@@ -69,6 +69,8 @@ pub struct OutgoingCall<'a> {
     call: WorkerCall,
     until: Instant,
     trace: Option<TraceParent>,
+    /// Whether the page of the call keeps another lane than that of its user.
+    is_visit: bool,
     /// Whether a worker of another process may run the call now.
     is_open: bool,
     /// Whether the worker that was called last is one of this process.
@@ -125,11 +127,17 @@ impl<'a> OutgoingCall<'a> {
         trace: Option<TraceParent>,
     ) -> Self {
         let until = Instant::now() + within;
-        Self { jobs, team, call, until, trace, is_open: false, is_direct: false }
+        Self { jobs, team, call, until, trace, is_visit: false, is_open: false, is_direct: false }
     }
 }
 
 impl OutgoingCall<'_> {
+    /// Makes the call that of a page that keeps its lane while its user is in another one: a worker of the lane serves it
+    /// without owning the user.
+    pub const fn visit(&mut self) {
+        self.is_visit = true;
+    }
+
     /// Returns whether the worker that was called last is one of this process.
     pub const fn is_direct(&self) -> bool {
         self.is_direct
@@ -186,10 +194,12 @@ impl OutgoingCall<'_> {
         let turn = TurnRow::key(&self.team.pool, user);
         let visited = self.visited(user);
         let serves = |worker: &Key| self.jobs.workers.roster().has(*worker, &self.call.method);
-        let mut worker = match visited.or_else(|| self.jobs.owners.get(&turn).filter(serves)) {
-            Some(guess) => Some(guess),
-            None => self.jobs.own_worker(self.team, user, &self.call.method).await,
-        };
+        let mut worker =
+            match visited.or_else(|| self.jobs.owners.get(&turn).filter(|_| !self.is_visit).filter(serves)) {
+                Some(guess) => Some(guess),
+                None if self.is_visit => None,
+                None => self.jobs.own_worker(self.team, user, &self.call.method).await,
+            };
         for lookup in 0..MAX_LOOKUPS {
             let Some(asked) = worker else { return Err(CallError::NoWorker) };
             if lookup > QUICK_LOOKUPS {
@@ -221,10 +231,13 @@ impl OutgoingCall<'_> {
         Err(CallError::Busy)
     }
 
-    /// Returns the worker of a method that the home of the user does not have. It serves the calls without owning the
-    /// user.
+    /// Returns the worker that serves the call without owning the user: its page keeps another lane than the user's, or the
+    /// home of the user does not have the method.
     fn visited(&self, user: &str) -> Option<Key> {
         let roster = self.jobs.workers.roster();
+        if self.is_visit {
+            return roster.choose(self.team, user, Some(&self.call.method));
+        }
         let home = roster.choose(self.team, user, None)?;
         if roster.has(home, &self.call.method) {
             return None;
@@ -245,7 +258,11 @@ impl OutgoingCall<'_> {
             });
             let _ = timeout_at(self.until, gone).await;
         }
-        self.jobs.own_worker(self.team, user, &self.call.method).await.filter(|next| *next != silent)
+        let next = match self.is_visit {
+            true => self.visited(user),
+            false => self.jobs.own_worker(self.team, user, &self.call.method).await,
+        };
+        next.filter(|next| *next != silent)
     }
 
     async fn ask_worker(&mut self, worker: Key, direct: DirectRoutes<'_>) -> Result<CallAnswer, CallError> {

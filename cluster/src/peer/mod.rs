@@ -11,16 +11,16 @@ use tracing::Instrument;
 use crate::engine::{
     Bucket, BusEvent, Consistency, Engine, Headers, Message, RequestError, Subscription, Unavailable,
 };
-use crate::id::{Address, Holder};
+use crate::id::{Address, Holder, Key};
 use crate::registry::PageRow;
-use crate::subject::{Subjects, leaf, page_key};
+use crate::subject::{Subjects, leaf, page_key, worker_leaf};
 use crate::trace::TraceParent;
-use crate::wire::{self, PeerCall, PeerRequest, PeerResponse};
+use crate::wire::{self, PeerCall, PeerRequest, PeerResponse, RolloutQuery, RolloutState};
 
 /// Maximum unread bytes of each subscription; above it, messages are dropped and a gap is reported.
 const INBOX_BYTES: usize = 16 * 1024 * 1024;
 
-/// Sends requests to other nodes.
+/// Sends requests to other nodes, and to workers.
 #[derive(Clone)]
 pub struct PeerClient {
     engine: Engine,
@@ -69,6 +69,19 @@ impl PeerClient {
         trace: Option<TraceParent>,
     ) -> Result<R::Response, PeerError> {
         self.send(self.subjects.node(holder.node, holder.epoch, leaf::DELIVER), request, trace).await
+    }
+
+    /// Asks a worker for the state of the rollout of its pool.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PeerClient::request`]; a worker of an older release is silent.
+    pub async fn request_worker(
+        &self,
+        worker: Key,
+        request: &RolloutQuery,
+    ) -> Result<RolloutState, PeerError> {
+        self.send(self.subjects.worker(worker, worker_leaf::ROLLOUT), request, None).await
     }
 
     /// Sends a request to the node in a page's address, without a lookup.

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Address, Holder, NodeNumber};
-use crate::wire;
+use crate::wire::{self, PinnedLanes};
 
 /// Maximum length of a user agent in a row, in bytes: a row must fit into an entry's meta.
 const MAX_AGENT: usize = 200;
 
 /// The row `page.<key>` in the bucket `pages`, stored in the entry's meta so that a meta watch sees all of it. The node
 /// that wins the compare-and-set on it holds the page. Written when the page opens, moves or closes, and when its
-/// topics change.
+/// topics or the lanes that it keeps change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageRow {
     /// Node that holds the socket.
@@ -34,6 +34,9 @@ pub struct PageRow {
     /// Topics that the page has subscribed to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<String>,
+    /// The lanes that its calls keep.
+    #[serde(default, skip_serializing_if = "PinnedLanes::is_empty")]
+    pub pins: PinnedLanes,
     /// Lane of the node.
     pub lane: String,
     /// Release of the node.

@@ -44,6 +44,7 @@ fn row(number: u16, session: u128) -> PageRow {
         session: at(session),
         connection: at(connection_of(session)),
         user: None,
+        pins: Default::default(),
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

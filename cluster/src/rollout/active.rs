@@ -13,6 +13,8 @@ use crate::wire::LaneCount;
 pub enum Reason {
     /// It has a lane of its own.
     Override,
+    /// The page of the call keeps the lane.
+    Pin,
     /// Its bucket belongs to the lane.
     Weight,
     /// Its bucket belongs to no other lane.
@@ -26,6 +28,7 @@ impl Reason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Override => "override",
+            Self::Pin => "pin",
             Self::Weight => "weight",
             Self::Base => "base",
             Self::Fallback => "fallback",
@@ -109,18 +112,25 @@ impl ActiveRollout {
         };
         let lanes = document.lanes.iter().flat_map(|lane| {
             let overridden = document.overridden(&lane.name) > 0;
-            let reasons = [Some(Reason::Weight), overridden.then_some(Reason::Override)];
+            let reasons = [Some(Reason::Weight), Some(Reason::Pin), overridden.then_some(Reason::Override)];
             reasons.into_iter().flatten().map(|reason| counter(&lane.name, reason))
         });
         let overridden = document.overridden(&document.base) > 0;
-        let base = [Some(Reason::Base), Some(Reason::Fallback), overridden.then_some(Reason::Override)];
-        let base = base.into_iter().flatten().map(|reason| counter(&document.base, reason));
+        let base = [Some(Reason::Base), Some(Reason::Pin), Some(Reason::Fallback)].into_iter();
+        let base = base
+            .chain([overridden.then_some(Reason::Override)])
+            .flatten()
+            .map(|reason| counter(&document.base, reason));
         Self { counters: lanes.chain(base).collect(), document }
     }
 
     /// Assigns a unit and counts it.
     pub(super) fn assign(&self, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
-        let assigned = decide(&self.document, unit, serves);
+        self.count(decide(&self.document, unit, serves))
+    }
+
+    /// Counts an assignment by this document.
+    pub(super) fn count(&self, assigned: LaneAssignment) -> LaneAssignment {
         let counter = self.counters.iter();
         let mut counter = counter.filter(|of| of.reason == assigned.reason && of.lane == assigned.lane);
         if let Some(counter) = counter.next() {
@@ -148,15 +158,29 @@ pub(super) fn decide(
     serves: impl FnOnce(&str) -> bool,
 ) -> LaneAssignment {
     let bucket = unit.bucket(&document.salt);
-    let own = match unit {
-        RoutingKey::User(user) => document.overrides.get(user),
-        RoutingKey::Connection(_) => None,
-    };
-    let (lane, reason) = match (own, document.place(bucket)) {
-        (Some(lane), _) => (lane.as_str(), Reason::Override),
+    let chosen = match (own_lane(document, unit), document.place(bucket)) {
+        (Some(lane), _) => (lane, Reason::Override),
         (None, None) => (&*document.base, Reason::Base),
         (None, place) => (document.lane(place), Reason::Weight),
     };
+    settle(document, chosen, bucket, serves)
+}
+
+/// Returns the lane that a user has as its own.
+pub(super) fn own_lane<'a>(document: &'a RolloutSpec, unit: RoutingKey<'_>) -> Option<&'a str> {
+    match unit {
+        RoutingKey::User(user) => document.overrides.get(user).map(String::as_str),
+        RoutingKey::Connection(_) => None,
+    }
+}
+
+/// Returns the assignment to a lane, or to the base lane if that lane has no living workers and the document falls back.
+pub(super) fn settle(
+    document: &RolloutSpec,
+    (lane, reason): (&str, Reason),
+    bucket: u16,
+    serves: impl FnOnce(&str) -> bool,
+) -> LaneAssignment {
     let falls_back = lane != document.base && document.fallback == Fallback::Base && !serves(lane);
     let (lane, reason) = if falls_back { (&*document.base, Reason::Fallback) } else { (lane, reason) };
     let is_base = lane == document.base;
@@ -230,7 +254,13 @@ mod tests {
         let row = |lane: &str, reason, count| (lane.to_owned(), reason, count);
         assert_eq!(
             totals,
-            [row("canary", "weight", 2), row("stable", "base", 1), row("stable", "fallback", 1)]
+            [
+                row("canary", "pin", 0),
+                row("canary", "weight", 2),
+                row("stable", "pin", 0),
+                row("stable", "base", 1),
+                row("stable", "fallback", 1)
+            ]
         );
     }
 }

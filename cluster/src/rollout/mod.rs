@@ -1,14 +1,14 @@
 //! Weighted canary rollouts: the lane of each user's work, and changes of the split.
 //!
 //! Owns: the document of each pool (`rollout.<pool>` in the bucket `config`), its history, the function from user to
-//! lane (contract of `tests/golden/lanes.json`), and the proof that every node has applied a change. Never: which
+//! lane (contract of `tests/golden/lanes.json`), and the proof that every node and worker has applied a change. Never: which
 //! worker runs the work of a lane.
 //!
 //! The lane is not random: while the weights are unchanged, a user has the same lane in every process.
 //!
-//! One watch per process keeps the documents up to date. A node reports its applied revision in response to a request
-//! on its own subject, and a request may wait for a revision. The response comes from this incarnation (epoch) of the
-//! node, so nothing is stored that could become stale, and the requester measures a change with its own clock.
+//! One watch per process keeps the documents up to date. A node or worker reports its applied revision in response to a request
+//! on its own subject, and a request may wait for a revision. The response comes from this incarnation of the
+//! process, so nothing is stored that could become stale, and the requester measures a change with its own clock.
 
 mod active;
 pub mod analysis;
@@ -16,6 +16,7 @@ mod change;
 mod gates;
 mod lane;
 mod nats_mapping;
+mod pins;
 mod plan;
 mod propagation;
 mod spec;
@@ -36,8 +37,9 @@ pub use change::{ChangeError, RolloutChange};
 pub use gates::{AutoPromotion, OnRegression};
 pub use lane::{RoutingKey, bucket};
 pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
+pub use pins::LanePins;
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};
-pub use propagation::Propagation;
+pub use propagation::{Propagation, RolloutAudience};
 pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name};
 pub use split::set_weights;
 pub use waiting::{LaneMove, WaitingWork};
@@ -190,10 +192,12 @@ impl Rollouts {
         // after a timeout the state shows the older revision
         let _ = tokio::time::timeout(self.revision_wait, revised).await;
         let split = self.split(pool);
+        let (took_us, slowest) = self.measured.of(pool, self.revision(pool));
         RolloutState {
             revision: split.as_ref().map_or(0, |split| split.document.rev),
             observed: split.map(|split| split.observed()).unwrap_or_default(),
-            took_us: self.measured.of(pool, self.revision(pool)),
+            took_us,
+            slowest,
         }
     }
 

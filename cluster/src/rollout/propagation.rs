@@ -1,16 +1,27 @@
-//! Proof that a change was applied by all nodes.
+//! Proof that a change was applied by all nodes, and by all workers of its pool.
+//!
+//! A worker inside a node applies what its node does; it is not asked beside it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::Rollouts;
 use super::change::RolloutChange;
-use crate::id::{Holder, NodeNumber};
-use crate::peer::PeerError;
+use crate::id::{Holder, Key, NodeNumber};
+use crate::peer::{PeerClient, PeerError};
 use crate::wire::{RolloutQuery, RolloutState};
+
+/// The processes that apply the rollout of a pool.
+#[derive(Debug, Clone, Default)]
+pub struct RolloutAudience {
+    /// The living nodes.
+    pub nodes: Vec<Holder>,
+    /// The living workers of the pool that are processes of their own.
+    pub workers: Vec<Key>,
+}
 
 /// The propagation of a revision of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,70 +30,122 @@ pub struct Propagation {
     pub revision: u64,
     /// State of each living node; `None` for a node that did not respond, or does not support the request.
     pub nodes: Vec<(NodeNumber, Option<RolloutState>)>,
-    /// Time from sending the change until the last node had applied it, if the node that sent it still runs.
+    /// State of each living worker of the pool that is a process of its own; `None` as for a node.
+    pub workers: Vec<(Key, Option<RolloutState>)>,
+    /// Time from sending the change until the last process had applied it, if the node that sent it still runs.
     pub took: Option<Duration>,
+    /// Node or id of the worker that reported it last.
+    pub slowest: Option<String>,
 }
 
 impl Propagation {
     /// Returns the number of nodes that have applied the revision.
     pub fn applied(&self) -> usize {
-        let applied = |state: &RolloutState| state.revision >= self.revision;
-        self.nodes.iter().filter(|(_, state)| state.as_ref().is_some_and(applied)).count()
+        count(&self.nodes, self.revision)
     }
 
-    /// Returns whether all nodes have applied the revision.
+    /// Returns the number of workers that have applied the revision.
+    pub fn applied_by_workers(&self) -> usize {
+        count(&self.workers, self.revision)
+    }
+
+    /// Returns whether all nodes and workers have applied the revision.
     pub fn is_complete(&self) -> bool {
-        self.applied() == self.nodes.len()
+        self.applied() == self.nodes.len() && self.applied_by_workers() == self.workers.len()
     }
 }
 
-/// Durations of the changes that this process sent, the last one of each pool.
+fn count<T>(states: &[(T, Option<RolloutState>)], revision: u64) -> usize {
+    let applied = |state: &RolloutState| state.revision >= revision;
+    states.iter().filter(|(_, state)| state.as_ref().is_some_and(applied)).count()
+}
+
+/// The propagation of the last change of each pool that this process sent.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Measured(Arc<Mutex<HashMap<String, (u64, Duration)>>>);
+pub(super) struct Measured(Arc<Mutex<HashMap<String, Measurement>>>);
+
+#[derive(Debug)]
+struct Measurement {
+    revision: u64,
+    took: Duration,
+    slowest: Option<String>,
+}
 
 impl Measured {
-    fn record(&self, pool: &str, revision: u64, took: Duration) {
+    fn record(&self, pool: &str, measurement: Measurement) {
         let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        measured.insert(pool.to_owned(), (revision, took));
+        measured.insert(pool.to_owned(), measurement);
     }
 
-    pub(super) fn of(&self, pool: &str, revision: u64) -> Option<u64> {
+    /// Returns how long the propagation of a revision took, in microseconds, and the process that was last.
+    pub(super) fn of(&self, pool: &str, revision: u64) -> (Option<u64>, Option<String>) {
         let measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (of, took) = measured.get(pool)?;
-        (*of == revision).then(|| u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
+        match measured.get(pool).filter(|found| found.revision == revision) {
+            Some(found) => {
+                let took = u64::try_from(found.took.as_micros()).unwrap_or(u64::MAX);
+                (Some(took), found.slowest.clone())
+            }
+            None => (None, None),
+        }
     }
 }
 
 impl Rollouts {
-    /// Waits until the nodes have applied a change, or their responses time out.
-    pub async fn wait_until_applied(&self, changed: &RolloutChange, nodes: &[Holder]) -> Propagation {
+    /// Waits until all have applied a change, or their responses time out.
+    pub async fn wait_until_applied(&self, changed: &RolloutChange, by: &RolloutAudience) -> Propagation {
         let (pool, revision) = (&changed.document.pool, changed.document.rev);
-        let mut propagation = self.query_nodes(pool, revision, revision, nodes).await;
+        let (mut propagation, slowest) = query(&self.peers, pool, revision, revision, by).await;
         if propagation.is_complete() {
             let took = Instant::now().saturating_duration_since(changed.sent);
-            self.measured.record(pool, revision, took);
-            propagation.took = Some(took);
+            self.measured.record(pool, Measurement { revision, took, slowest: slowest.clone() });
+            (propagation.took, propagation.slowest) = (Some(took), slowest);
         }
         propagation
     }
 
     /// Returns the propagation of a revision at this moment.
-    pub async fn propagation(&self, pool: &str, revision: u64, nodes: &[Holder]) -> Propagation {
-        self.query_nodes(pool, revision, 0, nodes).await
+    pub async fn propagation(&self, pool: &str, revision: u64, by: &RolloutAudience) -> Propagation {
+        query(&self.peers, pool, revision, 0, by).await.0
     }
+}
 
-    async fn query_nodes(&self, pool: &str, revision: u64, awaited: u64, nodes: &[Holder]) -> Propagation {
-        let request = RolloutQuery { pool: pool.to_owned(), revision: awaited };
-        let replies = nodes.iter().map(async |node| match self.peers.request(*node, &request, None).await {
-            Ok(state) => Some((node.node, Some(state))),
-            // the node left during the request
+/// Asks all for their state as soon as they have applied the revision `awaited`. Returns also which one replied last.
+async fn query(
+    peers: &PeerClient,
+    pool: &str,
+    revision: u64,
+    awaited: u64,
+    by: &RolloutAudience,
+) -> (Propagation, Option<String>) {
+    let request = RolloutQuery { pool: pool.to_owned(), revision: awaited };
+    let last = Mutex::new(None);
+    let state = |reply, who: String| {
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(who);
+        match reply {
+            Ok(state) => Some(Some(state)),
+            // it left during the request
             Err(PeerError::Gone) => None,
-            Err(_) => Some((node.node, None)),
-        });
-        let nodes: Vec<_> = join_all(replies).await.into_iter().flatten().collect();
-        let mut states = nodes.iter().filter_map(|(_, state)| state.as_ref());
-        let took = states.find(|state| state.revision == revision && state.took_us.is_some());
-        let took = took.and_then(|state| state.took_us).map(Duration::from_micros);
-        Propagation { revision, nodes, took }
-    }
+            Err(_) => Some(None),
+        }
+    };
+    let nodes = by.nodes.iter().map(async |node| {
+        let reply = peers.request(*node, &request, None).await;
+        state(reply, node.node.to_string()).map(|state| (node.node, state))
+    });
+    let workers = by.workers.iter().map(async |worker| {
+        let reply = peers.request_worker(*worker, &request).await;
+        state(reply, worker.to_string()).map(|state| (*worker, state))
+    });
+    let (nodes, workers) = join(join_all(nodes), join_all(workers)).await;
+    let nodes: Vec<_> = nodes.into_iter().flatten().collect();
+    let mut states = nodes.iter().filter_map(|(_, state)| state.as_ref());
+    let measured = states.find(|state| state.revision == revision && state.took_us.is_some());
+    let propagation = Propagation {
+        revision,
+        took: measured.and_then(|state| state.took_us).map(Duration::from_micros),
+        slowest: measured.and_then(|state| state.slowest.clone()),
+        nodes,
+        workers: workers.into_iter().flatten().collect(),
+    };
+    (propagation, last.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns: one type per response ([`PeerResponse`]), and its form on the wire. Never: how a response is sent.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -88,7 +90,13 @@ pub struct HandedOver {
     /// Paths of state trees that the page watches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watches: Vec<WatchedPath>,
+    /// The lanes that the calls of the page keep. An older release hands none over: then those in the row of the page stay.
+    #[serde(default, skip_serializing_if = "PinnedLanes::is_empty")]
+    pub pins: PinnedLanes,
 }
+
+/// The lane that the calls of a page keep in each pool.
+pub type PinnedLanes = BTreeMap<String, String>;
 
 /// A path of a state tree that a page watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,17 +118,20 @@ pub struct PageJob {
     pub frame: String,
 }
 
-/// The state of a rollout that a node has applied.
+/// The state of a rollout that a node or worker has applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutState {
     /// The applied revision; 0 for none.
     pub revision: u64,
-    /// Work that the node has assigned with that revision.
+    /// Work that the process has assigned with that revision.
     pub observed: Vec<LaneCount>,
-    /// How long it took until all nodes had applied the revision, in microseconds, measured by the node that published
-    /// it.
+    /// How long it took until all nodes and workers had applied the revision, in microseconds, measured by the node that
+    /// published it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_us: Option<u64>,
+    /// The node or worker that reported it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest: Option<String>,
 }
 
 /// Amount of work that was assigned to a lane.
@@ -329,10 +340,12 @@ mod tests {
             waits: Vec::new(),
             partial: false,
             watches: Vec::new(),
+            pins: [("default".to_owned(), "canary".to_owned())].into(),
         };
         let bytes = encode_response(Some(HandoverReply::Complete(handed)));
         let Some(Some(HandoverReply::Complete(read))) = decode_response(&bytes) else { panic!("a page") };
         assert_eq!((read.last, read.received, read.sent.len()), (7, 3, 1));
+        assert_eq!(read.pins["default"], "canary");
         assert_eq!(read.waiting[0].get(), r#"{"type":"message",  "payload":1e2}"#);
     }
 

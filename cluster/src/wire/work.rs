@@ -110,6 +110,10 @@ pub struct WorkerCall {
     /// Connection of that page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Key>,
+    /// The lane in which the call runs although its user may be in another one, because its page keeps the lane. A worker of
+    /// an older release may send the call to the lane of the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<String>,
     /// How long the caller waits for the reply, in milliseconds from its sending: a point in time would compare the
     /// clocks of two machines. Not a header, because a message without headers is cheaper to send and to parse.
     #[serde(default, skip_serializing_if = "Option::is_none")]

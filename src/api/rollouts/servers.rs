@@ -2,7 +2,8 @@
 //!
 //! Owns: how many there are in each lane, and their releases. Never: the lane of a user (`pagewire_cluster::rollout`).
 
-use pagewire_cluster::worker::WorkerGroup;
+use pagewire_cluster::id::Key;
+use pagewire_cluster::worker::{WorkerGroup, WorkerRow};
 
 use super::super::ApiState;
 
@@ -44,6 +45,11 @@ impl<'a> LaneServers<'a> {
             }
         }
         served
+    }
+
+    /// Returns the row of a worker of the pool.
+    pub(super) fn worker(self, worker: Key) -> Option<WorkerRow> {
+        self.parts.context.workers.roster().row(worker).cloned()
     }
 
     /// Returns whether a lane beside the base is served.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use pagewire_cluster::id::NodeNumber;
+use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::rollout::analysis::{LaneReport, PoolReport};
 use pagewire_cluster::rollout::{
     self, AutoPromotion, Fallback, OnRegression, Propagation, RolloutPlan, RolloutSpec, Weight,
@@ -90,6 +90,8 @@ pub(in crate::api) struct RolloutStatus {
     split: Vec<LaneShare>,
     applied: Applied,
     nodes: Vec<NodeState>,
+    /// The live workers of the pool that are processes of their own.
+    workers: Vec<WorkerRevision>,
     /// The lanes that have a weight, compared with the base lane: `{lane, release, since, units, failed, base_units,
     /// base_failed, evidence, metrics: [{metric, units, base_units, evidence}], needs}`. A unit is a user or a connection. From
     /// an `evidence` of 100 on the lane counts as worse; `needs` is how many more units a promotion needs, `null` for never.
@@ -129,8 +131,15 @@ struct Applied {
     nodes: usize,
     /// Live nodes.
     of: usize,
-    /// Milliseconds from sending the change until all nodes had applied it; `null` if that was not observed.
+    /// Workers of the pool that have applied this revision.
+    workers: usize,
+    /// Live workers of the pool that are processes of their own.
+    of_workers: usize,
+    /// Milliseconds from sending the change until all nodes and workers had applied it; `null` if that was not observed.
     took_ms: Option<f64>,
+    /// The node or the id of the worker that reported it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slowest: Option<String>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -138,6 +147,17 @@ struct NodeState {
     #[schema(example = "p01")]
     node: String,
     /// The revision that the node has applied; `null` if it does not respond.
+    revision: Option<u64>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct WorkerRevision {
+    worker: String,
+    /// Its name, which need not be unique.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    lane: String,
+    /// The revision that the worker has applied; `null` if it does not respond, as one of an older release.
     revision: Option<u64>,
 }
 
@@ -206,9 +226,13 @@ impl RolloutStatus {
             applied: Applied {
                 nodes: spread.applied(),
                 of: spread.nodes.len(),
+                workers: spread.applied_by_workers(),
+                of_workers: spread.workers.len(),
                 took_ms: spread.took.map(|took| took.as_micros() as f64 / 1000.0),
+                slowest: spread.slowest.clone(),
             },
             nodes: spread.nodes.iter().map(NodeState::of).collect(),
+            workers: spread.workers.iter().map(|worker| WorkerRevision::of(worker, servers)).collect(),
             taken_back: None,
             analysis: analysis.map(|report| report.lanes).unwrap_or_default(),
             rollout: document.into(),
@@ -246,5 +270,17 @@ impl LaneShare {
 impl NodeState {
     fn of((node, state): &(NodeNumber, Option<RolloutState>)) -> Self {
         Self { node: node.to_string(), revision: state.as_ref().map(|state| state.revision) }
+    }
+}
+
+impl WorkerRevision {
+    fn of((worker, state): &(Key, Option<RolloutState>), servers: LaneServers<'_>) -> Self {
+        let row = servers.worker(*worker).unwrap_or_default();
+        Self {
+            worker: worker.to_string(),
+            name: row.name,
+            lane: row.lane,
+            revision: state.as_ref().map(|state| state.revision),
+        }
     }
 }

@@ -36,7 +36,19 @@ pub(super) fn status(status: &Value) -> String {
     let compared: String =
         items(&status["analysis"]).iter().map(|lane| format!("{}\n", analysis(lane))).collect();
     let compared = if compared.is_empty() { compared } else { format!("{compared}\n") };
-    format!("{}\n{}\n\n{shares}\n\n{compared}{nodes}", headline(status), facts(status))
+    let workers = workers(status).map(|table| format!("\n\n{table}")).unwrap_or_default();
+    format!("{}\n{}\n\n{shares}\n\n{compared}{nodes}{workers}", headline(status), facts(status))
+}
+
+/// Formats the revisions of the workers that are processes of their own.
+fn workers(status: &Value) -> Option<String> {
+    let workers = items(&status["workers"]);
+    let row = |worker: &Value| {
+        let (name, revision) = (or(&worker["name"], ""), or(&worker["revision"], "no response"));
+        vec![text(&worker["worker"]), name, text(&worker["lane"]), revision]
+    };
+    let rows: Vec<_> = workers.iter().map(row).collect();
+    (!rows.is_empty()).then(|| output::table(&["WORKER", "NAME", "LANE", "REVISION"], &rows))
 }
 
 /// Formats the configured share of each lane as a bar, with a mark where the observed share ends.
@@ -94,20 +106,27 @@ pub(super) fn explained(explained: &Value) -> String {
         Some(user) => format!("user {user}"),
         None => format!("connection {}", text(&explained["connection"])),
     };
+    let whom = match explained["page"].as_str() {
+        Some(page) => format!("page {page} of {whom}"),
+        None => whom,
+    };
     let lane = text(&explained["lane"]);
     let why = match explained["reason"].as_str() {
         Some("override") => format!("it does not matter, because {lane} is the user's own lane"),
+        Some("pin") => "it does not matter, because the page keeps its lane".to_owned(),
         Some("weight") => format!("it belongs to {lane}"),
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
     };
     let release = explained["release"].as_str().map(|release| format!(", release {release}"));
+    let pin = explained["pin"].as_str().map(|pin| format!("\npin: {pin}"));
     format!(
-        "{whom} is in lane {lane}{} (pool {}, revision {})\nbucket {} of 10000: {why}",
+        "{whom} is in lane {lane}{} (pool {}, revision {})\nbucket {} of 10000: {why}{}",
         release.unwrap_or_default(),
         text(&explained["pool"]),
         explained["revision"],
         explained["bucket"],
+        pin.unwrap_or_default(),
     )
 }
 
@@ -126,29 +145,42 @@ pub(super) fn nats_mapping(mapping: &Value) -> String {
     )
 }
 
-/// Formats the nodes that have not applied a change.
-pub(super) fn missing(status: &Value) -> String {
-    let applied = |node: &&Value| node["revision"].as_u64() >= status["revision"].as_u64();
-    let late: Vec<_> = items(&status["nodes"])
+/// Returns whether all nodes and workers have applied a change.
+pub(super) fn is_applied(status: &Value) -> bool {
+    let applied = &status["applied"];
+    [("nodes", "of"), ("workers", "of_workers")]
         .iter()
-        .filter(|node| !applied(node))
-        .map(|node| text(&node["node"]))
-        .collect();
-    format!("not applied yet by {}", late.join(", "))
+        .all(|(done, all)| applied[*done].as_u64() == applied[*all].as_u64())
+}
+
+/// Formats the nodes and workers that have not applied a change.
+pub(super) fn missing(status: &Value) -> String {
+    let is_late = |of: &&Value| of["revision"].as_u64() < status["revision"].as_u64();
+    let nodes = items(&status["nodes"]).iter().filter(is_late).map(|node| text(&node["node"]));
+    let workers = items(&status["workers"]).iter().filter(is_late);
+    let workers = workers.map(|worker| format!("worker {}", text(&worker["worker"])));
+    format!("not applied yet by {}", nodes.chain(workers).collect::<Vec<_>>().join(", "))
 }
 
 fn headline(status: &Value) -> String {
     let Value::Object(applied) = &status["applied"] else { return String::new() };
+    let number = |name: &str| applied.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let slowest = applied.get("slowest").and_then(Value::as_str);
+    let slowest = slowest.filter(|_| number("of") + number("of_workers") > 1);
+    let slowest = slowest.map(|last| format!(" (slowest: {last})")).unwrap_or_default();
     let took = match applied.get("took_ms").and_then(Value::as_f64) {
-        Some(ms) => format!(" in {} ms", ms.ceil()),
+        Some(ms) => format!(" in {} ms{slowest}", ms.ceil()),
         None => String::new(),
     };
-    let number = |name: &str| applied.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let workers = match number("of_workers") {
+        0 => String::new(),
+        all => format!(" and {}/{all} workers", number("workers")),
+    };
     let pool = text(&status["pool"]);
     match status["revision"].as_u64() {
         Some(0) => format!("pool {pool}: not changed yet, {}", output::count(number("of"), "node")),
         _ => format!(
-            "pool {pool}: revision {} applied by {}/{} nodes{took}",
+            "pool {pool}: revision {} applied by {}/{} nodes{workers}{took}",
             status["revision"],
             number("nodes"),
             number("of")
@@ -312,6 +344,28 @@ mod tests {
              p02   no response"
         );
         assert_eq!(missing(&rollout()), "not applied yet by p02");
+        assert!(!is_applied(&rollout()));
+    }
+
+    #[test]
+    fn workers_are_shown_beside_nodes_and_the_slowest_process_is_named() {
+        let mut rollout = rollout();
+        rollout["applied"] =
+            json!({"nodes": 2, "of": 2, "workers": 1, "of_workers": 2, "took_ms": 36.2, "slowest": "p02"});
+        rollout["nodes"] = json!([]);
+        rollout["workers"] = json!([
+            {"worker": "1a", "name": "mail-1", "lane": "canary", "revision": 41},
+            {"worker": "2b", "lane": "stable", "revision": 40},
+        ]);
+        let shown = status(&rollout);
+        let headline =
+            "pool default: revision 41 applied by 2/2 nodes and 1/2 workers in 37 ms (slowest: p02)\n";
+        assert!(shown.starts_with(headline), "{shown}");
+        let workers =
+            "WORKER  NAME    LANE    REVISION\n1a      mail-1  canary  41\n2b              stable  40";
+        assert!(shown.ends_with(workers), "{shown}");
+        assert_eq!(missing(&rollout), "not applied yet by worker 2b");
+        assert!(!is_applied(&rollout));
     }
 
     #[test]

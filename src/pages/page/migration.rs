@@ -62,7 +62,7 @@ impl Frozen {
     }
 }
 
-/// The state of a page as another node receives it; `None` when a frame cannot be encoded.
+/// The state of a page as another node receives it, without the lanes that it keeps; `None` when a frame cannot be encoded.
 pub(super) fn handed_over(
     moving: &OutboxSnapshot,
     received: u64,
@@ -73,7 +73,17 @@ pub(super) fn handed_over(
     let (sent, waiting) = (frames(&moving.sent)?, frames(&moving.waiting)?);
     let watches = watches.list().iter().map(PageWatch::to_wire).collect();
     let (waits, ends, partial) = jobs.to_lists();
-    Some(HandedOver { last: moving.last, sent, waiting, received, ends, waits, partial, watches })
+    Some(HandedOver {
+        last: moving.last,
+        sent,
+        waiting,
+        received,
+        ends,
+        waits,
+        partial,
+        watches,
+        pins: Default::default(),
+    })
 }
 
 /// The frames of a page as another node sends them; `None` when a frame cannot be decoded or has no number.

@@ -9,7 +9,7 @@ use crate::protocol::CloseCode;
 
 fn page() -> Page {
     let at = |bits| Address { key: Key::from_bits(bits), node: NodeNumber::new(1).unwrap() };
-    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    let place = Membership::new(at(2), at(3), None);
     Page::new(Key::from_bits(1), place, 0, 1, 1, Budget { outbox: 400, replay: 4000 })
 }
 

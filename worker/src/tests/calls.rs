@@ -19,6 +19,7 @@ fn request(method: &str, user: Option<&str>) -> WorkerCall {
         page: None,
         session: None,
         connection: None,
+        lane: None,
         left_ms: None,
     }
 }

@@ -53,6 +53,7 @@ async fn the_handler_of_a_call_knows_the_page_that_asked_and_its_trace() {
         page: Some(page()),
         session: Some(Key::from_bits(2)),
         connection: Some(Key::from_bits(3)),
+        lane: None,
         left_ms: None,
     };
     for own in [Some("ann"), None] {

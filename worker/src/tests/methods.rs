@@ -23,6 +23,7 @@ async fn call(jobs: &Jobs, method: &str, own: Option<&str>) -> Result<Key, CallE
         page: None,
         session: None,
         connection: None,
+        lane: None,
         left_ms: None,
     };
     let value = jobs.call(&team(), own, call, PATIENCE, None).await?;

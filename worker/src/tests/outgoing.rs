@@ -48,6 +48,7 @@ impl WorkSubmitter for Outgoing {
             page: identity.page,
             session: identity.session,
             connection: identity.connection,
+            lane: None,
             left_ms: None,
         };
         async move {

@@ -109,6 +109,7 @@ pub(super) async fn call(
         page: None,
         session: None,
         connection: None,
+        lane: None,
         left_ms: None,
     };
     jobs.call(&team(), Some(user), call, within, None).await.map(|value| value.get().to_owned())

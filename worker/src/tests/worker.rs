@@ -131,6 +131,7 @@ impl Worker {
             page: None,
             session: None,
             connection: None,
+            lane: None,
             left_ms: None,
         };
         let me = format!("\"{}\"", self.id);

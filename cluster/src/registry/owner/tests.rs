@@ -57,6 +57,7 @@ fn row(node: usize) -> PageRow {
         session: at(1),
         connection: at(CONNECTION),
         user: None,
+        pins: Default::default(),
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

@@ -23,7 +23,7 @@ fn number(node: usize) -> NodeNumber {
 
 fn page(generation: u32) -> Arc<Page> {
     let at = |bits| Address { key: Key::from_bits(bits), node: number(0) };
-    let place = Membership { session: at(2), connection: at(3), user: None, topics: Vec::new() };
+    let place = Membership::new(at(2), at(3), None);
     Arc::new(Page::new(Key::from_bits(1), place, 0, 1, generation, BUDGET))
 }
 

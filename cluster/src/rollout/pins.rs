@@ -1,0 +1,145 @@
+//! Pins: the lanes that a page keeps for its calls.
+//!
+//! Owns: which lane a page keeps in each pool, and when its pin gives way. Never: where pins are stored (the row of the
+//! page), or jobs: a user's jobs are in one lane of a pool at a time, whatever its pages keep.
+//!
+//! The first call of a page in a pool that has a document pins the lane that it got. A pin gives way to a lane of the
+//! user's own, and it ends when its lane gets no new work: then the next call pins the lane that it gets. A call whose lane
+//! has no living workers falls back as any other one, and the pin stays.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Rollouts;
+use super::active::{LaneAssignment, Reason, decide, own_lane, settle};
+use super::lane::RoutingKey;
+use super::spec::RolloutSpec;
+use crate::wire::PinnedLanes;
+
+/// Maximum number of pools in which a page keeps a lane. In further pools each call is decided anew.
+const MAX_POOLS: usize = 16;
+/// Maximum length of all names together, in bytes, so that they fit into the row of the page.
+const MAX_BYTES: usize = 1024;
+
+/// The lanes that a page of this process keeps.
+#[derive(Debug, Default)]
+pub struct LanePins(Mutex<PinState>);
+
+#[derive(Debug, Default)]
+struct PinState {
+    lanes: PinnedLanes,
+    /// Some of them are not in the row of the page yet.
+    unstored: bool,
+    /// A task stores them.
+    storing: bool,
+}
+
+impl PinState {
+    fn pin(&mut self, pool: &str, lane: &str) {
+        let others = || self.lanes.iter().filter(|(known, _)| *known != pool);
+        let bytes: usize = others().map(|(pool, lane)| pool.len() + lane.len()).sum();
+        if others().count() < MAX_POOLS && bytes + pool.len() + lane.len() <= MAX_BYTES {
+            self.lanes.insert(pool.to_owned(), lane.to_owned());
+            self.unstored = true;
+        }
+    }
+}
+
+impl LanePins {
+    /// Creates the pins of a page from those in its row.
+    pub fn new(stored: PinnedLanes) -> Self {
+        Self(Mutex::new(PinState { lanes: stored, ..PinState::default() }))
+    }
+
+    /// Each change leaves the state consistent, so a poisoned lock is still usable.
+    fn lock(&self) -> MutexGuard<'_, PinState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the lane of a call of the page, and pins it if the page keeps no lane in that pool. The result is counted,
+    /// except for pools without a document. `serves` returns whether a lane of that pool has a living worker.
+    pub fn assign(
+        &self,
+        rollouts: &Rollouts,
+        pool: &str,
+        unit: RoutingKey<'_>,
+        serves: impl FnOnce(&str) -> bool,
+    ) -> LaneAssignment {
+        let Some(split) = rollouts.split(pool) else { return rollouts.lane_for(pool, unit, serves) };
+        let mut state = self.lock();
+        let kept = state.lanes.get(pool).filter(|lane| rollouts.is_open(pool, lane));
+        let assigned = split.count(decide_for_page(&split.document, unit, kept.map(String::as_str), serves));
+        if kept.is_none() && assigned.reason != Reason::Override {
+            state.pin(pool, &assigned.lane);
+        }
+        assigned
+    }
+
+    /// Returns the lane of a call of the page without counting or pinning it.
+    pub fn explain(
+        &self,
+        rollouts: &Rollouts,
+        pool: &str,
+        unit: RoutingKey<'_>,
+        serves: impl FnOnce(&str) -> bool,
+    ) -> LaneAssignment {
+        let Some(split) = rollouts.split(pool) else { return rollouts.explain(pool, unit, serves) };
+        let kept = self.kept(rollouts, pool);
+        decide_for_page(&split.document, unit, kept.as_deref(), serves)
+    }
+
+    /// Returns the lane that the page keeps in a pool, while that lane gets new work.
+    pub fn kept(&self, rollouts: &Rollouts, pool: &str) -> Option<String> {
+        self.lock().lanes.get(pool).filter(|lane| rollouts.is_open(pool, lane)).cloned()
+    }
+
+    /// Returns the lane of each pool.
+    pub fn lanes(&self) -> PinnedLanes {
+        self.lock().lanes.clone()
+    }
+
+    /// Adds the pins of a page that another process has handed over. They are newer than those in its row.
+    pub fn add(&self, handed: &PinnedLanes) {
+        self.lock().lanes.extend(handed.iter().map(|(pool, lane)| (pool.clone(), lane.clone())));
+    }
+
+    /// Records that a row with these pins was written.
+    pub fn stored(&self, lanes: &PinnedLanes) {
+        let mut state = self.lock();
+        state.unstored &= state.lanes != *lanes;
+    }
+
+    /// Returns whether the caller has to store the pins: some are not in the row, and no other task stores them. The caller
+    /// calls [`LanePins::end_storing`] until that returns `true`.
+    pub fn begin_storing(&self) -> bool {
+        let mut state = self.lock();
+        let begins = state.unstored && !state.storing;
+        state.storing |= begins;
+        begins
+    }
+
+    /// Returns whether all pins are in the row, or need not be there any more (`given_up`), so that the task that stores
+    /// them ends.
+    pub fn end_storing(&self, given_up: bool) -> bool {
+        let mut state = self.lock();
+        state.storing = state.unstored && !given_up;
+        !state.storing
+    }
+}
+
+/// Returns the lane of a call of a page that keeps the lane `kept`, which gets new work.
+fn decide_for_page(
+    document: &RolloutSpec,
+    unit: RoutingKey<'_>,
+    kept: Option<&str>,
+    serves: impl FnOnce(&str) -> bool,
+) -> LaneAssignment {
+    match kept {
+        Some(lane) if own_lane(document, unit).is_none() => {
+            settle(document, (lane, Reason::Pin), unit.bucket(&document.salt), serves)
+        }
+        _ => decide(document, unit, serves),
+    }
+}
+
+#[cfg(test)]
+mod tests;

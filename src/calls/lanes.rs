@@ -1,0 +1,69 @@
+//! The lanes of calls and jobs.
+//!
+//! Owns: which rule of a rollout decides a lane, and whether a page binds its calls to one. Never: the rules themselves
+//! (`pagewire_cluster::rollout`).
+
+use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
+use pagewire_cluster::worker::{WorkerGroup, Workers};
+
+use super::CallRequest;
+
+/// How the lane of a call binds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LaneBond {
+    /// A worker that sees a later rollout may send it to another lane.
+    Loose,
+    /// Its page keeps the lane, which is that of its user, too.
+    Kept,
+    /// Its page keeps the lane, and its user is in another one: a worker serves the call without owning the user.
+    Visiting,
+}
+
+/// The lane of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CallLane {
+    pub(super) group: WorkerGroup,
+    pub(super) bond: LaneBond,
+}
+
+/// Decides the lanes of calls and jobs. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct WorkLanes {
+    pub(super) rollouts: Rollouts,
+    pub(super) workers: Workers,
+}
+
+impl WorkLanes {
+    fn serves(&self, pool: &str, lane: &str) -> bool {
+        self.workers.roster().serves(&WorkerGroup::new(pool, lane))
+    }
+
+    /// Returns the lane that runs the work of a routing key, and counts it.
+    pub(super) fn of(&self, pool: &str, unit: RoutingKey<'_>) -> LaneAssignment {
+        self.rollouts.lane_for(pool, unit, |lane| self.serves(pool, lane))
+    }
+
+    /// Returns the workers of the lane of a call without counting it.
+    pub(super) fn explain_call(&self, call: &CallRequest, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
+        let serves = |lane: &str| self.serves(pool, lane);
+        let assigned = match &call.pins {
+            Some(pins) => pins.explain(&self.rollouts, pool, unit, serves),
+            None => self.rollouts.explain(pool, unit, serves),
+        };
+        WorkerGroup::new(pool, assigned.lane)
+    }
+
+    /// Returns the lane of a call that runs on workers, and counts it. The page that makes the call keeps the lane.
+    pub(super) fn of_call(&self, call: &CallRequest, pool: &str, unit: RoutingKey<'_>) -> CallLane {
+        let (assigned, bond) = match &call.pins {
+            Some(pins) if self.rollouts.has_pool(pool) => {
+                let serves = |lane: &str| self.serves(pool, lane);
+                let assigned = pins.assign(&self.rollouts, pool, unit, serves);
+                let is_home = self.rollouts.explain(pool, unit, serves).lane == assigned.lane;
+                (assigned, if is_home { LaneBond::Kept } else { LaneBond::Visiting })
+            }
+            _ => (self.of(pool, unit), LaneBond::Loose),
+        };
+        CallLane { group: WorkerGroup::new(pool, assigned.lane), bond }
+    }
+}
