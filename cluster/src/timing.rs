@@ -68,6 +68,10 @@ pub struct Timing {
     pub signing_key: Duration,
     /// Timeout of a delivery to another node; after it the node counts as unreachable.
     pub deliver: Duration,
+    /// How often the holder of an abort latch publishes it again, and a node tries to write it.
+    pub latch_repeat: Duration,
+    /// How long a process that starts waits for the abort latches of its peers, if it has any.
+    pub latch_answers: Duration,
     /// How long a delivery waits until a node has applied the rows that its sender has seen.
     pub view_wait: Duration,
     /// Time of the old holder to hand over a page.
@@ -152,6 +156,8 @@ impl Timing {
         page_token: Duration::from_secs(24 * 3600),
         signing_key: Duration::from_secs(7 * 24 * 3600),
         deliver: Duration::from_secs(2),
+        latch_repeat: Duration::from_secs(1),
+        latch_answers: Duration::from_millis(250),
         view_wait: Duration::from_millis(250),
         handover: Duration::from_secs(2),
         http_header: Duration::from_secs(10),
@@ -203,6 +209,8 @@ impl Timing {
         page_token: Duration::from_secs(120),
         signing_key: Duration::from_secs(600),
         deliver: Duration::from_millis(1000),
+        latch_repeat: Duration::from_millis(300),
+        latch_answers: Duration::from_millis(150),
         view_wait: Duration::from_millis(150),
         handover: Duration::from_millis(500),
         http_header: Duration::from_millis(700),

@@ -1,6 +1,7 @@
 //! `/rollouts`: assigns users to lanes. A change is a compare-and-set and is followed until every node has applied
 //! it.
 
+mod abort;
 mod nats_mapping;
 mod overrides;
 mod status;
@@ -17,6 +18,7 @@ use pagewire_cluster::rollout::{
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::abort::{__path_abort, abort};
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
 pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
@@ -78,7 +80,7 @@ pub(super) struct Explained {
     lane: String,
     /// The release that runs the user's work there; `null` without a live worker.
     release: Option<String>,
-    /// `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// `abort`: the user's lane is taken back. `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.
@@ -223,7 +225,9 @@ pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> R
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
-    Ok(RolloutStatus::new(document, &propagation, &parts.context.workers.roster()).respond())
+    let mut status = RolloutStatus::new(document, &propagation, &parts.context.workers.roster());
+    status.warn_of(&rollouts.latches());
+    Ok(status.respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::id::{Entity, Level};
 use pagewire_cluster::job::Jobs;
-use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::rollout::{Latches, Rollouts};
 use pagewire_cluster::state::{DraftWrite, StateStore};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
@@ -69,6 +69,8 @@ pub struct Context {
     pub workers: Workers,
     /// Assigns the work of users to lanes.
     pub rollouts: Rollouts,
+    /// Takes lanes back at once.
+    pub latches: Latches,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// Patterns of topics that any page may subscribe to.

@@ -3,6 +3,7 @@
 //! One binary. `environment` starts and ends processes; every other module has one subject, and a test's name is the
 //! statement that it proves. `tidy` starts nothing: it reads the source tree.
 
+mod aborts;
 mod api;
 mod assets;
 mod browser;

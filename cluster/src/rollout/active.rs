@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::lane::RoutingKey;
+use super::latch::ClosedLanes;
 use super::spec::{Fallback, RolloutSpec};
 use crate::wire::LaneCount;
 
 /// Reason why a unit is in its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
+    /// Its lane is taken back by an abort, which may not be in the document yet.
+    Abort,
     /// It has a lane of its own.
     Override,
     /// Its bucket belongs to the lane.
@@ -25,6 +28,7 @@ impl Reason {
     /// Returns the name.
     pub const fn text(self) -> &'static str {
         match self {
+            Self::Abort => "abort",
             Self::Override => "override",
             Self::Weight => "weight",
             Self::Base => "base",
@@ -42,7 +46,7 @@ pub struct LaneAssignment {
     pub reason: Reason,
     /// Bucket of the unit.
     pub bucket: u16,
-    /// Revision of the document; 0 for a pool without one.
+    /// Revision that decided it; 0 for a pool without a document.
     pub revision: u64,
 }
 
@@ -68,7 +72,7 @@ impl AssignmentCounts {
 }
 
 /// A running total, and its value when the document was applied.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct AssignmentCounter {
     total: Arc<AtomicU64>,
     before: u64,
@@ -84,15 +88,16 @@ impl AssignmentCounter {
     }
 }
 
-/// A document and the number of assignments by it.
+/// A document with the lanes that latches close, and the number of assignments by it.
 #[derive(Debug)]
 pub(super) struct ActiveRollout {
     pub(super) document: RolloutSpec,
+    pub(super) closed: ClosedLanes,
     counters: Vec<LaneCounter>,
 }
 
 /// The number of assignments to one lane for one reason.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct LaneCounter {
     lane: String,
     reason: Reason,
@@ -113,12 +118,22 @@ impl ActiveRollout {
         let overridden = document.overridden(&document.base) > 0;
         let base = [Some(Reason::Base), Some(Reason::Fallback), overridden.then_some(Reason::Override)];
         let base = base.into_iter().flatten().map(|reason| counter(&document.base, reason));
-        Self { counters: lanes.chain(base).collect(), document }
+        Self { counters: lanes.chain(base).collect(), closed: ClosedLanes::new(), document }
+    }
+
+    /// Returns the same document with these lanes closed. Its counts go on.
+    pub(super) fn closing(&self, closed: ClosedLanes, counts: &AssignmentCounts) -> Self {
+        let (document, mut counters) = (self.document.clone(), self.counters.clone());
+        if !closed.is_empty() && counters.iter().all(|counter| counter.reason != Reason::Abort) {
+            let count = counts.tally(&document.pool, &document.base, Reason::Abort);
+            counters.push(LaneCounter { lane: document.base.clone(), reason: Reason::Abort, count });
+        }
+        Self { document, closed, counters }
     }
 
     /// Assigns a unit and counts it.
     pub(super) fn assign(&self, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
-        let assigned = decide(&self.document, unit, serves);
+        let assigned = decide(&self.document, &self.closed, unit, serves);
         let counter = self.counters.iter();
         let mut counter = counter.filter(|of| of.reason == assigned.reason && of.lane == assigned.lane);
         if let Some(counter) = counter.next() {
@@ -138,10 +153,11 @@ impl ActiveRollout {
     }
 }
 
-/// Returns the lane of a unit: that of an override, else that of its bucket. `serves` returns whether a lane has a living
-/// worker; it is called only when the document falls back to the base.
+/// Returns the lane of a unit: that of an override, else that of its bucket; the base if that lane is closed. `serves`
+/// returns whether a lane has a living worker; it is called only when the document falls back to the base.
 pub(super) fn decide(
     document: &RolloutSpec,
+    closed: &ClosedLanes,
     unit: RoutingKey<'_>,
     serves: impl FnOnce(&str) -> bool,
 ) -> LaneAssignment {
@@ -155,6 +171,10 @@ pub(super) fn decide(
         (None, None) => (&*document.base, Reason::Base),
         (None, place) => (document.lane(place), Reason::Weight),
     };
+    if let Some(revision) = closed.get(lane) {
+        let (lane, revision) = (document.base.clone(), document.rev.max(*revision));
+        return LaneAssignment { lane, reason: Reason::Abort, bucket, revision };
+    }
     let falls_back = lane != document.base && document.fallback == Fallback::Base && !serves(lane);
     let (lane, reason) = if falls_back { (&*document.base, Reason::Fallback) } else { (lane, reason) };
     LaneAssignment { lane: lane.to_owned(), reason, bucket, revision: document.rev }
@@ -174,10 +194,11 @@ mod tests {
     #[test]
     fn work_falls_back_only_where_the_document_says_so_and_nobody_serves_its_lane() {
         let assigned = |canary, fallback, serves| {
-            let assigned = decide(&document(canary, fallback), RoutingKey::User("ann"), |lane| {
-                assert_eq!(lane, "canary", "the base has nothing to fall back to");
-                serves
-            });
+            let assigned =
+                decide(&document(canary, fallback), &ClosedLanes::new(), RoutingKey::User("ann"), |lane| {
+                    assert_eq!(lane, "canary", "the base has nothing to fall back to");
+                    serves
+                });
             (assigned.lane, assigned.reason)
         };
         let canary = ("canary".to_owned(), Reason::Weight);
@@ -192,7 +213,7 @@ mod tests {
         let overrides = [("ann".to_owned(), "canary".to_owned()), ("bob".to_owned(), "stable".to_owned())];
         let assigned = |canary, fallback, user: &str, serves| {
             let document = RolloutSpec { overrides: overrides.clone().into(), ..document(canary, fallback) };
-            let assigned = decide(&document, RoutingKey::User(user), |_| serves);
+            let assigned = decide(&document, &ClosedLanes::new(), RoutingKey::User(user), |_| serves);
             (assigned.lane, assigned.reason.text())
         };
         let lane = |name: &str, reason| (name.to_owned(), reason);
@@ -229,5 +250,21 @@ mod tests {
             totals,
             [row("canary", "weight", 2), row("stable", "base", 1), row("stable", "fallback", 1)]
         );
+    }
+
+    #[test]
+    fn an_abort_that_is_no_revision_yet_comes_before_everything_and_keeps_the_counts() {
+        let overrides = [("ann".to_owned(), "canary".to_owned())];
+        let counts = AssignmentCounts::default();
+        let document = RolloutSpec { overrides: overrides.into(), ..document(10_000, Fallback::Base) };
+        let before = ActiveRollout::new(document, &counts);
+        before.assign(RoutingKey::User("eve"), |_| true);
+        let after = before.closing(ClosedLanes::from([("canary".to_owned(), 4)]), &counts);
+        for user in ["ann", "eve"] {
+            let assigned = after.assign(RoutingKey::User(user), |_| panic!("the base is served"));
+            assert_eq!((&*assigned.lane, assigned.reason.text(), assigned.revision), ("stable", "abort", 4));
+        }
+        let observed: Vec<_> = after.observed().into_iter().map(|lane| lane.count).collect();
+        assert_eq!(observed, [1, 2]);
     }
 }

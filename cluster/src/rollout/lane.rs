@@ -86,6 +86,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::super::active::decide;
+    use super::super::latch::ClosedLanes;
     use super::super::spec::LaneSpec;
     use super::super::weight::Weight;
     use super::*;
@@ -130,7 +131,7 @@ mod tests {
             };
             let connection = vector.connection.as_deref().map(|text| text.parse().unwrap());
             let unit = RoutingKey::of(vector.user.as_deref(), connection);
-            let assigned = decide(&document, unit, |_| true);
+            let assigned = decide(&document, &ClosedLanes::new(), unit, |_| true);
             assert_eq!((assigned.bucket, &assigned.lane), (vector.bucket, &vector.lane), "{unit}");
         }
     }

@@ -182,7 +182,12 @@ fn paused(document: &RolloutSpec, state: PlanState) -> Result<RolloutUpdate, Spe
     Ok(RolloutUpdate { plan: Some(Some(plan)), ..RolloutUpdate::default() })
 }
 
-fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, SpecError> {
+/// Returns the lane that an abort takes back: the named one, or that of the plan.
+///
+/// # Errors
+///
+/// [`SpecError`] when it is not a lane beside the base.
+pub(super) fn lane_to_abort(document: &RolloutSpec, lane: Option<String>) -> Result<String, SpecError> {
     let planned = document.plan.as_ref().map(|plan| plan.lane.clone());
     let lane = lane.or(planned).ok_or(StepError::NoPlan)?;
     if lane == document.base {
@@ -191,6 +196,11 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     if document.lanes.iter().all(|known| known.name != lane) {
         return Err(SpecError::UnknownLane(lane));
     }
+    Ok(lane)
+}
+
+fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, SpecError> {
+    let lane = lane_to_abort(document, lane)?;
     let none = LaneSpec { name: lane.clone(), weight: Weight::default() };
     let mut overrides = document.overrides.clone();
     overrides.retain(|_, own| *own != lane);

@@ -63,6 +63,10 @@ pub struct RolloutSpec {
     pub rev: u64,
     /// Name of the pool.
     pub pool: String,
+    /// Random text of the first revision, which later ones keep: it tells this document from one that was created after a
+    /// loss of the bucket, with the same revisions. Empty until a release that knows it has changed the document.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
     /// Input of the hash that shuffles the users, so that different pools do not start with the same users.
     pub salt: String,
     /// Lane that takes the remainder.
@@ -165,6 +169,7 @@ impl RolloutSpec {
         Self {
             rev: 0,
             pool: pool.to_owned(),
+            origin: String::new(),
             salt: String::new(),
             base: BASE.to_owned(),
             lanes: Vec::new(),
@@ -179,7 +184,8 @@ impl RolloutSpec {
         }
     }
 
-    /// Returns the next revision. `salt` becomes the salt of the first revision, unless `wanted` has another. `by` is
+    /// Returns the next revision. `salt` is random: it becomes the origin of the document, and the salt
+    /// of the first revision unless `wanted` has another. `by` is
     /// the author and `now` the time in milliseconds since the Unix epoch.
     ///
     /// # Errors
@@ -192,6 +198,7 @@ impl RolloutSpec {
             Some(lanes) => self.normalize(lanes, &base)?,
             None => self.lanes.clone(),
         };
+        let origin = if self.origin.is_empty() { salt.clone() } else { self.origin.clone() };
         let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
         let plan = wanted
             .plan
@@ -208,6 +215,7 @@ impl RolloutSpec {
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
+            origin,
             salt: wanted.salt.unwrap_or(current_salt),
             base,
             lanes,

@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutPlan, RolloutSpec, Weight};
-use pagewire_cluster::wire::RolloutState;
+use pagewire_cluster::wire::{AbortLatch, RolloutState};
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +176,15 @@ impl RolloutStatus {
             nodes: spread.nodes.iter().map(NodeState::of).collect(),
             rollout: document.into(),
         }
+    }
+
+    /// Warns of aborts of this pool that are not written yet.
+    pub(super) fn warn_of(&mut self, latches: &[AbortLatch]) {
+        let own = latches.iter().filter(|latch| latch.pool == self.rollout.pool);
+        let warning = |AbortLatch { lane, by, .. }: &AbortLatch| {
+            format!("lane {lane} gets no work: {by} has aborted it, which is not written yet")
+        };
+        self.warnings.extend(own.map(warning));
     }
 
     /// The response, with the revision as its `ETag`.

@@ -87,6 +87,7 @@ pub(super) fn explained(explained: &Value) -> String {
     };
     let lane = text(&explained["lane"]);
     let why = match explained["reason"].as_str() {
+        Some("abort") => format!("it does not matter, because its lane is taken back: {lane} is the base"),
         Some("override") => format!("it does not matter, because {lane} is the user's own lane"),
         Some("weight") => format!("it belongs to {lane}"),
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
@@ -115,6 +116,40 @@ pub(super) fn nats_mapping(mapping: &Value) -> String {
         mapping["revision"],
         text(&mapping["subject"]),
     )
+}
+
+/// Formats what an abort has done.
+pub(super) fn aborted(abort: &Value) -> String {
+    let count = |kind: &str| {
+        let of: Vec<_> =
+            items(&abort["processes"]).iter().filter(|process| process["kind"] == kind).collect();
+        (of.iter().filter(|process| !process["took_ms"].is_null()).count(), of.len())
+    };
+    let ((nodes, of_nodes), (workers, of_workers)) = (count("node"), count("workers"));
+    let workers = match of_workers {
+        0 => String::new(),
+        of => format!(" and {workers}/{of} worker processes"),
+    };
+    let took = abort["took_ms"].as_f64().map(|ms| format!(" in {} ms", ms.ceil())).unwrap_or_default();
+    let written = match abort["written"].as_u64() {
+        Some(revision) => format!("written as revision {revision}"),
+        None => {
+            "not written yet, because the cluster stores nothing: the nodes write it when it does".to_owned()
+        }
+    };
+    format!(
+        "pool {}: lane {} of revision {} is aborted, applied by {nodes}/{of_nodes} nodes{workers}{took}\n{written}",
+        text(&abort["pool"]),
+        text(&abort["lane"]),
+        abort["revision"],
+    )
+}
+
+/// Formats the processes that have not applied an abort.
+pub(super) fn not_aborted(abort: &Value) -> String {
+    let late = items(&abort["processes"]).iter().filter(|process| process["took_ms"].is_null());
+    let late: Vec<_> = late.map(|process| text(&process["process"])).collect();
+    format!("not applied yet by {}", late.join(", "))
 }
 
 /// Formats the nodes that have not applied a change.
