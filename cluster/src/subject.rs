@@ -3,6 +3,8 @@
 //! Owns: the encoding of an identity as a token of a subject, key or filter ([`SubjectToken`]), the subjects
 //! of a cluster ([`Subjects`]) and the keys of its buckets. Never: the content of messages (`wire`).
 
+pub mod config_key;
+
 use std::fmt;
 
 use crate::id::{Key, NodeNumber};
@@ -359,29 +361,6 @@ pub mod cluster_key {
     /// A pool that has had a worker.
     pub fn pool(pool: &str) -> String {
         format!("pool.{}", SubjectToken::new(pool))
-    }
-}
-
-/// Keys in the bucket `config`.
-pub mod config_key {
-    use super::SubjectToken;
-
-    /// Prefix of the rollouts of all pools.
-    pub const ROLLOUTS: &str = "rollout.";
-
-    /// Key of the rollout of a pool.
-    pub fn rollout(pool: &str) -> String {
-        format!("{ROLLOUTS}{}", SubjectToken::new(pool))
-    }
-
-    /// Prefix of the earlier revisions of a pool's rollout.
-    pub fn history(pool: &str) -> String {
-        format!("history.{}.", SubjectToken::new(pool))
-    }
-
-    /// Key of one revision of a pool's rollout.
-    pub fn past(pool: &str, revision: u64) -> String {
-        format!("{}{revision}", history(pool))
     }
 }
 

@@ -22,6 +22,12 @@ pub const LOCK_TRY_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two tries to acquire a lock.
 pub const LOCK_TRY_LONGEST: Duration = Duration::from_millis(500);
 
+/// How long a rollout remembers which of its rules a user has met, from the last page of the user on.
+pub const USER_ENROLLED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The same for an anonymous connection.
+pub const CONNECTION_ENROLLED: Duration = Duration::from_secs(24 * 3600);
+
 /// How far ahead a handler may put off its job, or the next try of it; a longer time is cut to this.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 

@@ -13,7 +13,8 @@ use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey, is_name,
+    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey,
+    TargetRule, is_name,
 };
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,10 @@ pub(super) struct ChangeRequest {
     fallback: Option<Fallback>,
     /// A new salt reassigns all users to other buckets.
     salt: Option<String>,
+    /// All rules, in order: `{users: [user], lane}`, `{claim: {name, value}, lane}`, `{header: {name, value}, lane}` or
+    /// `{address: range, lane}`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    targeting: Option<Vec<TargetRule>>,
     /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
     restore: Option<u64>,
     /// `{action: "start", lane, steps}`, `{action: "promote", whole}`, `{action: "pause"}`, `{action: "resume"}`,
@@ -80,7 +85,7 @@ pub(super) struct Explained {
     lane: String,
     /// The release that runs the user's work there; `null` without a live worker.
     release: Option<String>,
-    /// `abort`: the user's lane is taken back. `override`: the user has a lane of its own. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// `abort`: the user's lane is taken back. `override`: the user has a lane of its own. `targeting`: a rule sends the user to the lane. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.
@@ -126,6 +131,7 @@ impl ChangeRequest {
             base: self.base.or(former.base),
             salt: self.salt.or(former.salt),
             fallback: self.fallback.or(former.fallback),
+            targeting: self.targeting.or(former.targeting),
             step: self.step,
             comment: self.comment,
             ..former

@@ -9,6 +9,7 @@ mod broadcast_session;
 mod call;
 mod cancel;
 mod dispatch;
+mod enrolment;
 mod executor_push;
 mod job;
 mod job_catch_up;
@@ -28,6 +29,7 @@ use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
 pub use dispatch::{SocketEffect, dispatch, refuse};
+pub use enrolment::page_opened;
 pub use executor_push::push_of_executor;
 pub use job::job_over;
 pub use job_catch_up::{Waited, catch_up, catch_up_on, pending};

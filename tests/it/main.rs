@@ -57,6 +57,7 @@ mod state;
 mod state_api;
 mod static_files;
 mod stickiness;
+mod targeting;
 mod telemetry;
 mod tidy;
 mod topics;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::enrolment::Enrolment;
 use super::lane::RoutingKey;
 use super::latch::ClosedLanes;
 use super::spec::{Fallback, RolloutSpec};
@@ -16,6 +17,8 @@ pub enum Reason {
     Abort,
     /// It has a lane of its own.
     Override,
+    /// A rule sends it to the lane.
+    Targeting,
     /// Its bucket belongs to the lane.
     Weight,
     /// Its bucket belongs to no other lane.
@@ -30,6 +33,7 @@ impl Reason {
         match self {
             Self::Abort => "abort",
             Self::Override => "override",
+            Self::Targeting => "targeting",
             Self::Weight => "weight",
             Self::Base => "base",
             Self::Fallback => "fallback",
@@ -111,12 +115,14 @@ impl ActiveRollout {
             LaneCounter { lane: lane.to_owned(), reason, count }
         };
         let lanes = document.lanes.iter().flat_map(|lane| {
-            let overridden = document.overridden(&lane.name) > 0;
-            let reasons = [Some(Reason::Weight), overridden.then_some(Reason::Override)];
+            let overridden = (document.overridden(&lane.name) > 0).then_some(Reason::Override);
+            let targeted = (document.targeted(&lane.name) > 0).then_some(Reason::Targeting);
+            let reasons = [Some(Reason::Weight), overridden, targeted];
             reasons.into_iter().flatten().map(|reason| counter(&lane.name, reason))
         });
-        let overridden = document.overridden(&document.base) > 0;
-        let base = [Some(Reason::Base), Some(Reason::Fallback), overridden.then_some(Reason::Override)];
+        let overridden = (document.overridden(&document.base) > 0).then_some(Reason::Override);
+        let targeted = (document.targeted(&document.base) > 0).then_some(Reason::Targeting);
+        let base = [Some(Reason::Base), Some(Reason::Fallback), overridden, targeted];
         let base = base.into_iter().flatten().map(|reason| counter(&document.base, reason));
         Self { counters: lanes.chain(base).collect(), closed: ClosedLanes::new(), document }
     }
@@ -131,9 +137,13 @@ impl ActiveRollout {
         Self { document, closed, counters }
     }
 
-    /// Assigns a unit and counts it.
-    pub(super) fn assign(&self, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
-        let assigned = decide(&self.document, &self.closed, unit, serves);
+    /// Returns what decides the lane of a unit.
+    pub(super) fn inputs<'a>(&'a self, enrolment: Option<&'a Enrolment>) -> LaneInputs<'a> {
+        LaneInputs { document: &self.document, closed: &self.closed, enrolment }
+    }
+
+    /// Counts an assignment by this document.
+    pub(super) fn count(&self, assigned: LaneAssignment) -> LaneAssignment {
         let counter = self.counters.iter();
         let mut counter = counter.filter(|of| of.reason == assigned.reason && of.lane == assigned.lane);
         if let Some(counter) = counter.next() {
@@ -153,24 +163,65 @@ impl ActiveRollout {
     }
 }
 
-/// Returns the lane of a unit: that of an override, else that of its bucket; the base if that lane is closed. `serves`
-/// returns whether a lane has a living worker; it is called only when the document falls back to the base.
+/// What decides the lane of a unit: nothing else does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneInputs<'a> {
+    pub(super) document: &'a RolloutSpec,
+    /// Lanes that are taken back although the document gives them users.
+    pub(super) closed: &'a ClosedLanes,
+    /// What is remembered of the unit.
+    pub(super) enrolment: Option<&'a Enrolment>,
+}
+
+static NONE: ClosedLanes = ClosedLanes::new();
+
+impl<'a> LaneInputs<'a> {
+    /// Returns the inputs for a document by itself.
+    pub(super) fn of(document: &'a RolloutSpec) -> Self {
+        Self { document, closed: &NONE, enrolment: None }
+    }
+}
+
+/// Returns the lane of a unit: that of an override, else that of the first rule that it meets, else that of its bucket; the base
+/// if that lane is closed. `serves` returns whether a lane has a living worker; it is called only when the document falls
+/// back to the base.
 pub(super) fn decide(
-    document: &RolloutSpec,
-    closed: &ClosedLanes,
+    inputs: LaneInputs<'_>,
     unit: RoutingKey<'_>,
     serves: impl FnOnce(&str) -> bool,
 ) -> LaneAssignment {
+    let LaneInputs { document, enrolment, .. } = inputs;
     let bucket = unit.bucket(&document.salt);
-    let own = match unit {
-        RoutingKey::User(user) => document.overrides.get(user),
+    let matches = enrolment.map(|enrolment| &enrolment.matches);
+    let chosen = if let Some(lane) = own_lane(document, unit) {
+        (lane, Reason::Override)
+    } else if let Some(lane) = document.target(unit, matches) {
+        (lane, Reason::Targeting)
+    } else {
+        match document.place(bucket) {
+            None => (&*document.base, Reason::Base),
+            place => (document.lane(place), Reason::Weight),
+        }
+    };
+    settle(inputs, chosen, bucket, serves)
+}
+
+/// Returns the lane that a user has as its own.
+pub(super) fn own_lane<'a>(document: &'a RolloutSpec, unit: RoutingKey<'_>) -> Option<&'a str> {
+    match unit {
+        RoutingKey::User(user) => document.overrides.get(user).map(String::as_str),
         RoutingKey::Connection(_) => None,
-    };
-    let (lane, reason) = match (own, document.place(bucket)) {
-        (Some(lane), _) => (lane.as_str(), Reason::Override),
-        (None, None) => (&*document.base, Reason::Base),
-        (None, place) => (document.lane(place), Reason::Weight),
-    };
+    }
+}
+
+/// Returns the assignment to a lane; to the base lane if that lane is closed, or has no living workers and the document falls
+/// back.
+pub(super) fn settle(
+    LaneInputs { document, closed, .. }: LaneInputs<'_>,
+    (lane, reason): (&str, Reason),
+    bucket: u16,
+    serves: impl FnOnce(&str) -> bool,
+) -> LaneAssignment {
     if let Some(revision) = closed.get(lane) {
         let (lane, revision) = (document.base.clone(), document.rev.max(*revision));
         return LaneAssignment { lane, reason: Reason::Abort, bucket, revision };
@@ -195,7 +246,7 @@ mod tests {
     fn work_falls_back_only_where_the_document_says_so_and_nobody_serves_its_lane() {
         let assigned = |canary, fallback, serves| {
             let assigned =
-                decide(&document(canary, fallback), &ClosedLanes::new(), RoutingKey::User("ann"), |lane| {
+                decide(LaneInputs::of(&document(canary, fallback)), RoutingKey::User("ann"), |lane| {
                     assert_eq!(lane, "canary", "the base has nothing to fall back to");
                     serves
                 });
@@ -213,7 +264,7 @@ mod tests {
         let overrides = [("ann".to_owned(), "canary".to_owned()), ("bob".to_owned(), "stable".to_owned())];
         let assigned = |canary, fallback, user: &str, serves| {
             let document = RolloutSpec { overrides: overrides.clone().into(), ..document(canary, fallback) };
-            let assigned = decide(&document, &ClosedLanes::new(), RoutingKey::User(user), |_| serves);
+            let assigned = decide(LaneInputs::of(&document), RoutingKey::User(user), |_| serves);
             (assigned.lane, assigned.reason.text())
         };
         let lane = |name: &str, reason| (name.to_owned(), reason);
@@ -224,7 +275,7 @@ mod tests {
         let document = RolloutSpec { overrides: overrides.clone().into(), ..document(0, Fallback::None) };
         let active = ActiveRollout::new(document, &AssignmentCounts::default());
         for user in ["ann", "bob", "eve"] {
-            active.assign(RoutingKey::User(user), |_| true);
+            active.count(decide(active.inputs(None), RoutingKey::User(user), |_| true));
         }
         let observed: Vec<_> = active.observed().into_iter().map(|lane| (lane.lane, lane.count)).collect();
         assert_eq!(observed, [("canary".to_owned(), 1), ("stable".to_owned(), 2)]);
@@ -235,13 +286,13 @@ mod tests {
         let counts = AssignmentCounts::default();
         let split = ActiveRollout::new(document(10_000, Fallback::Base), &counts);
         for serves in [true, true, false] {
-            split.assign(RoutingKey::User("ann"), |_| serves);
+            split.count(decide(split.inputs(None), RoutingKey::User("ann"), |_| serves));
         }
         let observed =
             |split: &ActiveRollout| split.observed().into_iter().map(|lane| lane.count).collect::<Vec<_>>();
         assert_eq!(observed(&split), [2, 1]);
         let next = ActiveRollout::new(document(0, Fallback::Base), &counts);
-        next.assign(RoutingKey::User("ann"), |_| true);
+        next.count(decide(next.inputs(None), RoutingKey::User("ann"), |_| true));
         assert_eq!(observed(&next), [0, 1]);
         let totals: Vec<_> =
             counts.list().into_iter().map(|(_, lane, reason, count)| (lane, reason.text(), count)).collect();
@@ -258,10 +309,11 @@ mod tests {
         let counts = AssignmentCounts::default();
         let document = RolloutSpec { overrides: overrides.into(), ..document(10_000, Fallback::Base) };
         let before = ActiveRollout::new(document, &counts);
-        before.assign(RoutingKey::User("eve"), |_| true);
+        before.count(decide(before.inputs(None), RoutingKey::User("eve"), |_| true));
         let after = before.closing(ClosedLanes::from([("canary".to_owned(), 4)]), &counts);
         for user in ["ann", "eve"] {
-            let assigned = after.assign(RoutingKey::User(user), |_| panic!("the base is served"));
+            let assigned = after
+                .count(decide(after.inputs(None), RoutingKey::User(user), |_| panic!("the base is served")));
             assert_eq!((&*assigned.lane, assigned.reason.text(), assigned.revision), ("stable", "abort", 4));
         }
         let observed: Vec<_> = after.observed().into_iter().map(|lane| lane.count).collect();

@@ -1,6 +1,6 @@
-//! The documents that this process applies, and the latches that it holds.
+//! The documents that this process applies, the latches that it holds, and what it knows of users.
 //!
-//! Owns: both under one lock, so that no document is applied without the latches that are valid for it. Never: where they come
+//! Owns: all under one lock, so that no document is applied without the latches that are valid for it. Never: where they come
 //! from.
 
 use std::collections::HashMap;
@@ -10,9 +10,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use super::active::{ActiveRollout, AssignmentCounts};
+use super::enrolment::{Enrolment, EnrolmentTable};
+use super::lane::RoutingKey;
 use super::latch::{ClosedLanes, HeldLatch, Holding, LatchSet};
 use super::spec::RolloutSpec;
 use super::waiting::is_open;
+use crate::engine::Entry;
 use crate::subject::config_key;
 use crate::wire::AbortLatch;
 
@@ -31,6 +34,7 @@ pub(super) struct AppliedRollouts {
 struct SplitTable {
     splits: HashMap<String, Arc<ActiveRollout>>,
     latches: LatchSet,
+    enrolled: EnrolmentTable,
 }
 
 impl AppliedRollouts {
@@ -111,6 +115,31 @@ impl AppliedRollouts {
             self.table().splits.values().map(|split| split.document.clone()).collect();
         documents.sort_by(|a, b| a.pool.cmp(&b.pool));
         documents
+    }
+
+    /// Returns the documents with their counts, in no order.
+    pub(super) fn splits(&self) -> Vec<Arc<ActiveRollout>> {
+        self.table().splits.values().cloned().collect()
+    }
+
+    /// Applies the row of a user.
+    pub(super) fn enrol(&self, entry: &Entry) {
+        self.write(|table| table.enrolled.put(entry));
+    }
+
+    /// Takes the row with that key away.
+    pub(super) fn unenrol(&self, key: &str) {
+        self.write(|table| table.enrolled.delete(key));
+    }
+
+    /// Returns what is remembered of a unit.
+    pub(super) fn enrolment(&self, pool: &str, unit: RoutingKey<'_>) -> Option<Arc<Enrolment>> {
+        self.table().enrolled.find(pool, unit)
+    }
+
+    /// Whether a pool has as many rows of users as it may.
+    pub(super) fn is_full(&self, pool: &str) -> bool {
+        self.table().enrolled.is_full(pool)
     }
 
     /// Returns the latches.

@@ -80,14 +80,15 @@ impl RolloutSpec {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::{BTreeMap, BTreeSet, HashMap};
 
     use proptest::prelude::*;
     use serde::Deserialize;
 
-    use super::super::active::decide;
-    use super::super::latch::ClosedLanes;
+    use super::super::active::{LaneInputs, decide};
+    use super::super::enrolment::Enrolment;
     use super::super::spec::LaneSpec;
+    use super::super::targeting::TargetRule;
     use super::super::weight::Weight;
     use super::*;
 
@@ -104,6 +105,8 @@ mod tests {
         lanes: Vec<LaneSpec>,
         #[serde(default)]
         overrides: BTreeMap<String, String>,
+        #[serde(default)]
+        targeting: Vec<TargetRule>,
     }
 
     #[derive(Deserialize)]
@@ -111,6 +114,9 @@ mod tests {
         document: String,
         user: Option<String>,
         connection: Option<String>,
+        /// Keys of the rules that the last page has met.
+        #[serde(default)]
+        matches: BTreeSet<String>,
         bucket: u16,
         lane: String,
     }
@@ -121,17 +127,20 @@ mod tests {
         let golden: Golden = serde_json::from_str(text).unwrap();
         assert!(golden.vectors.len() >= 200);
         for vector in &golden.vectors {
-            let Split { salt, base, lanes, overrides } = &golden.documents[&vector.document];
+            let Split { salt, base, lanes, overrides, targeting } = &golden.documents[&vector.document];
             let document = RolloutSpec {
                 salt: salt.clone(),
                 base: base.clone(),
                 lanes: lanes.clone(),
                 overrides: overrides.clone(),
+                targeting: targeting.clone(),
                 ..RolloutSpec::unwritten("golden")
             };
             let connection = vector.connection.as_deref().map(|text| text.parse().unwrap());
             let unit = RoutingKey::of(vector.user.as_deref(), connection);
-            let assigned = decide(&document, &ClosedLanes::new(), unit, |_| true);
+            let enrolment = Enrolment::new("golden", unit, vector.matches.clone(), 0);
+            let inputs = LaneInputs { enrolment: Some(&enrolment), ..LaneInputs::of(&document) };
+            let assigned = decide(inputs, unit, |_| true);
             assert_eq!((assigned.bucket, &assigned.lane), (vector.bucket, &vector.lane), "{unit}");
         }
     }

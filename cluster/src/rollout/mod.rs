@@ -13,6 +13,7 @@
 mod active;
 mod applied;
 mod change;
+mod enrolment;
 mod lane;
 mod latch;
 mod latches;
@@ -20,6 +21,7 @@ mod nats_mapping;
 mod plan;
 mod propagation;
 mod spec;
+mod targeting;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -32,12 +34,14 @@ use tokio::sync::watch;
 
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
+pub use enrolment::Enrolments;
 pub use lane::{RoutingKey, bucket};
 pub use latches::{Abort, AbortOutcome, AbortWrite, Audience, LatchProcess, Latches, WorkerProcess};
 pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};
 pub use propagation::Propagation;
 pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name, set_weights};
+pub use targeting::{NamedValue, PageFacts, TargetError, TargetMatch, TargetRule, with_rule, without};
 pub use waiting::{LaneMove, WaitingWork};
 pub use weight::{BUCKETS, InvalidWeight, Weight};
 
@@ -45,9 +49,8 @@ use crate::engine::{Bucket, Engine, Kv, Unavailable, WatchEvent, WatchMode};
 use crate::peer::PeerClient;
 use crate::subject::config_key;
 use crate::wire::{AbortLatch, RolloutState};
-use active::{ActiveRollout, decide};
+use active::{ActiveRollout, LaneInputs, decide};
 use applied::AppliedRollouts;
-use latch::ClosedLanes;
 
 /// The rollouts of all pools, as this process has applied them. Cheap to clone.
 #[derive(Clone)]
@@ -81,7 +84,8 @@ impl Rollouts {
     ///
     /// [`Unavailable`] when the engine is unavailable.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
-        let mut watch = self.store.watch(config_key::ROLLOUTS, WatchMode::Value).await?;
+        let prefixes = vec![config_key::ROLLOUTS.to_owned(), config_key::ENROLLED.to_owned()];
+        let mut watch = self.store.watch_several(prefixes, WatchMode::Value).await?;
         while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
         let this = self.clone();
         Ok(async move {
@@ -95,11 +99,17 @@ impl Rollouts {
     fn apply(&self, event: WatchEvent) -> bool {
         match event {
             WatchEvent::Live => return true,
+            WatchEvent::Put(entry) if entry.key.starts_with(config_key::ENROLLED) => {
+                self.applied.enrol(&entry)
+            }
             WatchEvent::Put(entry) => match RolloutSpec::decode(&entry.value) {
                 Some(document) => self.applied.install(document),
                 None => tracing::error!(key = entry.key, "rollout of an unknown shape not applied"),
             },
-            WatchEvent::Delete { key, .. } => self.applied.remove(&key),
+            WatchEvent::Delete { key, .. } => {
+                self.applied.unenrol(&key);
+                self.applied.remove(&key);
+            }
         }
         false
     }
@@ -117,9 +127,28 @@ impl Rollouts {
         unit: RoutingKey<'_>,
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
+        self.with_inputs(pool, unit, |split, inputs| {
+            let assigned = decide(inputs, unit, serves);
+            match split {
+                Some(split) => split.count(assigned),
+                None => assigned,
+            }
+        })
+    }
+
+    /// Runs `decide` with what decides the lane of a unit in a pool.
+    fn with_inputs<T>(
+        &self,
+        pool: &str,
+        unit: RoutingKey<'_>,
+        decide: impl FnOnce(Option<&ActiveRollout>, LaneInputs<'_>) -> T,
+    ) -> T {
         match self.split(pool) {
-            Some(split) => split.assign(unit, serves),
-            None => decide(&RolloutSpec::unwritten(pool), &ClosedLanes::new(), unit, serves),
+            Some(split) => {
+                let enrolment = self.applied.enrolment(pool, unit);
+                decide(Some(&split), split.inputs(enrolment.as_deref()))
+            }
+            None => decide(None, LaneInputs::of(&RolloutSpec::unwritten(pool))),
         }
     }
 
@@ -130,10 +159,7 @@ impl Rollouts {
         unit: RoutingKey<'_>,
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
-        match self.split(pool) {
-            Some(split) => decide(&split.document, &split.closed, unit, serves),
-            None => decide(&RolloutSpec::unwritten(pool), &ClosedLanes::new(), unit, serves),
-        }
+        self.with_inputs(pool, unit, |_, inputs| decide(inputs, unit, serves))
     }
 
     /// Returns a counter of applied changes.

@@ -140,6 +140,7 @@ pub(super) fn with_step(
         lanes: wanted.lanes.or(stepped.lanes),
         base: wanted.base.or(stepped.base),
         overrides: wanted.overrides.or(stepped.overrides),
+        targeting: wanted.targeting.or(stepped.targeting),
         plan: stepped.plan,
         ..wanted
     })
@@ -204,6 +205,8 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     let none = LaneSpec { name: lane.clone(), weight: Weight::default() };
     let mut overrides = document.overrides.clone();
     overrides.retain(|_, own| *own != lane);
+    let mut targeting = document.targeting.clone();
+    targeting.retain(|rule| rule.lane != lane);
     let mut plan = document.plan.clone();
     if let Some(plan) = plan.as_mut().filter(|plan| plan.lane == lane) {
         plan.state = PlanState::Aborted;
@@ -211,6 +214,7 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     Ok(RolloutUpdate {
         lanes: Some(set_weights(&document.base, &document.lanes, &[none], |_| false)?),
         overrides: Some(overrides),
+        targeting: Some(targeting),
         plan: Some(plan),
         ..RolloutUpdate::default()
     })
@@ -235,7 +239,7 @@ fn with_weight(
     weight: Weight,
 ) -> Result<RolloutUpdate, SpecError> {
     let lane = LaneSpec { name: plan.lane.clone(), weight };
-    let is_used = |lane: &str| document.overridden(lane) > 0;
+    let is_used = |lane: &str| document.overridden(lane) > 0 || document.targeted(lane) > 0;
     let lanes = set_weights(&document.base, &document.lanes, &[lane], is_used)?;
     Ok(RolloutUpdate { lanes: Some(lanes), plan: Some(Some(plan)), ..RolloutUpdate::default() })
 }

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::Rollouts;
 use super::change::RolloutChange;
 use crate::id::{Holder, NodeNumber};
-use crate::peer::PeerError;
+use crate::peer::{PeerClient, PeerError};
 use crate::wire::{RolloutQuery, RolloutState};
 
 /// The propagation of a revision of a pool.
@@ -57,7 +57,7 @@ impl Rollouts {
     /// Waits until the nodes have applied a change, or their responses time out.
     pub async fn wait_until_applied(&self, changed: &RolloutChange, nodes: &[Holder]) -> Propagation {
         let (pool, revision) = (&changed.document.pool, changed.document.rev);
-        let mut propagation = self.query_nodes(pool, revision, revision, nodes).await;
+        let mut propagation = query_nodes(&self.peers, pool, revision, revision, nodes).await;
         if propagation.is_complete() {
             let took = Instant::now().saturating_duration_since(changed.sent);
             self.measured.record(pool, revision, took);
@@ -68,21 +68,27 @@ impl Rollouts {
 
     /// Returns the propagation of a revision at this moment.
     pub async fn propagation(&self, pool: &str, revision: u64, nodes: &[Holder]) -> Propagation {
-        self.query_nodes(pool, revision, 0, nodes).await
+        query_nodes(&self.peers, pool, revision, 0, nodes).await
     }
+}
 
-    async fn query_nodes(&self, pool: &str, revision: u64, awaited: u64, nodes: &[Holder]) -> Propagation {
-        let request = RolloutQuery { pool: pool.to_owned(), revision: awaited };
-        let replies = nodes.iter().map(async |node| match self.peers.request(*node, &request, None).await {
-            Ok(state) => Some((node.node, Some(state))),
-            // the node left during the request
-            Err(PeerError::Gone) => None,
-            Err(_) => Some((node.node, None)),
-        });
-        let nodes: Vec<_> = join_all(replies).await.into_iter().flatten().collect();
-        let mut states = nodes.iter().filter_map(|(_, state)| state.as_ref());
-        let took = states.find(|state| state.revision == revision && state.took_us.is_some());
-        let took = took.and_then(|state| state.took_us).map(Duration::from_micros);
-        Propagation { revision, nodes, took }
-    }
+async fn query_nodes(
+    peers: &PeerClient,
+    pool: &str,
+    revision: u64,
+    awaited: u64,
+    nodes: &[Holder],
+) -> Propagation {
+    let request = RolloutQuery { pool: pool.to_owned(), revision: awaited };
+    let replies = nodes.iter().map(async |node| match peers.request(*node, &request, None).await {
+        Ok(state) => Some((node.node, Some(state))),
+        // the node left during the request
+        Err(PeerError::Gone) => None,
+        Err(_) => Some((node.node, None)),
+    });
+    let nodes: Vec<_> = join_all(replies).await.into_iter().flatten().collect();
+    let mut states = nodes.iter().filter_map(|(_, state)| state.as_ref());
+    let took = states.find(|state| state.revision == revision && state.took_us.is_some());
+    let took = took.and_then(|state| state.took_us).map(Duration::from_micros);
+    Propagation { revision, nodes, took }
 }

@@ -1,5 +1,7 @@
 //! The document of a pool: how its users are split over lanes, and how the split may change.
 
+mod weights;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -7,9 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::plan::{RolloutPlan, RolloutStep, StepError, with_step};
-use super::weight::{BUCKETS, Weight};
+use super::targeting::{self, TargetError, TargetRule};
+use super::weight::Weight;
 use crate::id::MAX_USER;
 use crate::wire;
+
+use self::weights::remainder;
+pub use self::weights::set_weights;
 
 /// Base lane of a pool without a document.
 pub const BASE: &str = "stable";
@@ -23,8 +29,10 @@ const MAX_COMMENT: usize = 500;
 const MAX_OVERRIDES: usize = 5000;
 /// The feature of a document in which users have a lane of their own.
 const OVERRIDES: &str = "overrides";
+/// The feature of a document with rules.
+const TARGETING: &str = "targeting";
 /// The features that this release applies.
-const KNOWN: [&str; 1] = [OVERRIDES];
+const KNOWN: [&str; 2] = [OVERRIDES, TARGETING];
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +89,9 @@ pub struct RolloutSpec {
     /// Users with a lane of their own, which does not depend on their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, String>,
+    /// Rules that send users to a lane by what is known of them. The first one that a user meets decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targeting: Vec<TargetRule>,
     /// The lane that grows by steps, or did last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<RolloutPlan>,
@@ -113,6 +124,8 @@ pub struct RolloutUpdate {
     pub fallback: Option<Fallback>,
     /// All users with a lane of their own.
     pub overrides: Option<BTreeMap<String, String>>,
+    /// All rules.
+    pub targeting: Option<Vec<TargetRule>>,
     /// The plan, or none.
     pub plan: Option<Option<RolloutPlan>>,
     /// What is done first. The other members change the result.
@@ -155,6 +168,9 @@ pub enum SpecError {
     /// Too many users have a lane of their own.
     #[error("at most {MAX_OVERRIDES} users have a lane of their own")]
     Overrides,
+    /// A rule is invalid.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The name of a user is empty or too long.
     #[error("a user has 1 to {MAX_USER} bytes")]
     User,
@@ -175,6 +191,7 @@ impl RolloutSpec {
             lanes: Vec::new(),
             fallback: Fallback::None,
             overrides: BTreeMap::new(),
+            targeting: Vec::new(),
             plan: None,
             needs: Vec::new(),
             comment: String::new(),
@@ -204,8 +221,11 @@ impl RolloutSpec {
             .plan
             .unwrap_or_else(|| self.plan.clone().filter(|plan| plan.has_weight_of(&self.lanes, &lanes)));
         let mut overrides = wanted.overrides.unwrap_or_else(|| self.overrides.clone());
+        let mut targeting = wanted.targeting.unwrap_or_else(|| self.targeting.clone());
         // a lane that is gone has no users
-        overrides.retain(|_, lane| *lane == base || lanes.iter().any(|known| known.name == *lane));
+        let is_lane = |lane: &String| *lane == base || lanes.iter().any(|known| known.name == *lane);
+        overrides.retain(|_, lane| is_lane(lane));
+        targeting.retain(|rule| is_lane(&rule.lane) || !self.has_lane(&rule.lane));
         for (user, lane) in wanted.assign {
             match lane {
                 Some(lane) => overrides.insert(user, lane),
@@ -220,8 +240,9 @@ impl RolloutSpec {
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
-            needs: if overrides.is_empty() { Vec::new() } else { vec![OVERRIDES.to_owned()] },
+            needs: needs(&overrides, &targeting),
             overrides,
+            targeting,
             plan,
             comment: wanted.comment,
             updated_by: by.to_owned(),
@@ -264,7 +285,9 @@ impl RolloutSpec {
             return Err(SpecError::Twice((*lane).clone()));
         }
         remainder(&self.lanes)?;
-        if let Some(lane) = self.overrides.values().find(|lane| !lanes.contains(lane)) {
+        targeting::check(&self.targeting)?;
+        let mut used = self.overrides.values().chain(self.targeting.iter().map(|rule| &rule.lane));
+        if let Some(lane) = used.find(|lane| !lanes.contains(lane)) {
             return Err(SpecError::UnknownLane(lane.clone()));
         }
         if self.overrides.len() > MAX_OVERRIDES {
@@ -288,9 +311,14 @@ impl RolloutSpec {
             salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
             fallback: Some(self.fallback),
             overrides: Some(self.overrides.clone()),
+            targeting: Some(self.targeting.clone()),
             plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
         }
+    }
+
+    fn has_lane(&self, name: &str) -> bool {
+        name == self.base || self.lanes.iter().any(|lane| lane.name == name)
     }
 
     /// Returns how many users have a lane as their own.
@@ -301,7 +329,10 @@ impl RolloutSpec {
     /// The lanes that get more users by this document than by the one before it. A lane that was the base before takes what
     /// is left: that is no choice of its own.
     pub fn gains(&self, before: &Self) -> impl Iterator<Item = &str> {
-        let more = |lane: &LaneSpec| self.overridden(&lane.name) > before.overridden(&lane.name);
+        let more = |lane: &LaneSpec| {
+            self.overridden(&lane.name) > before.overridden(&lane.name)
+                || self.targeted(&lane.name) > before.targeted(&lane.name)
+        };
         let had = |name: &str| match before.lanes.iter().find(|lane| lane.name == name) {
             Some(lane) => lane.weight.buckets(),
             None if name == before.base => before.remainder().buckets(),
@@ -332,54 +363,10 @@ impl RolloutSpec {
     }
 }
 
-/// Returns `lanes` with the weights in `named` applied. Naming the base describes the whole split: lanes that are not
-/// named get weight 0, and the weight of the base must be the remainder. `is_used` returns whether a lane with weight 0 has
-/// users all the same, so that it makes no room for another lane.
-///
-/// # Errors
-///
-/// [`SpecError::Twice`], [`SpecError::Sum`] or [`SpecError::Remainder`].
-pub fn set_weights(
-    base: &str,
-    lanes: &[LaneSpec],
-    named: &[LaneSpec],
-    is_used: impl Fn(&str) -> bool,
-) -> Result<Vec<LaneSpec>, SpecError> {
-    let base_weight = named.iter().find(|lane| lane.name == base).map(|lane| lane.weight);
-    let mut lanes = lanes.to_vec();
-    if base_weight.is_some() {
-        lanes.iter_mut().for_each(|lane| lane.weight = Weight::default());
-    }
-    for (at, wanted) in named.iter().enumerate() {
-        if named[..at].iter().any(|lane| lane.name == wanted.name) {
-            return Err(SpecError::Twice(wanted.name.clone()));
-        }
-        match lanes.iter_mut().find(|lane| lane.name == wanted.name) {
-            Some(lane) => lane.weight = wanted.weight,
-            None if wanted.name == base => {}
-            None => lanes.push(wanted.clone()),
-        }
-    }
-    // an unnamed lane with weight 0 makes room for another one
-    let named = |lane: &LaneSpec| named.iter().any(|wanted| wanted.name == lane.name);
-    while lanes.len() > LANES
-        && let Some(empty) = lanes
-            .iter()
-            .position(|lane| lane.weight == Weight::default() && !named(lane) && !is_used(&lane.name))
-    {
-        lanes.remove(empty);
-    }
-    let remainder = remainder(&lanes)?;
-    match base_weight.filter(|wanted| *wanted != remainder) {
-        Some(wanted) => Err(SpecError::Remainder { remainder, wanted }),
-        None => Ok(lanes),
-    }
-}
-
-fn remainder(lanes: &[LaneSpec]) -> Result<Weight, SpecError> {
-    let sum: u32 = lanes.iter().map(|lane| u32::from(lane.weight.buckets())).sum();
-    let rest = u32::from(BUCKETS).checked_sub(sum).and_then(|rest| u16::try_from(rest).ok());
-    rest.and_then(Weight::of_buckets).ok_or(SpecError::Sum(sum))
+/// Returns the features that a document with these members needs.
+fn needs(overrides: &BTreeMap<String, String>, targeting: &[TargetRule]) -> Vec<String> {
+    let features = [(OVERRIDES, overrides.is_empty()), (TARGETING, targeting.is_empty())];
+    features.into_iter().filter(|(_, is_unused)| !is_unused).map(|(feature, _)| feature.to_owned()).collect()
 }
 
 /// Returns whether a text is a valid name of a pool or lane: legible in every table, label and path.

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutPlan, RolloutSpec, Weight};
+use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutPlan, RolloutSpec, TargetRule, Weight};
 use pagewire_cluster::wire::{AbortLatch, RolloutState};
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,10 @@ pub(in crate::api) struct RolloutResponse {
     lanes: Vec<LaneResponse>,
     /// `none` or `base`: where the work of a lane without live workers runs.
     fallback: &'static str,
+    /// Rules that send users to a lane by what is known of them, in order.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targeting: Vec<TargetRule>,
     /// The lane that grows by steps, or did last.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<PlanResponse>,
@@ -86,6 +90,8 @@ struct LaneShare {
     weight: Weight,
     /// Users who have the lane as their own, independent of their bucket.
     overrides: usize,
+    /// Rules that send users to the lane.
+    rules: usize,
     /// Percent of the work that was assigned by this revision; `null` while there was none.
     observed: Option<f64>,
     /// Calls and jobs assigned by this revision.
@@ -123,6 +129,7 @@ impl From<RolloutSpec> for RolloutResponse {
             base: document.base,
             lanes: document.lanes.into_iter().map(lane).collect(),
             fallback: document.fallback.text(),
+            targeting: document.targeting,
             plan: document.plan.map(PlanResponse::from),
             salt: document.salt,
             comment: document.comment,
@@ -158,6 +165,7 @@ impl RolloutStatus {
                 lane: lane.clone(),
                 weight,
                 overrides: document.overridden(lane),
+                rules: document.targeted(lane),
                 observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
                 assigned,
                 workers,
@@ -196,7 +204,7 @@ impl RolloutStatus {
 impl LaneShare {
     /// Returns a warning when the lane has users and no live workers.
     fn warning(&self, document: &RolloutSpec) -> Option<String> {
-        if self.workers > 0 || (self.weight == Weight::default() && self.overrides == 0) {
+        if self.workers > 0 || (self.weight == Weight::default() && self.overrides == 0 && self.rules == 0) {
             return None;
         }
         let lane = &self.lane;
@@ -209,8 +217,13 @@ impl LaneShare {
             1 => " and 1 user of its own".to_owned(),
             count => format!(" and {count} users of its own"),
         };
+        let rules = match self.rules {
+            0 => String::new(),
+            1 => ", 1 rule".to_owned(),
+            count => format!(", {count} rules"),
+        };
         let share = self.weight.percent();
-        Some(format!("lane {lane} has {share}% of the users{users} and no living workers: {then}"))
+        Some(format!("lane {lane} has {share}% of the users{users}{rules} and no living workers: {then}"))
     }
 }
 

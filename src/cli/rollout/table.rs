@@ -27,7 +27,7 @@ pub(super) fn status(status: &Value) -> String {
         .map(|node| vec![text(&node["node"]), or(&node["revision"], "no response")])
         .collect();
     let nodes = output::table(&["NODE", "REVISION"], &nodes);
-    format!("{}\n{}\n\n{shares}\n\n{nodes}", headline(status), facts(status))
+    format!("{}\n{}\n\n{shares}\n{}\n{nodes}", headline(status), facts(status), rules(status))
 }
 
 /// Formats the configured share of each lane as a bar, with a mark where the observed share ends.
@@ -89,6 +89,7 @@ pub(super) fn explained(explained: &Value) -> String {
     let why = match explained["reason"].as_str() {
         Some("abort") => format!("it does not matter, because its lane is taken back: {lane} is the base"),
         Some("override") => format!("it does not matter, because {lane} is the user's own lane"),
+        Some("targeting") => format!("it does not matter, because a rule sends the user to {lane}"),
         Some("weight") => format!("it belongs to {lane}"),
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
@@ -194,6 +195,29 @@ fn facts(status: &Value) -> String {
     }
     facts.push(format!("fallback: {}", text(&status["fallback"])));
     facts.join(", ")
+}
+
+/// Formats the rules in order, each with its lane, after an empty line.
+fn rules(status: &Value) -> String {
+    let rule = |(number, rule): (usize, &Value)| {
+        let named =
+            |kind: &str| format!("{kind} {}={}", text(&rule[kind]["name"]), text(&rule[kind]["value"]));
+        let condition = match rule {
+            rule if rule["claim"].is_object() => named("claim"),
+            rule if rule["header"].is_object() => named("header"),
+            rule if rule["address"].is_string() => format!("address {}", text(&rule["address"])),
+            rule => match items(&rule["users"]) {
+                [user] => format!("user {}", text(user)),
+                users => output::count(users.len() as u64, "user"),
+            },
+        };
+        vec![(number + 1).to_string(), condition, text(&rule["lane"])]
+    };
+    let rows: Vec<_> = items(&status["targeting"]).iter().enumerate().map(rule).collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => format!("\n{}\n", output::table(&["RULE", "CONDITION", "LANE"], &rows)),
+    }
 }
 
 /// Formats the steps of a plan: `canary grows 10% → [50%] → 100%: running`.

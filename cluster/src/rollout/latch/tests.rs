@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::active::{Reason, decide};
+use super::super::active::{LaneInputs, Reason, decide};
 use super::super::lane::RoutingKey;
 use super::super::spec::{Fallback, LaneSpec};
 use super::super::weight::Weight;
@@ -131,8 +131,8 @@ proptest! {
                 for fallback in [Fallback::None, Fallback::Base] {
                     let document = RolloutSpec { fallback, ..present.clone() };
                     let unit = RoutingKey::User(user);
-                    let without = decide(&document, &ClosedLanes::new(), unit, |_| true);
-                    let with = decide(&document, &closed, unit, |_| true);
+                    let without = decide(LaneInputs::of(&document), unit, |_| true);
+                    let with = decide(LaneInputs { closed: &closed, ..LaneInputs::of(&document) }, unit, |_| true);
                     match closed.get(&without.lane) {
                         Some(revision) => {
                             prop_assert_eq!((with.lane.as_str(), with.reason), ("stable", Reason::Abort));

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::weight::BUCKETS;
 use super::*;
 
 fn lane(name: &str, percent: f64) -> LaneSpec {
