@@ -17,7 +17,7 @@ use super::spec::RolloutSpec;
 use super::waiting::is_open;
 use crate::engine::Entry;
 use crate::subject::config_key;
-use crate::wire::AbortLatch;
+use crate::wire::{AbortLatch, SignedLatch};
 
 /// The documents and latches of one process.
 #[derive(Debug, Default)]
@@ -145,6 +145,11 @@ impl AppliedRollouts {
     /// Returns the latches.
     pub(super) fn latches(&self) -> Vec<HeldLatch> {
         self.table().latches.list()
+    }
+
+    /// Whether this very latch is held.
+    pub(super) fn holds(&self, signed: &SignedLatch) -> bool {
+        self.table().latches.holds(signed)
     }
 
     /// Counts a latch that is not genuine.

@@ -84,6 +84,11 @@ impl LatchSet {
         closing.map(|latch| (latch.lane.clone(), latch.revision)).collect()
     }
 
+    /// Whether this very latch is held.
+    pub(super) fn holds(&self, signed: &SignedLatch) -> bool {
+        self.0.values().any(|held| held.signed == *signed)
+    }
+
     /// Returns all of them.
     pub(super) fn list(&self) -> Vec<HeldLatch> {
         self.0.values().cloned().collect()

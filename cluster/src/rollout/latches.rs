@@ -21,7 +21,7 @@ use self::write::AbortWriter;
 use super::Rollouts;
 use super::latch::{HeldLatch, Holding};
 use crate::engine::{BusEvent, Engine, Message, RequestError, Subscription, Unavailable};
-use crate::id::{Holder, Key};
+use crate::id::{Holder, Key, NodeNumber};
 use crate::keyring::Keyring;
 use crate::subject::Subjects;
 use crate::timing::Timing;
@@ -87,20 +87,21 @@ impl Latches {
         Ok(async move {
             let is_node = matches!(process, LatchProcess::Node(_));
             tokio::select! {
-                () = this.listen(announced, asked, &process) => {}
+                () = this.listen(announced, asked, process) => {}
                 () = this.writer.write_held(this.timing.latch_repeat), if is_node => {}
             }
         })
     }
 
-    async fn listen(&self, mut announced: Subscription, mut asked: Subscription, process: &LatchProcess) {
+    async fn listen(&self, mut announced: Subscription, mut asked: Subscription, process: LatchProcess) {
+        let mut process = ReplyingProcess { process, number: None };
         let mut repeat = interval(self.timing.latch_repeat);
         repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(event) = announced.next() => match event {
-                    BusEvent::Message(message) => self.receive(&message, process).await,
-                    BusEvent::Gap(_) => {
+                event = announced.next() => match event {
+                    Some(BusEvent::Message(message)) => self.receive(&message, &mut process).await,
+                    Some(BusEvent::Gap(_)) => {
                         let this = self.clone();
                         tokio::spawn(async move {
                             if let Err(error) = this.ask().await {
@@ -108,20 +109,20 @@ impl Latches {
                             }
                         });
                     }
+                    None => return,
                 },
-                Some(event) = asked.next() => {
-                    if let BusEvent::Message(message) = event {
-                        self.answer(&message).await;
-                    }
-                }
+                event = asked.next() => match event {
+                    Some(BusEvent::Message(message)) => self.answer(&message).await,
+                    Some(BusEvent::Gap(_)) => {}
+                    None => return,
+                },
                 _ = repeat.tick() => self.repeat().await,
-                else => return,
             }
         }
     }
 
     /// Applies the latches of a message, and says so if its sender wants to know.
-    async fn receive(&self, message: &Message, process: &LatchProcess) {
+    async fn receive(&self, message: &Message, process: &mut ReplyingProcess) {
         let Ok(LatchMessage::Hold { latches }) = serde_json::from_slice(&message.payload) else { return };
         let mut are_applied = true;
         for signed in latches {
@@ -135,10 +136,14 @@ impl Latches {
 
     /// Applies a latch. Returns whether the lane is closed in this process: by the latch, or by a later document.
     fn apply(&self, signed: SignedLatch) -> bool {
+        // each process publishes what it holds each second: most messages say nothing new
+        if self.rollouts.applied.holds(&signed) {
+            return true;
+        }
         let is_genuine = self.keyring.verify_known(&signed.signed(), &signed.signature);
         let Some(latch) = signed.read().filter(|_| is_genuine) else {
             self.rollouts.applied.count_refused();
-            tracing::warn!("an abort of a rollout without a signature of the cluster was refused");
+            tracing::debug!("an abort of a rollout without a signature of the cluster was refused");
             return false;
         };
         let (pool, lane) = (latch.pool.clone(), latch.lane.clone());
@@ -202,15 +207,23 @@ impl Latches {
     }
 }
 
-impl LatchProcess {
-    /// Returns what this process answers; `None` for a node without a number.
-    fn reply(&self) -> Option<LatchReply> {
-        match self {
-            Self::Node(holder) => {
+/// What a process answers.
+struct ReplyingProcess {
+    process: LatchProcess,
+    /// The last number of a node: one that cannot renew its lease now applies latches all the same.
+    number: Option<NodeNumber>,
+}
+
+impl ReplyingProcess {
+    /// Returns the answer; `None` for a node that has never had a number.
+    fn reply(&mut self) -> Option<LatchReply> {
+        match &self.process {
+            LatchProcess::Node(holder) => {
                 let holder = *holder.borrow();
-                holder.map(|holder| LatchReply::Node { node: holder.node })
+                self.number = holder.map(|holder| holder.node).or(self.number);
+                self.number.map(|node| LatchReply::Node { node })
             }
-            Self::Workers(process) => Some(process.reply()),
+            LatchProcess::Workers(process) => Some(process.reply()),
         }
     }
 }

@@ -37,8 +37,12 @@ impl AbortWriter {
     /// Tries to write the latches that this process holds, again and again. The process that announced one is first.
     pub(super) async fn write_held(&self, repeat: Duration) {
         loop {
-            sleep(repeat).await;
+            // at another time than the other nodes, so that most of them find it written
+            sleep(repeat + repeat.mul_f64(rand::random())).await;
             for latch in self.rollouts.latches() {
+                if !self.rollouts.latches().contains(&latch) {
+                    continue;
+                }
                 let AbortLatch { pool, lane, revision, .. } = &latch;
                 match self.write(&latch, false).await {
                     Ok(AbortWrite::Written(document)) => {
