@@ -39,7 +39,11 @@ impl AbortWriter {
         loop {
             // at another time than the other nodes, so that most of them find it written
             sleep(repeat + repeat.mul_f64(rand::random())).await;
-            for latch in self.rollouts.latches() {
+            let mut latches = self.rollouts.latches();
+            // another one first each time, so that one that cannot be written does not hold up the others
+            let first = rand::random_range(0..=latches.len());
+            latches.rotate_left(first);
+            for latch in latches {
                 if !self.rollouts.latches().contains(&latch) {
                     continue;
                 }
@@ -52,7 +56,11 @@ impl AbortWriter {
                         let (later, by) = (document.rev, &document.updated_by);
                         tracing::warn!(pool, lane, revision, later, by, "another change has ended the abort");
                     }
-                    Err(error) => tracing::debug!(pool, lane, %error, "the abort is not written yet"),
+                    Err(error) => {
+                        tracing::debug!(pool, lane, %error, "the abort is not written yet");
+                        // most likely the others would fail as well
+                        break;
+                    }
                 }
             }
         }
