@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::config::{self, Algorithm, Secret};
@@ -84,6 +84,8 @@ pub struct Verified {
     pub expires_at: SystemTime,
     /// Patterns of the topics that the token grants.
     pub topics: Vec<String>,
+    /// Its claims that say something of the user, for the rules of rollouts: all but `exp` and `topics`.
+    pub claims: Map<String, Value>,
 }
 
 /// Reason why a token is refused.
@@ -115,6 +117,8 @@ struct Claims {
     roles: Value,
     #[serde(default)]
     topics: Value,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 impl Authenticator {
@@ -161,7 +165,9 @@ impl Authenticator {
         if decoded.header.crit.is_some() {
             return Err(AuthError::Invalid("the token has critical headers that this server does not know"));
         }
-        let Claims { sub, exp, roles, topics } = decoded.claims;
+        let Claims { sub, exp, roles, topics, others: mut claims } = decoded.claims;
+        claims.insert("roles".to_owned(), roles.clone());
+        claims.insert("sub".to_owned(), sub.clone());
         let Value::String(sub) = sub else { return Err(AuthError::Invalid(missing("sub"))) };
         // RFC 7519 allows fractions of a second
         let exp = exp.as_f64().ok_or(AuthError::Invalid(missing("exp")))?;
@@ -175,7 +181,7 @@ impl Authenticator {
             .and_then(|since_epoch| since_epoch.checked_add(Duration::from_secs(validation.leeway)))
             .and_then(|since_epoch| SystemTime::UNIX_EPOCH.checked_add(since_epoch))
             .ok_or(AuthError::Invalid("the token's exp is not a time"))?;
-        Ok(Verified { identity: Identity { user: Some(sub.into()), roles }, expires_at, topics })
+        Ok(Verified { identity: Identity { user: Some(sub.into()), roles }, expires_at, topics, claims })
     }
 }
 

@@ -5,6 +5,7 @@
 //! their statistics in `/proc`. Never: a process that it did not start. Each number is the median of several runs, with
 //! its range; a ratio compares two variants that took turns within one run.
 
+mod aborts;
 mod affinity;
 mod baseline_engine;
 mod baseline_nats_client;
@@ -109,6 +110,8 @@ enum Measurement {
     JobEntry(job_entry::Options),
     /// Measure the time until a weight change is applied everywhere.
     Weights(weights::Options),
+    /// Measure the time until an abort is applied everywhere while nothing is stored.
+    Aborts(aborts::Options),
     /// Measure writes into a data directory, beside bare appends to a file.
     Disk(disk::Options),
     /// Measure memory and queries of the registry at the size of a large cluster.
@@ -181,6 +184,7 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),
         Measurement::Weights(options) => interruptible(weights::run(options)),
+        Measurement::Aborts(options) => interruptible(aborts::run(options)),
         Measurement::Disk(options) => interruptible(disk::run(options)),
         // the measured nodes are in this process
         Measurement::State(options) => interruptible_on(&runtime()?, state::run(options)),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -55,6 +56,29 @@ impl Nats {
         }
         let urls = addresses.iter().map(|address| format!("nats://{address}")).collect::<Vec<_>>().join(",");
         Ok(Self { urls, replicas: 3, servers })
+    }
+
+    /// Returns the same cluster, with processes that connect to its first server only.
+    pub(crate) fn at_first(self) -> Self {
+        let urls = self.urls.split(',').next().unwrap_or_default().to_owned();
+        Self { urls, ..self }
+    }
+
+    /// Stops all servers but the first one (SIGSTOP), so that no stream has a leader.
+    pub(crate) fn pause_others(&self) -> io::Result<()> {
+        self.signal_others(Signal::STOP)
+    }
+
+    /// Lets them continue.
+    pub(crate) fn resume_others(&self) -> io::Result<()> {
+        self.signal_others(Signal::CONT)
+    }
+
+    fn signal_others(&self, signal: Signal) -> io::Result<()> {
+        self.servers.iter().skip(1).try_for_each(|server| {
+            let pid = i32::try_from(server.pid).ok().and_then(Pid::from_raw);
+            Ok(kill_process(pid.ok_or(io::ErrorKind::NotFound)?, signal)?)
+        })
     }
 
     /// Returns the process id if there is one server and it is a child of this process.

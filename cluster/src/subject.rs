@@ -3,12 +3,13 @@
 //! Owns: the encoding of an identity as a token of a subject, key or filter ([`SubjectToken`]), the subjects
 //! of a cluster ([`Subjects`]) and the keys of its buckets. Never: the content of messages (`wire`).
 
+pub mod config_key;
 mod keys;
 pub mod worker_leaf;
 
 use std::fmt;
 
-pub use keys::{cluster_key, config_key, job_key, node_key, page_key, state_key};
+pub use keys::{cluster_key, job_key, node_key, page_key, state_key};
 
 use crate::id::{Key, NodeNumber};
 
@@ -136,6 +137,21 @@ impl Subjects {
         format!("{}.lane.report", self.prefix)
     }
 
+    /// Subject of the abort latches that processes hold. Every node and worker subscribes to it.
+    pub fn latches(&self) -> String {
+        format!("{}.latches", self.prefix)
+    }
+
+    /// Subject of requests for the abort latches that other processes hold.
+    pub fn latch_queries(&self) -> String {
+        format!("{}.latches.ask", self.prefix)
+    }
+
+    /// Subject of the answers to one request or announcement of abort latches.
+    pub fn latch_replies(&self, to: Key) -> String {
+        format!("{}.latches.to.{to}", self.prefix)
+    }
+
     /// Root of the reply subjects of a process.
     pub fn inbox(&self) -> String {
         format!("{}.inbox", self.prefix)
@@ -157,30 +173,4 @@ pub fn route(pool: &str, lane: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn different_identities_never_share_a_token(a in "\\PC{0,20}", b in "\\PC{0,20}") {
-            prop_assert_eq!(a == b, SubjectToken::new(&a) == SubjectToken::new(&b));
-        }
-
-        #[test]
-        fn a_token_has_only_characters_that_are_legal_in_subjects_and_keys(identity: String) {
-            let token = SubjectToken::new(&identity);
-            prop_assert!(!token.as_str().is_empty());
-            prop_assert!(token.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
-        }
-    }
-
-    #[test]
-    fn awkward_users_are_ordinary_users() {
-        assert_eq!(SubjectToken::new("*").as_str(), "_2A");
-        assert_eq!(SubjectToken::new("a.b").as_str(), "a_2Eb");
-        assert_eq!(SubjectToken::new("_2A").as_str(), "_5F2A");
-        assert_eq!(SubjectToken::new("").as_str(), "_");
-    }
-}
+mod tests;

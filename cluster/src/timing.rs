@@ -22,6 +22,12 @@ pub const LOCK_TRY_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two tries to acquire a lock.
 pub const LOCK_TRY_LONGEST: Duration = Duration::from_millis(500);
 
+/// How long a rollout remembers which of its rules a user has met, from the last page of the user on.
+pub const USER_ENROLLED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The same for an anonymous connection.
+pub const CONNECTION_ENROLLED: Duration = Duration::from_secs(24 * 3600);
+
 /// How far ahead a handler may put off its job, or the next try of it; a longer time is cut to this.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -73,6 +79,10 @@ pub struct Timing {
     pub lane_digest: Duration,
     /// Timeout of a delivery to another node; after it the node counts as unreachable.
     pub deliver: Duration,
+    /// How often the holder of an abort latch publishes it again, and a node tries to write it.
+    pub latch_repeat: Duration,
+    /// How long a process that starts waits for the abort latches of its peers, if it has any.
+    pub latch_answers: Duration,
     /// How long a delivery waits until a node has applied the rows that its sender has seen.
     pub view_wait: Duration,
     /// Time of the old holder to hand over a page.
@@ -159,6 +169,8 @@ impl Timing {
         signing_key: Duration::from_secs(7 * 24 * 3600),
         lane_digest: Duration::from_secs(1),
         deliver: Duration::from_secs(2),
+        latch_repeat: Duration::from_secs(1),
+        latch_answers: Duration::from_millis(250),
         view_wait: Duration::from_millis(250),
         handover: Duration::from_secs(2),
         http_header: Duration::from_secs(10),
@@ -212,6 +224,8 @@ impl Timing {
         signing_key: Duration::from_secs(600),
         lane_digest: Duration::from_millis(100),
         deliver: Duration::from_millis(1000),
+        latch_repeat: Duration::from_millis(300),
+        latch_answers: Duration::from_millis(150),
         view_wait: Duration::from_millis(150),
         handover: Duration::from_millis(500),
         http_header: Duration::from_millis(700),

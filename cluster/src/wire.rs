@@ -4,6 +4,7 @@
 //! reader with old data, and both during a rollout. Unknown members are ignored; the reply to an unknown type is
 //! `unsupported`.
 
+mod latch;
 mod peer;
 mod peer_response;
 mod work;
@@ -11,6 +12,7 @@ mod work;
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use latch::{AbortLatch, LatchMessage, LatchReply, SignedLatch};
 pub use peer::{
     Alive, ClosePages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage,
     PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,

@@ -1,6 +1,8 @@
 //! `/rollouts`: assigns users to lanes. A change is a compare-and-set and is followed until every node has applied
 //! it.
 
+mod abort;
+mod explain;
 mod nats_mapping;
 mod overrides;
 mod servers;
@@ -12,13 +14,15 @@ use axum::extract::{Extension, FromRequestParts, Path, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
-use pagewire_cluster::id::Key;
+use pagewire_cluster::id::Holder;
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, LanePins, Propagation, RolloutAudience, RolloutChange, RolloutSpec,
-    RolloutStep, RolloutUpdate, RoutingKey, is_name,
+    self, ChangeError, Fallback, Propagation, RolloutAudience, RolloutChange, RolloutSpec, RolloutStep,
+    RolloutUpdate, TargetRule, is_name,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+pub(super) use self::abort::{__path_abort, abort};
+pub(super) use self::explain::{__path_explain, explain};
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
 pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
@@ -30,11 +34,10 @@ use self::taken_back::LaneBefore;
 use super::ApiState;
 use super::auth::Principal;
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Body, Query, revision_of};
+use super::extract::{Body, revision_of};
 use super::id::{self, segment};
 use super::pages::rfc3339;
 use super::pagination::Paginated;
-use crate::pages::Membership;
 use crate::protocol::ErrorCode;
 
 /// A change of a rollout. Absent members stay as they are.
@@ -49,6 +52,10 @@ pub(super) struct ChangeRequest {
     fallback: Option<Fallback>,
     /// A new salt reassigns all users to other buckets.
     salt: Option<String>,
+    /// All rules, in order: `{users: [user], lane}`, `{claim: {name, value}, lane}`, `{header: {name, value}, lane}` or
+    /// `{address: range, lane}`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    targeting: Option<Vec<TargetRule>>,
     /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
     restore: Option<u64>,
     /// `{action: "start", lane, steps, auto: {hold_s, margin}, on_regression}`, `{action: "promote", whole}`, `{action: "pause"}`, `{action: "resume"}`,
@@ -61,41 +68,6 @@ pub(super) struct ChangeRequest {
     /// Allows a lane to get more users although it has no live workers and the fallback is `none`.
     #[serde(default)]
     force: bool,
-}
-
-/// Selects a user, a connection or a page.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExplainQuery {
-    user: Option<String>,
-    /// A connection's id, or its 22 characters, for an anonymous browser.
-    connection: Option<String>,
-    /// A page's id, or its 22 characters: the lane of the calls of that page.
-    page: Option<String>,
-}
-
-/// The lane of a user, and why.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Explained {
-    pool: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connection: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    page: Option<String>,
-    lane: String,
-    /// The lane that the page keeps in this pool; absent without one, and while that lane gets no work.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pin: Option<String>,
-    /// The release that runs the user's work there; `null` without a live worker or process.
-    release: Option<String>,
-    /// `override`: the user has a lane of its own. `pin`: the page keeps the lane. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
-    /// own lane has no live workers.
-    reason: &'static str,
-    /// 0 to 9999.
-    bucket: u16,
-    revision: u64,
 }
 
 /// A pool in a path.
@@ -139,6 +111,7 @@ impl ChangeRequest {
             base: self.base.or(former.base),
             salt: self.salt.or(former.salt),
             fallback: self.fallback.or(former.fallback),
+            targeting: self.targeting.or(former.targeting),
             step: self.step,
             comment: self.comment,
             ..former
@@ -218,9 +191,13 @@ async fn write(
     }
 }
 
+fn nodes(parts: &ApiState) -> Vec<Holder> {
+    parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
+}
+
 /// Returns the nodes and workers that apply the rollout of a pool.
 fn audience(parts: &ApiState, pool: &str) -> RolloutAudience {
-    let nodes = parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
+    let nodes = nodes(parts);
     let roster = parts.context.workers.roster();
     RolloutAudience { nodes, workers: roster.processes_of(pool) }
 }
@@ -242,7 +219,9 @@ pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> R
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let propagation = rollouts.propagation(&pool, document.rev, &audience(&parts, &pool)).await;
-    Ok(status_of(&parts, document, &propagation).respond())
+    let mut status = status_of(&parts, document, &propagation);
+    status.warn_of(&rollouts.latches());
+    Ok(status.respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes and workers have applied it.
@@ -262,7 +241,7 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let (expected, force) = (expected(&headers)?, change.force);
     let before = match &change.step {
-        Some(RolloutStep::Abort { lane }) => before_abort(&parts, &pool, lane.as_deref()).await?,
+        Some(RolloutStep::Abort { lane }) => LaneBefore::count(&parts, &pool, lane.as_deref()).await,
         _ => None,
     };
     let former = match change.restore {
@@ -272,24 +251,9 @@ pub(super) async fn change(
     let wanted = change.update(former.as_ref());
     let mut status = apply(&parts, &pool, expected, wanted, force, who.name()).await?;
     if let Some(before) = before {
-        status.taken_back = Some(before.taken_back(&parts, &pool).await);
+        status.taken_back = Some(before.taken_back(&parts, &pool, parts.timing.deliver).await);
     }
     Ok(status.respond())
-}
-
-/// Counts what a lane has before its abort; without a name the lane of the plan. `None` if there is none, which the change
-/// refuses.
-async fn before_abort(
-    parts: &ApiState,
-    pool: &str,
-    lane: Option<&str>,
-) -> Result<Option<LaneBefore>, ApiError> {
-    let document = parts.context.rollouts.document(pool).await?;
-    let planned = document.plan.as_ref().map(|plan| plan.lane.as_str());
-    Ok(match lane.or(planned) {
-        Some(lane) => Some(LaneBefore::count(parts, &document, lane).await),
-        None => None,
-    })
 }
 
 /// Writes a change, waits until the nodes have applied it, and returns the status.
@@ -325,55 +289,6 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     }
     let revision = revision_of(tag).map(Some);
     revision.ok_or_else(|| ApiError::malformed("If-Match is a revision in quotes, or *"))
-}
-
-/// Returns the lane of a user or connection, or of the calls of a page, and why.
-///
-/// This is only a query: it counts no assignment and pins no lane.
-#[utoipa::path(get, path = "/api/v1/rollouts/{pool}/explain", tag = "rollouts",
-    params(("pool" = String, Path), ExplainQuery),
-    responses((status = 200, body = Explained), (status = "default", body = ErrorBody)))]
-pub(super) async fn explain(
-    State(parts): State<ApiState>,
-    Pool(pool): Pool,
-    Query(query): Query<ExplainQuery>,
-) -> Result<Json<Explained>, ApiError> {
-    let mut connection = query.connection.as_deref().map(id::key).transpose()?;
-    let mut user = query.user.filter(|user| !user.is_empty());
-    let page = query.page.as_deref().map(id::key).transpose()?;
-    let pins = match (user.is_some(), connection.is_some(), page) {
-        (true, false, None) | (false, true, None) => LanePins::default(),
-        (false, false, Some(page)) => {
-            let (owner, pins) = page_of(&parts, page).await?;
-            connection = owner.user.is_none().then_some(owner.connection.key);
-            user = owner.user.as_deref().map(str::to_owned);
-            pins
-        }
-        _ => return Err(ApiError::malformed("give a user, a connection or a page, and only one of them")),
-    };
-    let unit = RoutingKey::of(user.as_deref(), connection);
-    let rollouts = &parts.context.rollouts;
-    let servers = LaneServers::new(&parts, &pool);
-    let assigned = pins.explain(rollouts, &pool, unit, |lane| servers.serve(lane));
-    let service = servers.of_lane(&assigned.lane, assigned.is_base);
-    Ok(Json(Explained {
-        release: service.releases.into_iter().next(),
-        pin: pins.kept(rollouts, &pool),
-        pool: pool.clone(),
-        connection: connection.map(|connection| connection.to_string()),
-        user,
-        page: page.map(|page| page.to_string()),
-        lane: assigned.lane,
-        reason: assigned.reason.text(),
-        bucket: assigned.bucket,
-        revision: assigned.revision,
-    }))
-}
-
-/// Returns the user and the connection of a page, and the lanes that it keeps.
-async fn page_of(parts: &ApiState, page: Key) -> Result<(Membership, LanePins), ApiError> {
-    let found = parts.context.pages.store.pins(page).await?;
-    found.ok_or_else(|| ApiError::new(ErrorCode::Unknown, "there is no such page"))
 }
 
 /// Lists the past revisions of a pool's rollout, the newest first.

@@ -40,6 +40,7 @@ fn work() -> OpenApiRouter<ApiState> {
         .routes(routes!(workers::drain))
         .routes(routes!(rollouts::rollouts))
         .routes(routes!(rollouts::status, rollouts::change))
+        .routes(routes!(rollouts::abort))
         .routes(routes!(rollouts::explain))
         .routes(routes!(rollouts::nats_mapping))
         .routes(routes!(rollouts::overrides, rollouts::assign_many))

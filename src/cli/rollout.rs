@@ -3,10 +3,11 @@
 mod assign;
 mod step;
 mod table;
+mod target;
 mod watch;
 
 use clap::{Args, Subcommand};
-use pagewire_cluster::rollout::{LaneSpec, Weight, set_weights};
+use pagewire_cluster::rollout::{LaneSpec, TargetRule, Weight, set_weights};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -44,6 +45,10 @@ enum RolloutCommand {
     Assign(assign::Assign),
     /// Take the lane of their own from users.
     Unassign(assign::Unassign),
+    /// Send the users that meet a condition to a lane, whatever their buckets are.
+    Target(target::AddRule),
+    /// Remove the rule with this condition.
+    Untarget(target::RemoveRule),
     /// Print the weights as a subject mapping for the configuration of NATS servers, for clients that publish to NATS
     /// themselves.
     ExportNatsMappings(NatsMappings),
@@ -142,6 +147,8 @@ struct PublishedRollout {
     base: String,
     lanes: Vec<LaneSpec>,
     split: Vec<PublishedShare>,
+    #[serde(default)]
+    targeting: Vec<TargetRule>,
 }
 
 /// The users of a lane.
@@ -149,6 +156,8 @@ struct PublishedRollout {
 struct PublishedShare {
     lane: String,
     overrides: u64,
+    #[serde(default)]
+    rules: u64,
 }
 
 impl RolloutArgs {
@@ -166,6 +175,8 @@ impl RolloutArgs {
             RolloutCommand::Explain(command) => command.run().await,
             RolloutCommand::Assign(command) => command.run().await,
             RolloutCommand::Unassign(command) => command.run().await,
+            RolloutCommand::Target(command) => command.run().await,
+            RolloutCommand::Untarget(command) => command.run().await,
             RolloutCommand::ExportNatsMappings(command) => command.run().await,
             RolloutCommand::History(command) => command.run().await,
             RolloutCommand::Undo(command) => command.run().await,
@@ -177,8 +188,9 @@ impl SetWeight {
     async fn run(self) -> Result<(), CommandFailure> {
         let path = path(&self.pool);
         let current: PublishedRollout = read(self.server.get(&path).await?)?;
-        let is_used =
-            |lane: &str| current.split.iter().any(|share| share.lane == lane && share.overrides > 0);
+        let is_used = |lane: &str| {
+            current.split.iter().any(|share| share.lane == lane && share.overrides + share.rules > 0)
+        };
         let lanes = set_weights(&current.base, &current.lanes, &self.weights, is_used);
         let lanes = lanes.map_err(|error| Exit::Usage.with_message(error))?;
         self.change.put(&self.server, &path, &current, json!({"lanes": lanes})).await

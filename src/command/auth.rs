@@ -1,7 +1,7 @@
 //! `auth`: a new token for a page's socket. When an anonymous page gets its first user, its connection gets that user
 //! too.
 
-use super::{Caller, Context, Reply};
+use super::{Caller, Context, Reply, enrolment};
 use crate::pages::LoginError;
 use crate::protocol::{AuthFrame, Close, CloseCode, CommandError, ErrorCode};
 
@@ -25,7 +25,9 @@ pub(super) async fn run(
             return Err(Close::new(CloseCode::Forbidden, "the token is another user's"));
         }
         (None, Some(user)) => match context.pages.login.identify(caller.page.connection().key, user).await {
-            Ok(()) => {}
+            Ok(()) => {
+                enrolment::logged_in(context, user, caller.page.connection().key, &verified).await;
+            }
             Err(LoginError::Foreign) => {
                 return Err(Close::new(CloseCode::Forbidden, "the connection is another user's"));
             }

@@ -9,6 +9,7 @@ mod broadcast_session;
 mod call;
 mod cancel;
 mod dispatch;
+mod enrolment;
 mod executor_push;
 mod job;
 mod job_catch_up;
@@ -22,13 +23,14 @@ use std::sync::Arc;
 
 use pagewire_cluster::id::{Entity, Level};
 use pagewire_cluster::job::Jobs;
-use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::LaneAnalysis;
+use pagewire_cluster::rollout::{Latches, Rollouts};
 use pagewire_cluster::state::{DraftWrite, StateStore};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
 pub use dispatch::{SocketEffect, dispatch, refuse};
+pub use enrolment::page_opened;
 pub use executor_push::push_of_executor;
 pub use job::job_over;
 pub use job_catch_up::{Waited, catch_up, catch_up_on, pending};
@@ -72,6 +74,8 @@ pub struct Context {
     pub rollouts: Rollouts,
     /// Compares the lanes of a pool.
     pub analysis: LaneAnalysis,
+    /// Takes lanes back at once.
+    pub latches: Latches,
     /// Checks tokens.
     pub authenticator: Arc<Authenticator>,
     /// Patterns of topics that any page may subscribe to.

@@ -18,6 +18,7 @@ use super::socket::WebSocketStream;
 use crate::auth::Verified;
 use crate::protocol::{Close, CloseCode};
 use pagewire_cluster::clock;
+use pagewire_cluster::rollout::PageFacts;
 
 /// Facts from the upgrade request of a socket.
 pub(super) struct UpgradeInfo {
@@ -27,6 +28,8 @@ pub(super) struct UpgradeInfo {
     pub(super) token: Option<String>,
     /// The `User-Agent` header.
     pub(super) agent: String,
+    /// What rules of rollouts may ask for.
+    pub(super) facts: PageFacts,
     /// Whether the request comes from a web page of an origin that may not open sockets here.
     pub(super) foreign: bool,
 }

@@ -50,7 +50,7 @@ use self::origin::{ForeignOriginLog, Origins};
 use self::socket::FrameLimits;
 pub use self::startup_server::StartupServer;
 use crate::command::Context;
-use crate::config::Config;
+use crate::config::{Config, TrustedNet};
 use crate::mount::Mounts;
 use crate::telemetry::Metrics;
 
@@ -66,6 +66,8 @@ pub struct Edge {
     welcome: bool,
     client: Arc<BrowserClient>,
     cookie: Option<String>,
+    /// The proxies that name the client of a request.
+    trusted: Vec<TrustedNet>,
     origins: Origins,
     foreign_origins: ForeignOriginLog,
     allowance: FrameLimits,
@@ -89,6 +91,7 @@ impl Edge {
             welcome: config.welcome,
             client: Arc::new(BrowserClient::new(&websocket.client_origins)),
             cookie: Some(config.auth.cookie.clone()).filter(|name| !name.is_empty()),
+            trusted: config.proxy.trusted.clone(),
             origins: Origins::new(
                 &websocket.origins,
                 &config.node.advertise,

@@ -9,9 +9,10 @@ use axum::http::header::{
     CONNECTION, HOST, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use pagewire_cluster::rollout::PageFacts;
 
 use super::Edge;
 use super::connection::{self, UpgradeInfo};
@@ -21,6 +22,7 @@ use super::http::retry_after;
 use super::listener::Peer;
 use super::origin::OriginCheck;
 use super::socket::WebSocketStream;
+use crate::mount::trust::origin;
 use crate::protocol::SUBPROTOCOL;
 
 /// Responds to a handshake, and serves the socket after the response was sent.
@@ -57,9 +59,24 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
     else {
         return refusal(StatusCode::BAD_REQUEST, &edge);
     };
+    let facts = facts(&edge, &peer, &head.headers);
     edge.metrics.connections_opened.inc();
-    tokio::spawn(begin(edge, upgrade, Box::new(UpgradeInfo { peer, token, agent, foreign })));
+    tokio::spawn(begin(edge, upgrade, Box::new(UpgradeInfo { peer, token, agent, facts, foreign })));
     switching(&handshake)
+}
+
+/// Returns what rules of rollouts may ask for: the headers that they name, and the address of the client.
+fn facts(edge: &Edge, peer: &Peer, headers: &HeaderMap) -> PageFacts {
+    let named = edge.context.rollouts.enrolments().named_headers();
+    let values = |name: String| {
+        let values = headers.get_all(&name).into_iter().filter_map(|value| value.to_str().ok());
+        values.map(|value| (name.clone(), value.to_owned())).collect::<Vec<_>>()
+    };
+    PageFacts {
+        headers: named.into_iter().flat_map(values).collect(),
+        address: Some(origin(peer.address.ip(), headers, &edge.trusted).address),
+        ..PageFacts::default()
+    }
 }
 
 /// Takes the stream from hyper and starts a task for the socket, so that nothing of this task stays in memory.

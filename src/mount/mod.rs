@@ -29,7 +29,7 @@ mod refusal;
 pub(crate) mod route;
 mod static_files;
 mod sticky_upstream;
-mod trust;
+pub(crate) mod trust;
 mod tunnel;
 mod unit;
 mod upstream;

@@ -12,8 +12,8 @@ use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{ClaimRequest, LeaseKeeper, NodeLease, NodeNumbers, NodeRow, claim_node};
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::{Following, Lifetimes, Registry};
-use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::LaneAnalysis;
+use pagewire_cluster::rollout::{LatchProcess, Latches, Rollouts};
 use pagewire_cluster::state::StateStore;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
@@ -40,6 +40,7 @@ pub(super) struct Services {
     pub(super) peers: PeerClient,
     pub(super) rollouts: Rollouts,
     pub(super) analysis: LaneAnalysis,
+    pub(super) latches: Latches,
     pub(super) lease: NodeLease,
     pub(super) workers: Workers,
     pub(super) jobs: Jobs,
@@ -54,8 +55,8 @@ pub(super) struct JoinedNode {
 }
 
 impl Services {
-    /// Joins the cluster: view, keys, rollouts, number and workers, in this order. `tasks` follow the keys, the rollouts
-    /// and the workers.
+    /// Joins the cluster: view, keys, rollouts, number, latches and workers, in this order. `tasks` follow the keys, the
+    /// rollouts, the latches and the workers.
     ///
     /// # Errors
     /// [`StartError::Engine`] when the engine does not reply; [`StartError::Incompatible`] when a living process of the
@@ -80,6 +81,9 @@ impl Services {
         rollout_analysis::spawn_evidence(tasks, &analysis, &rollouts).await?;
         let (keeper, lease) =
             claim_node(&engine, &subjects, timing, claim_request(config), row(config)).await?;
+        let latches = Latches::new(&engine, &subjects, &keyring, &rollouts, timing);
+        let process = LatchProcess::Node(lease.changes());
+        tasks.spawn("latches", TaskKind::Vital, latches.follow(process).await?);
         let workers = Workers::new(&engine, &subjects, timing).found_by(config.executors.discovery());
         tasks.spawn("workers", TaskKind::Vital, workers.follow().await?);
         let jobs = Jobs::keeping(&engine, &subjects, timing, retention(config), &workers);
@@ -93,6 +97,7 @@ impl Services {
             peers,
             rollouts,
             analysis,
+            latches,
             lease,
             workers,
             jobs,
@@ -127,6 +132,7 @@ impl Services {
             workers: self.workers.clone(),
             rollouts: self.rollouts.clone(),
             analysis: self.analysis.clone(),
+            latches: self.latches.clone(),
             authenticator: Arc::new(Authenticator::new(&config.auth)),
             allow: config.send.allow.clone(),
         }

@@ -191,9 +191,13 @@ fn free_work(discovery: &Discovery, row: &WorkerRow) -> bool {
     free
 }
 
+/// Returns the name of this machine.
+pub(super) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let process = std::process::id();
+    let (host, process) = (host_name(), std::process::id());
     let options = || setup.handlers.names().map(|name| (name.to_owned(), setup.handlers.options(name)));
     let name = match config.node.name.as_str() {
         "" => format!("{host}-{process}"),

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
+use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::peer::PeerClient;
-use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::LaneAnalysis;
+use pagewire_cluster::rollout::{LatchProcess, Latches, Rollouts, WorkerProcess};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{WorkerType, Workers};
@@ -26,6 +27,7 @@ use super::pools::{self, NodePools, PoolServices};
 use super::rollout_analysis;
 use super::services::retention;
 use super::tasks::{TaskFailure, TaskKind, Tasks};
+use super::worker::host_name;
 use crate::api::{WorkerState, worker_router};
 use crate::auth::Authenticator;
 use crate::calls::LocalWorkers;
@@ -128,6 +130,12 @@ async fn services(
     tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
     let analysis = LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest);
     rollout_analysis::spawn(tasks, &analysis).await?;
+    let keyring = Keyring::load(&engine).await?;
+    tasks.spawn("keyring", TaskKind::Vital, keyring.follow().await?);
+    // before the first claim, so that no lane that is taken back gets work
+    let latches = Latches::new(&engine, &subjects, &keyring, &rollouts, timing);
+    let process = WorkerProcess { host: host_name(), pid: std::process::id() };
+    tasks.spawn("latches", TaskKind::Vital, latches.follow(LatchProcess::Workers(process)).await?);
     Ok(PoolServices {
         jobs: Jobs::keeping(&engine, &subjects, timing, retention(config), &workers),
         rollouts,

@@ -45,6 +45,13 @@ impl Collector for RolloutCollector {
             let revision = i64::try_from(document.rev).unwrap_or(i64::MAX);
             ConstGauge::new(revision).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Aborted lanes of rollouts whose abort is not written yet";
+        let mut family = encoder.encode_descriptor("rollout_latches", help, None, MetricType::Gauge)?;
+        let latches = i64::try_from(self.0.latches().len()).unwrap_or(i64::MAX);
+        ConstGauge::new(latches).encode(family)?;
+        let help = "Aborts of rollouts without a signature of the cluster";
+        family = encoder.encode_descriptor("rollout_latches_refused", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.latches_refused()).encode(family)?;
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ async fn jobs_that_wait_in_a_lane_which_is_taken_back_run_in_the_base() {
     })
     .await;
     let aborted = pagewire(&node, &["rollout", "abort", "default", "--lane", "canary"]).await;
-    let said = "taken back from canary: 0 users with open pages; 30 waiting jobs, 0 of them tried before, to stable; 0 \
+    let said = "taken back from canary: 0 users with open pages; 30 waiting jobs, 0 of them tried before; 0 \
                 jobs that run will end there; 0 left";
     assert!(aborted.out.contains(said), "{aborted:?}");
     for job in ends(&api, &waiting).await {

@@ -3,6 +3,7 @@
 //! One binary. `environment` starts and ends processes; every other module has one subject, and a test's name is the
 //! statement that it proves. `tidy` starts nothing: it reads the source tree.
 
+mod aborts;
 mod api;
 mod applied;
 mod assets;
@@ -61,6 +62,7 @@ mod state;
 mod state_api;
 mod static_files;
 mod stickiness;
+mod targeting;
 mod telemetry;
 mod tidy;
 mod topics;

@@ -301,10 +301,12 @@ async fn a_canary_grows_by_steps_is_taken_back_and_a_switch_goes_there_and_back(
     run(&["assign", "default", "canary", "--user", "ann", "--force"]).await;
     let aborted = run(&["abort", "default", "--comment", "too slow"]).await;
     assert!(
-        aborted.out.contains("stable 100%, canary 0%\n")
-            && aborted.out.contains("aborted\ntaken back from canary"),
+        aborted.out.contains("lane canary of revision 5 is aborted, applied by 1/1 nodes in ")
+            && aborted.out.contains("\nwritten as revision 6\ntaken back from canary: 0 users"),
         "{aborted:?}"
     );
+    let status = run(&["status", "default"]).await;
+    assert!(status.out.contains("→ 100%: aborted"), "{status:?}");
     let explained = node.api().get_json("/api/v1/rollouts/default/explain?user=ann").await;
     assert_eq!((&explained["lane"], &explained["reason"]), (&json!("stable"), &json!("base")));
     let history = run(&["history", "default"]).await;

@@ -3,16 +3,37 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+interface NamedValue {
+  name: string;
+  value: string;
+}
+
+interface Rule {
+  users?: string[];
+  claim?: NamedValue;
+  header?: NamedValue;
+  address?: string;
+  lane: string;
+}
+
 interface Split {
   salt: string;
   base: string;
   lanes: { name: string; weight: number }[];
   overrides?: Record<string, string>;
+  targeting?: Rule[];
 }
 
 interface Golden {
   documents: Record<string, Split>;
-  vectors: { document: string; user?: string; connection?: string; bucket: number; lane: string }[];
+  vectors: {
+    document: string;
+    user?: string;
+    connection?: string;
+    matches?: string[];
+    bucket: number;
+    lane: string;
+  }[];
 }
 
 function bucketOf(salt: string, unit: string): number {
@@ -27,6 +48,18 @@ function laneOf({ base, lanes }: Split, bucket: number): string {
   return base;
 }
 
+function keyOf({ claim, header, address }: Rule): string {
+  if (claim) return `claim ${claim.name}=${claim.value}`;
+  if (header) return `header ${header.name.toLowerCase()}=${header.value}`;
+  return `address ${address ?? ""}`;
+}
+
+function ruleLane(rules: Rule[], user: string | undefined, matches: string[]): string | undefined {
+  const met = (rule: Rule) =>
+    rule.users ? user !== undefined && rule.users.includes(user) : matches.includes(keyOf(rule));
+  return rules.find(met)?.lane;
+}
+
 test("the lane function is the same in every language", () => {
   const golden = JSON.parse(readFileSync("../../tests/golden/lanes.json", "utf8")) as Golden;
   assert.ok(golden.vectors.length >= 200);
@@ -34,7 +67,10 @@ test("the lane function is the same in every language", () => {
     const split = golden.documents[vector.document];
     assert.ok(split);
     const bucket = bucketOf(split.salt, vector.user ?? vector.connection ?? "");
-    const lane = split.overrides?.[vector.user ?? ""] ?? laneOf(split, bucket);
+    const lane =
+      split.overrides?.[vector.user ?? ""] ??
+      ruleLane(split.targeting ?? [], vector.user, vector.matches ?? []) ??
+      laneOf(split, bucket);
     assert.deepEqual([bucket, lane], [vector.bucket, vector.lane], JSON.stringify(vector));
   }
 });

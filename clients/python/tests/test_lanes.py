@@ -21,11 +21,31 @@ def lane_of(document: dict, bucket: int) -> str:
     return document["base"]
 
 
+def key_of(rule: dict) -> str | None:
+    for kind in ("claim", "header"):
+        if kind in rule:
+            name, value = rule[kind]["name"], rule[kind]["value"]
+            return f"{kind} {name.lower() if kind == 'header' else name}={value}"
+    return f"address {rule['address']}" if "address" in rule else None
+
+
+def rule_lane(document: dict, user: str | None, matches: list[str]) -> str | None:
+    for rule in document.get("targeting", []):
+        if user in rule.get("users", []) or key_of(rule) in matches:
+            return str(rule["lane"])
+    return None
+
+
 def test_the_lane_function_is_the_same_in_every_language() -> None:
     golden = json.loads(GOLDEN.read_text())
     assert len(golden["vectors"]) >= 200
     for vector in golden["vectors"]:
         document = golden["documents"][vector["document"]]
         bucket = bucket_of(document["salt"], vector.get("user", vector.get("connection")))
-        lane = document.get("overrides", {}).get(vector.get("user")) or lane_of(document, bucket)
+        user = vector.get("user")
+        lane = (
+            document.get("overrides", {}).get(user)
+            or rule_lane(document, user, vector.get("matches", []))
+            or lane_of(document, bucket)
+        )
         assert (bucket, lane) == (vector["bucket"], vector["lane"]), vector

@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::enrolment::Enrolment;
 use super::lane::RoutingKey;
+use super::latch::ClosedLanes;
 use super::spec::{Fallback, RolloutSpec};
 use crate::wire::LaneCount;
 
 /// Reason why a unit is in its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
+    /// Its lane is taken back by an abort, which may not be in the document yet.
+    Abort,
     /// It has a lane of its own.
     Override,
     /// The page of the call keeps the lane.
     Pin,
+    /// A rule sends it to the lane.
+    Targeting,
     /// Its bucket belongs to the lane.
     Weight,
     /// Its bucket belongs to no other lane.
@@ -27,8 +33,10 @@ impl Reason {
     /// Returns the name.
     pub const fn text(self) -> &'static str {
         match self {
+            Self::Abort => "abort",
             Self::Override => "override",
             Self::Pin => "pin",
+            Self::Targeting => "targeting",
             Self::Weight => "weight",
             Self::Base => "base",
             Self::Fallback => "fallback",
@@ -47,7 +55,7 @@ pub struct LaneAssignment {
     pub reason: Reason,
     /// Bucket of the unit.
     pub bucket: u16,
-    /// Revision of the document; 0 for a pool without one.
+    /// Revision that decided it; 0 for a pool without a document.
     pub revision: u64,
 }
 
@@ -73,7 +81,7 @@ impl AssignmentCounts {
 }
 
 /// A running total, and its value when the document was applied.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct AssignmentCounter {
     total: Arc<AtomicU64>,
     before: u64,
@@ -89,15 +97,16 @@ impl AssignmentCounter {
     }
 }
 
-/// A document and the number of assignments by it.
+/// A document with the lanes that latches close, and the number of assignments by it.
 #[derive(Debug)]
 pub(super) struct ActiveRollout {
     pub(super) document: RolloutSpec,
+    pub(super) closed: ClosedLanes,
     counters: Vec<LaneCounter>,
 }
 
 /// The number of assignments to one lane for one reason.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct LaneCounter {
     lane: String,
     reason: Reason,
@@ -111,22 +120,31 @@ impl ActiveRollout {
             LaneCounter { lane: lane.to_owned(), reason, count }
         };
         let lanes = document.lanes.iter().flat_map(|lane| {
-            let overridden = document.overridden(&lane.name) > 0;
-            let reasons = [Some(Reason::Weight), Some(Reason::Pin), overridden.then_some(Reason::Override)];
+            let overridden = (document.overridden(&lane.name) > 0).then_some(Reason::Override);
+            let targeted = (document.targeted(&lane.name) > 0).then_some(Reason::Targeting);
+            let reasons = [Some(Reason::Weight), Some(Reason::Pin), overridden, targeted];
             reasons.into_iter().flatten().map(|reason| counter(&lane.name, reason))
         });
-        let overridden = document.overridden(&document.base) > 0;
-        let base = [Some(Reason::Base), Some(Reason::Pin), Some(Reason::Fallback)].into_iter();
-        let base = base
-            .chain([overridden.then_some(Reason::Override)])
-            .flatten()
-            .map(|reason| counter(&document.base, reason));
-        Self { counters: lanes.chain(base).collect(), document }
+        let overridden = (document.overridden(&document.base) > 0).then_some(Reason::Override);
+        let targeted = (document.targeted(&document.base) > 0).then_some(Reason::Targeting);
+        let base = [Some(Reason::Base), Some(Reason::Pin), Some(Reason::Fallback), overridden, targeted];
+        let base = base.into_iter().flatten().map(|reason| counter(&document.base, reason));
+        Self { counters: lanes.chain(base).collect(), closed: ClosedLanes::new(), document }
     }
 
-    /// Assigns a unit and counts it.
-    pub(super) fn assign(&self, unit: RoutingKey<'_>, serves: impl FnOnce(&str) -> bool) -> LaneAssignment {
-        self.count(decide(&self.document, unit, serves))
+    /// Returns the same document with these lanes closed. Its counts go on.
+    pub(super) fn closing(&self, closed: ClosedLanes, counts: &AssignmentCounts) -> Self {
+        let (document, mut counters) = (self.document.clone(), self.counters.clone());
+        if !closed.is_empty() && counters.iter().all(|counter| counter.reason != Reason::Abort) {
+            let count = counts.tally(&document.pool, &document.base, Reason::Abort);
+            counters.push(LaneCounter { lane: document.base.clone(), reason: Reason::Abort, count });
+        }
+        Self { document, closed, counters }
+    }
+
+    /// Returns what decides the lane of a unit.
+    pub(super) fn inputs<'a>(&'a self, enrolment: Option<&'a Enrolment>) -> LaneInputs<'a> {
+        LaneInputs { document: &self.document, closed: &self.closed, enrolment }
     }
 
     /// Counts an assignment by this document.
@@ -150,20 +168,47 @@ impl ActiveRollout {
     }
 }
 
-/// Returns the lane of a unit: that of an override, else that of its bucket. `serves` returns whether a lane has a living
-/// worker; it is called only when the document falls back to the base.
+/// What decides the lane of a unit: nothing else does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneInputs<'a> {
+    pub(super) document: &'a RolloutSpec,
+    /// Lanes that are taken back although the document gives them users.
+    pub(super) closed: &'a ClosedLanes,
+    /// What is remembered of the unit.
+    pub(super) enrolment: Option<&'a Enrolment>,
+}
+
+static NONE: ClosedLanes = ClosedLanes::new();
+
+impl<'a> LaneInputs<'a> {
+    /// Returns the inputs for a document by itself.
+    pub(super) fn of(document: &'a RolloutSpec) -> Self {
+        Self { document, closed: &NONE, enrolment: None }
+    }
+}
+
+/// Returns the lane of a unit: that of an override, else that of the first rule that it meets, else that of its bucket; the base
+/// if that lane is closed. `serves` returns whether a lane has a living worker; it is called only when the document falls
+/// back to the base.
 pub(super) fn decide(
-    document: &RolloutSpec,
+    inputs: LaneInputs<'_>,
     unit: RoutingKey<'_>,
     serves: impl FnOnce(&str) -> bool,
 ) -> LaneAssignment {
+    let LaneInputs { document, enrolment, .. } = inputs;
     let bucket = unit.bucket(&document.salt);
-    let chosen = match (own_lane(document, unit), document.place(bucket)) {
-        (Some(lane), _) => (lane, Reason::Override),
-        (None, None) => (&*document.base, Reason::Base),
-        (None, place) => (document.lane(place), Reason::Weight),
+    let matches = enrolment.map(|enrolment| &enrolment.matches);
+    let chosen = if let Some(lane) = own_lane(document, unit) {
+        (lane, Reason::Override)
+    } else if let Some(lane) = document.target(unit, matches) {
+        (lane, Reason::Targeting)
+    } else {
+        match document.place(bucket) {
+            None => (&*document.base, Reason::Base),
+            place => (document.lane(place), Reason::Weight),
+        }
     };
-    settle(document, chosen, bucket, serves)
+    settle(inputs, chosen, bucket, serves)
 }
 
 /// Returns the lane that a user has as its own.
@@ -174,13 +219,18 @@ pub(super) fn own_lane<'a>(document: &'a RolloutSpec, unit: RoutingKey<'_>) -> O
     }
 }
 
-/// Returns the assignment to a lane, or to the base lane if that lane has no living workers and the document falls back.
+/// Returns the assignment to a lane; to the base lane if that lane is closed, or has no living workers and the document falls
+/// back.
 pub(super) fn settle(
-    document: &RolloutSpec,
+    LaneInputs { document, closed, .. }: LaneInputs<'_>,
     (lane, reason): (&str, Reason),
     bucket: u16,
     serves: impl FnOnce(&str) -> bool,
 ) -> LaneAssignment {
+    if let Some(revision) = closed.get(lane) {
+        let (lane, revision) = (document.base.clone(), document.rev.max(*revision));
+        return LaneAssignment { lane, is_base: true, reason: Reason::Abort, bucket, revision };
+    }
     let falls_back = lane != document.base && document.fallback == Fallback::Base && !serves(lane);
     let (lane, reason) = if falls_back { (&*document.base, Reason::Fallback) } else { (lane, reason) };
     let is_base = lane == document.base;
@@ -201,10 +251,11 @@ mod tests {
     #[test]
     fn work_falls_back_only_where_the_document_says_so_and_nobody_serves_its_lane() {
         let assigned = |canary, fallback, serves| {
-            let assigned = decide(&document(canary, fallback), RoutingKey::User("ann"), |lane| {
-                assert_eq!(lane, "canary", "the base has nothing to fall back to");
-                serves
-            });
+            let assigned =
+                decide(LaneInputs::of(&document(canary, fallback)), RoutingKey::User("ann"), |lane| {
+                    assert_eq!(lane, "canary", "the base has nothing to fall back to");
+                    serves
+                });
             (assigned.lane, assigned.reason)
         };
         let canary = ("canary".to_owned(), Reason::Weight);
@@ -219,7 +270,7 @@ mod tests {
         let overrides = [("ann".to_owned(), "canary".to_owned()), ("bob".to_owned(), "stable".to_owned())];
         let assigned = |canary, fallback, user: &str, serves| {
             let document = RolloutSpec { overrides: overrides.clone().into(), ..document(canary, fallback) };
-            let assigned = decide(&document, RoutingKey::User(user), |_| serves);
+            let assigned = decide(LaneInputs::of(&document), RoutingKey::User(user), |_| serves);
             (assigned.lane, assigned.reason.text())
         };
         let lane = |name: &str, reason| (name.to_owned(), reason);
@@ -230,7 +281,7 @@ mod tests {
         let document = RolloutSpec { overrides: overrides.clone().into(), ..document(0, Fallback::None) };
         let active = ActiveRollout::new(document, &AssignmentCounts::default());
         for user in ["ann", "bob", "eve"] {
-            active.assign(RoutingKey::User(user), |_| true);
+            active.count(decide(active.inputs(None), RoutingKey::User(user), |_| true));
         }
         let observed: Vec<_> = active.observed().into_iter().map(|lane| (lane.lane, lane.count)).collect();
         assert_eq!(observed, [("canary".to_owned(), 1), ("stable".to_owned(), 2)]);
@@ -241,13 +292,13 @@ mod tests {
         let counts = AssignmentCounts::default();
         let split = ActiveRollout::new(document(10_000, Fallback::Base), &counts);
         for serves in [true, true, false] {
-            split.assign(RoutingKey::User("ann"), |_| serves);
+            split.count(decide(split.inputs(None), RoutingKey::User("ann"), |_| serves));
         }
         let observed =
             |split: &ActiveRollout| split.observed().into_iter().map(|lane| lane.count).collect::<Vec<_>>();
         assert_eq!(observed(&split), [2, 1]);
         let next = ActiveRollout::new(document(0, Fallback::Base), &counts);
-        next.assign(RoutingKey::User("ann"), |_| true);
+        next.count(decide(next.inputs(None), RoutingKey::User("ann"), |_| true));
         assert_eq!(observed(&next), [0, 1]);
         let totals: Vec<_> =
             counts.list().into_iter().map(|(_, lane, reason, count)| (lane, reason.text(), count)).collect();
@@ -262,5 +313,22 @@ mod tests {
                 row("stable", "fallback", 1)
             ]
         );
+    }
+
+    #[test]
+    fn an_abort_that_is_no_revision_yet_comes_before_everything_and_keeps_the_counts() {
+        let overrides = [("ann".to_owned(), "canary".to_owned())];
+        let counts = AssignmentCounts::default();
+        let document = RolloutSpec { overrides: overrides.into(), ..document(10_000, Fallback::Base) };
+        let before = ActiveRollout::new(document, &counts);
+        before.count(decide(before.inputs(None), RoutingKey::User("eve"), |_| true));
+        let after = before.closing(ClosedLanes::from([("canary".to_owned(), 4)]), &counts);
+        for user in ["ann", "eve"] {
+            let assigned = after
+                .count(decide(after.inputs(None), RoutingKey::User(user), |_| panic!("the base is served")));
+            assert_eq!((&*assigned.lane, assigned.reason.text(), assigned.revision), ("stable", "abort", 4));
+        }
+        let observed: Vec<_> = after.observed().into_iter().map(|lane| lane.count).collect();
+        assert_eq!(observed, [1, 2]);
     }
 }

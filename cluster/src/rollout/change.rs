@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Rollouts;
 use super::spec::{RolloutSpec, RolloutUpdate, SpecError};
 use crate::clock;
-use crate::engine::{BatchOp, Consistency, Precondition, Put, Resolution, Unavailable, WriteError};
+use crate::engine::{BatchOp, Consistency, Kv, Precondition, Put, Resolution, Unavailable, WriteError};
 use crate::id::Key;
 use crate::subject::config_key;
 
@@ -87,34 +87,9 @@ impl Rollouts {
             let salt = Key::random().to_string();
             let next = document.revise(wanted.clone(), salt, by, clock::unix_ms())?;
             let sent = Instant::now();
-            if self.commit(&next, expect).await? {
+            if commit(&self.store, &next, expect).await? {
                 return Ok(RolloutChange { document: next, sent });
             }
-        }
-    }
-
-    /// Writes the document and its history. Returns `false` when another change was first.
-    async fn commit(&self, document: &RolloutSpec, expect: Precondition) -> Result<bool, Unavailable> {
-        let key = config_key::rollout(&document.pool);
-        let past = |rev| config_key::past(&document.pool, rev);
-        let put = Put::new(key.as_str(), document.encode(), expect);
-        let op = put.op;
-        // `Precondition::Any`, because a bucket that was created again may still contain this revision
-        let mut batch = vec![
-            BatchOp::Put(put),
-            BatchOp::Put(Put::new(past(document.rev), document.encode(), Precondition::Any)),
-        ];
-        if let Some(oldest) = document.rev.checked_sub(MAX_HISTORY).filter(|rev| *rev > 0) {
-            batch.push(BatchOp::Delete { key: past(oldest), expect: Precondition::Any });
-        }
-        match self.store.commit(batch).await {
-            Ok(_) => Ok(true),
-            Err(WriteError::Conflict { .. }) => Ok(false),
-            Err(WriteError::Unknown) => match self.store.resolve_unknown(&key, op).await? {
-                Resolution::Written { .. } => Ok(true),
-                Resolution::Other { .. } => Err(Unavailable),
-            },
-            Err(WriteError::Down | WriteError::Invalid) => Err(Unavailable),
         }
     }
 
@@ -128,5 +103,30 @@ impl Rollouts {
         let mut past: Vec<_> = entries.iter().filter_map(|entry| RolloutSpec::decode(&entry.value)).collect();
         past.sort_by_key(|document| std::cmp::Reverse(document.rev));
         Ok(past)
+    }
+}
+
+/// Writes the document and its history. Returns `false` when another change was first.
+async fn commit(store: &Kv, document: &RolloutSpec, expect: Precondition) -> Result<bool, Unavailable> {
+    let key = config_key::rollout(&document.pool);
+    let past = |rev| config_key::past(&document.pool, rev);
+    let put = Put::new(key.as_str(), document.encode(), expect);
+    let op = put.op;
+    // `Precondition::Any`, because a bucket that was created again may still contain this revision
+    let mut batch = vec![
+        BatchOp::Put(put),
+        BatchOp::Put(Put::new(past(document.rev), document.encode(), Precondition::Any)),
+    ];
+    if let Some(oldest) = document.rev.checked_sub(MAX_HISTORY).filter(|rev| *rev > 0) {
+        batch.push(BatchOp::Delete { key: past(oldest), expect: Precondition::Any });
+    }
+    match store.commit(batch).await {
+        Ok(_) => Ok(true),
+        Err(WriteError::Conflict { .. }) => Ok(false),
+        Err(WriteError::Unknown) => match store.resolve_unknown(&key, op).await? {
+            Resolution::Written { .. } => Ok(true),
+            Resolution::Other { .. } => Err(Unavailable),
+        },
+        Err(WriteError::Down | WriteError::Invalid) => Err(Unavailable),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::active::decide;
+use super::active::{LaneInputs, decide};
 use super::spec::RolloutSpec;
 use super::weight::BUCKETS;
 use crate::id::{Key, WorkOwner};
@@ -73,9 +73,9 @@ impl RolloutSpec {
         (bucket >= BUCKETS - weight(1)).then_some(1)
     }
 
-    /// Returns the lane of a unit, whether it has workers or not.
+    /// Returns the lane of a unit by this document, whether it has workers or not.
     pub fn lane_of(&self, unit: RoutingKey<'_>) -> String {
-        decide(self, unit, |_| true).lane
+        decide(LaneInputs::of(self), unit, |_| true).lane
     }
 
     /// Returns the name of the lane at a position.
@@ -86,12 +86,14 @@ impl RolloutSpec {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::{BTreeMap, BTreeSet, HashMap};
 
     use proptest::prelude::*;
     use serde::Deserialize;
 
+    use super::super::enrolment::Enrolment;
     use super::super::spec::LaneSpec;
+    use super::super::targeting::TargetRule;
     use super::super::weight::Weight;
     use super::*;
 
@@ -108,6 +110,8 @@ mod tests {
         lanes: Vec<LaneSpec>,
         #[serde(default)]
         overrides: BTreeMap<String, String>,
+        #[serde(default)]
+        targeting: Vec<TargetRule>,
     }
 
     #[derive(Deserialize)]
@@ -115,6 +119,9 @@ mod tests {
         document: String,
         user: Option<String>,
         connection: Option<String>,
+        /// Keys of the rules that the last page has met.
+        #[serde(default)]
+        matches: BTreeSet<String>,
         bucket: u16,
         lane: String,
     }
@@ -125,17 +132,20 @@ mod tests {
         let golden: Golden = serde_json::from_str(text).unwrap();
         assert!(golden.vectors.len() >= 200);
         for vector in &golden.vectors {
-            let Split { salt, base, lanes, overrides } = &golden.documents[&vector.document];
+            let Split { salt, base, lanes, overrides, targeting } = &golden.documents[&vector.document];
             let document = RolloutSpec {
                 salt: salt.clone(),
                 base: base.clone(),
                 lanes: lanes.clone(),
                 overrides: overrides.clone(),
+                targeting: targeting.clone(),
                 ..RolloutSpec::unwritten("golden")
             };
             let connection = vector.connection.as_deref().map(|text| text.parse().unwrap());
             let unit = RoutingKey::of(vector.user.as_deref(), connection);
-            let assigned = decide(&document, unit, |_| true);
+            let enrolment = Enrolment::new("golden", unit, vector.matches.clone(), 0);
+            let inputs = LaneInputs { enrolment: Some(&enrolment), ..LaneInputs::of(&document) };
+            let assigned = decide(inputs, unit, |_| true);
             assert_eq!((assigned.bucket, &assigned.lane), (vector.bucket, &vector.lane), "{unit}");
         }
     }

@@ -1,8 +1,8 @@
 //! Weighted canary rollouts: the lane of each user's work, and changes of the split.
 //!
 //! Owns: the document of each pool (`rollout.<pool>` in the bucket `config`), its history, the function from user to
-//! lane (contract of `tests/golden/lanes.json`), and the proof that every node and worker has applied a change. Never: which
-//! worker runs the work of a lane.
+//! lane (contract of `tests/golden/lanes.json`), aborts that need no quorum, and the proof that every node and worker has
+//! applied a change. Never: which worker runs the work of a lane.
 //!
 //! The lane is not random: while the weights are unchanged, a user has the same lane in every process.
 //!
@@ -12,44 +12,52 @@
 
 mod active;
 pub mod analysis;
+mod applied;
 mod change;
+mod enrolment;
 mod gates;
 mod lane;
+mod latch;
+mod latches;
 mod nats_mapping;
 mod pins;
 mod plan;
 mod propagation;
 mod spec;
 mod split;
+mod targeting;
 #[cfg(test)]
 mod tests;
 mod waiting;
 mod weight;
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
+pub use enrolment::Enrolments;
 pub use gates::{AutoPromotion, OnRegression};
 pub use lane::{RoutingKey, bucket};
+pub use latches::{Abort, AbortOutcome, AbortWrite, Audience, LatchProcess, Latches, WorkerProcess};
 pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
 pub use pins::LanePins;
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};
 pub use propagation::{Propagation, RolloutAudience};
 pub use spec::{BASE, Fallback, LaneSpec, RolloutSpec, RolloutUpdate, SpecError, is_name};
 pub use split::set_weights;
+pub use targeting::{NamedValue, PageFacts, TargetError, TargetMatch, TargetRule, with_rule, without};
 pub use waiting::{LaneMove, WaitingWork};
 pub use weight::{BUCKETS, InvalidWeight, Weight};
 
 use crate::engine::{Bucket, Engine, Kv, Unavailable, WatchEvent, WatchMode};
 use crate::peer::PeerClient;
 use crate::subject::config_key;
-use crate::wire::RolloutState;
-use active::{ActiveRollout, AssignmentCounts, decide};
+use crate::wire::{AbortLatch, RolloutState};
+use active::{ActiveRollout, LaneInputs, decide};
+use applied::AppliedRollouts;
 
 /// The rollouts of all pools, as this process has applied them. Cheap to clone.
 #[derive(Clone)]
@@ -58,9 +66,7 @@ pub struct Rollouts {
     peers: PeerClient,
     /// Maximum time that a request waits here for a revision.
     revision_wait: Duration,
-    splits: Arc<RwLock<HashMap<String, Arc<ActiveRollout>>>>,
-    counts: Arc<AssignmentCounts>,
-    applied: watch::Sender<u64>,
+    applied: Arc<AppliedRollouts>,
     measured: propagation::Measured,
 }
 
@@ -73,9 +79,7 @@ impl Rollouts {
             peers,
             // half of it, so that a node that lags can still respond
             revision_wait: within / 2,
-            splits: Arc::default(),
-            counts: Arc::default(),
-            applied: watch::Sender::new(0),
+            applied: Arc::default(),
             measured: propagation::Measured::default(),
         }
     }
@@ -87,7 +91,8 @@ impl Rollouts {
     ///
     /// [`Unavailable`] when the engine is unavailable.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
-        let mut watch = self.store.watch(config_key::ROLLOUTS, WatchMode::Value).await?;
+        let prefixes = vec![config_key::ROLLOUTS.to_owned(), config_key::ENROLLED.to_owned()];
+        let mut watch = self.store.watch_several(prefixes, WatchMode::Value).await?;
         while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
         let this = self.clone();
         Ok(async move {
@@ -101,36 +106,23 @@ impl Rollouts {
     fn apply(&self, event: WatchEvent) -> bool {
         match event {
             WatchEvent::Live => return true,
+            WatchEvent::Put(entry) if entry.key.starts_with(config_key::ENROLLED) => {
+                self.applied.enrol(&entry)
+            }
             WatchEvent::Put(entry) => match RolloutSpec::decode(&entry.value) {
-                Some(document) => self.install(document),
+                Some(document) => self.applied.install(document),
                 None => tracing::error!(key = entry.key, "rollout of an unknown shape not applied"),
             },
             WatchEvent::Delete { key, .. } => {
-                self.write(|splits| splits.retain(|pool, _| config_key::rollout(pool) != key));
+                self.applied.unenrol(&key);
+                self.applied.remove(&key);
             }
         }
         false
     }
 
-    fn install(&self, document: RolloutSpec) {
-        // after a reconnect the same document arrives again; keep its counts
-        if self.split(&document.pool).is_some_and(|split| split.document == document) {
-            return;
-        }
-        tracing::info!(pool = document.pool, revision = document.rev, "rollout applied");
-        let split = Arc::new(ActiveRollout::new(document, &self.counts));
-        self.write(|splits| {
-            splits.insert(split.document.pool.clone(), split);
-        });
-    }
-
-    fn write(&self, change: impl FnOnce(&mut HashMap<String, Arc<ActiveRollout>>)) {
-        change(&mut self.splits.write().unwrap_or_else(PoisonError::into_inner));
-        self.applied.send_modify(|count| *count += 1);
-    }
-
     fn split(&self, pool: &str) -> Option<Arc<ActiveRollout>> {
-        self.splits.read().unwrap_or_else(PoisonError::into_inner).get(pool).cloned()
+        self.applied.split(pool)
     }
 
     /// Returns the lane for work of a user or connection: the single entry point of calls and jobs. `serves` returns
@@ -142,9 +134,28 @@ impl Rollouts {
         unit: RoutingKey<'_>,
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
+        self.with_inputs(pool, unit, |split, inputs| {
+            let assigned = decide(inputs, unit, serves);
+            match split {
+                Some(split) => split.count(assigned),
+                None => assigned,
+            }
+        })
+    }
+
+    /// Runs `decide` with what decides the lane of a unit in a pool.
+    fn with_inputs<T>(
+        &self,
+        pool: &str,
+        unit: RoutingKey<'_>,
+        decide: impl FnOnce(Option<&ActiveRollout>, LaneInputs<'_>) -> T,
+    ) -> T {
         match self.split(pool) {
-            Some(split) => split.assign(unit, serves),
-            None => decide(&RolloutSpec::unwritten(pool), unit, serves),
+            Some(split) => {
+                let enrolment = self.applied.enrolment(pool, unit);
+                decide(Some(&split), split.inputs(enrolment.as_deref()))
+            }
+            None => decide(None, LaneInputs::of(&RolloutSpec::unwritten(pool))),
         }
     }
 
@@ -155,15 +166,12 @@ impl Rollouts {
         unit: RoutingKey<'_>,
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
-        match self.split(pool) {
-            Some(split) => decide(&split.document, unit, serves),
-            None => decide(&RolloutSpec::unwritten(pool), unit, serves),
-        }
+        self.with_inputs(pool, unit, |_, inputs| decide(inputs, unit, serves))
     }
 
     /// Returns a counter of applied changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.applied.subscribe()
+        self.applied.changes.subscribe()
     }
 
     /// Whether this process has applied a document of the pool.
@@ -173,21 +181,28 @@ impl Rollouts {
 
     /// Returns the documents that this process has applied, sorted by pool.
     pub fn documents(&self) -> Vec<RolloutSpec> {
-        let splits = self.splits.read().unwrap_or_else(PoisonError::into_inner);
-        let mut documents: Vec<_> = splits.values().map(|split| split.document.clone()).collect();
-        documents.sort_by(|a, b| a.pool.cmp(&b.pool));
-        documents
+        self.applied.documents()
+    }
+
+    /// Returns the aborts that this process has applied and that are not written yet.
+    pub fn latches(&self) -> Vec<AbortLatch> {
+        self.applied.latches().into_iter().map(|held| held.latch).collect()
+    }
+
+    /// Returns how many aborts this process has refused because no key of the cluster has signed them.
+    pub fn latches_refused(&self) -> u64 {
+        self.applied.refused()
     }
 
     /// Returns how often this process has assigned each pool, lane and reason since it started.
     pub fn assignments(&self) -> Vec<(String, String, Reason, u64)> {
-        self.counts.list()
+        self.applied.counts.list()
     }
 
     /// Returns the state of a pool in this process as soon as it has applied `revision` or a later one, or the
     /// current state after a timeout.
     pub async fn state(&self, pool: &str, revision: u64) -> RolloutState {
-        let mut applied = self.applied.subscribe();
+        let mut applied = self.applied.changes.subscribe();
         let revised = applied.wait_for(|_| self.revision(pool) >= revision);
         // after a timeout the state shows the older revision
         let _ = tokio::time::timeout(self.revision_wait, revised).await;

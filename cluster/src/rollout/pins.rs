@@ -10,9 +10,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Rollouts;
-use super::active::{LaneAssignment, Reason, decide, own_lane, settle};
+use super::active::{LaneAssignment, LaneInputs, Reason, decide, own_lane, settle};
 use super::lane::RoutingKey;
-use super::spec::RolloutSpec;
 use crate::wire::PinnedLanes;
 
 /// Maximum number of pools in which a page keeps a lane. In further pools each call is decided anew.
@@ -64,14 +63,16 @@ impl LanePins {
         unit: RoutingKey<'_>,
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
-        let Some(split) = rollouts.split(pool) else { return rollouts.lane_for(pool, unit, serves) };
-        let mut state = self.lock();
-        let kept = state.lanes.get(pool).filter(|lane| rollouts.is_open(pool, lane));
-        let assigned = split.count(decide_for_page(&split.document, unit, kept.map(String::as_str), serves));
-        if kept.is_none() && assigned.reason != Reason::Override {
-            state.pin(pool, &assigned.lane);
-        }
-        assigned
+        rollouts.with_inputs(pool, unit, |split, inputs| {
+            let Some(split) = split else { return decide(inputs, unit, serves) };
+            let mut state = self.lock();
+            let kept = state.lanes.get(pool).filter(|lane| rollouts.is_open(pool, lane));
+            let assigned = split.count(decide_for_page(inputs, unit, kept.map(String::as_str), serves));
+            if kept.is_none() && assigned.reason != Reason::Override {
+                state.pin(pool, &assigned.lane);
+            }
+            assigned
+        })
     }
 
     /// Returns the lane of a call of the page without counting or pinning it.
@@ -82,9 +83,8 @@ impl LanePins {
         unit: RoutingKey<'_>,
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
-        let Some(split) = rollouts.split(pool) else { return rollouts.explain(pool, unit, serves) };
         let kept = self.kept(rollouts, pool);
-        decide_for_page(&split.document, unit, kept.as_deref(), serves)
+        rollouts.with_inputs(pool, unit, |_, inputs| decide_for_page(inputs, unit, kept.as_deref(), serves))
     }
 
     /// Returns the lane that the page keeps in a pool, while that lane gets new work.
@@ -128,16 +128,16 @@ impl LanePins {
 
 /// Returns the lane of a call of a page that keeps the lane `kept`, which gets new work.
 fn decide_for_page(
-    document: &RolloutSpec,
+    inputs: LaneInputs<'_>,
     unit: RoutingKey<'_>,
     kept: Option<&str>,
     serves: impl FnOnce(&str) -> bool,
 ) -> LaneAssignment {
     match kept {
-        Some(lane) if own_lane(document, unit).is_none() => {
-            settle(document, (lane, Reason::Pin), unit.bucket(&document.salt), serves)
+        Some(lane) if own_lane(inputs.document, unit).is_none() => {
+            settle(inputs, (lane, Reason::Pin), unit.bucket(&inputs.document.salt), serves)
         }
-        _ => decide(document, unit, serves),
+        _ => decide(inputs, unit, serves),
     }
 }
 

@@ -169,6 +169,7 @@ pub(super) fn with_step(
         lanes: wanted.lanes.or(stepped.lanes),
         base: wanted.base.or(stepped.base),
         overrides: wanted.overrides.or(stepped.overrides),
+        targeting: wanted.targeting.or(stepped.targeting),
         plan: stepped.plan,
         ..wanted
     })
@@ -219,7 +220,12 @@ fn paused(document: &RolloutSpec, state: PlanState) -> Result<RolloutUpdate, Spe
     Ok(RolloutUpdate { plan: Some(Some(plan)), ..RolloutUpdate::default() })
 }
 
-fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, SpecError> {
+/// Returns the lane that an abort takes back: the named one, or that of the plan.
+///
+/// # Errors
+///
+/// [`SpecError`] when it is not a lane beside the base.
+pub(super) fn lane_to_abort(document: &RolloutSpec, lane: Option<String>) -> Result<String, SpecError> {
     let planned = document.plan.as_ref().map(|plan| plan.lane.clone());
     let lane = lane.or(planned).ok_or(StepError::NoPlan)?;
     if lane == document.base {
@@ -228,9 +234,16 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     if document.lanes.iter().all(|known| known.name != lane) {
         return Err(SpecError::UnknownLane(lane));
     }
+    Ok(lane)
+}
+
+fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, SpecError> {
+    let lane = lane_to_abort(document, lane)?;
     let none = LaneSpec::new(lane.as_str(), Weight::default());
     let mut overrides = document.overrides.clone();
     overrides.retain(|_, own| *own != lane);
+    let mut targeting = document.targeting.clone();
+    targeting.retain(|rule| rule.lane != lane);
     let mut plan = document.plan.clone();
     if let Some(plan) = plan.as_mut().filter(|plan| plan.lane == lane) {
         plan.state = PlanState::Aborted;
@@ -238,6 +251,7 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     Ok(RolloutUpdate {
         lanes: Some(set_weights(&document.base, &document.lanes, &[none], |_| false)?),
         overrides: Some(overrides),
+        targeting: Some(targeting),
         plan: Some(plan),
         ..RolloutUpdate::default()
     })
@@ -257,7 +271,7 @@ fn open_plan(document: &RolloutSpec) -> Result<RolloutPlan, StepError> {
 }
 
 fn with_lane(document: &RolloutSpec, plan: RolloutPlan, lane: LaneSpec) -> Result<RolloutUpdate, SpecError> {
-    let is_used = |lane: &str| document.overridden(lane) > 0;
+    let is_used = |lane: &str| document.overridden(lane) > 0 || document.targeted(lane) > 0;
     let lanes = set_weights(&document.base, &document.lanes, &[lane], is_used)?;
     Ok(RolloutUpdate { lanes: Some(lanes), plan: Some(Some(plan)), ..RolloutUpdate::default() })
 }

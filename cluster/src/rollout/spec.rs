@@ -15,6 +15,7 @@ use super::analysis::LaneReport;
 use super::gates::OnRegression;
 use super::plan::{RolloutPlan, RolloutStep, with_step};
 use super::split::remainder;
+use super::targeting::{self, TargetRule};
 use super::weight::Weight;
 use crate::id::MAX_USER;
 use crate::wire;
@@ -31,8 +32,10 @@ const MAX_COMMENT: usize = 500;
 const MAX_OVERRIDES: usize = 5000;
 /// The feature of a document in which users have a lane of their own.
 const OVERRIDES: &str = "overrides";
+/// The feature of a document with rules.
+const TARGETING: &str = "targeting";
 /// The features that this release applies.
-const KNOWN: [&str; 1] = [OVERRIDES];
+const KNOWN: [&str; 2] = [OVERRIDES, TARGETING];
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +84,10 @@ pub struct RolloutSpec {
     pub rev: u64,
     /// Name of the pool.
     pub pool: String,
+    /// Random text of the first revision, which later ones keep: it tells this document from one that was created after a
+    /// loss of the bucket, with the same revisions. Empty until a release that knows it has changed the document.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
     /// Input of the hash that shuffles the users, so that different pools do not start with the same users.
     pub salt: String,
     /// Lane that takes the remainder.
@@ -95,6 +102,9 @@ pub struct RolloutSpec {
     /// Users with a lane of their own, which does not depend on their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, String>,
+    /// Rules that send users to a lane by what is known of them. The first one that a user meets decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targeting: Vec<TargetRule>,
     /// The lane that grows by steps, or did last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<RolloutPlan>,
@@ -130,6 +140,8 @@ pub struct RolloutUpdate {
     pub fallback: Option<Fallback>,
     /// All users with a lane of their own.
     pub overrides: Option<BTreeMap<String, String>>,
+    /// All rules.
+    pub targeting: Option<Vec<TargetRule>>,
     /// The plan, or none.
     pub plan: Option<Option<RolloutPlan>>,
     /// What is done first. The other members change the result.
@@ -148,11 +160,13 @@ impl RolloutSpec {
         Self {
             rev: 0,
             pool: pool.to_owned(),
+            origin: String::new(),
             salt: String::new(),
             base: BASE.to_owned(),
             lanes: Vec::new(),
             fallback: Fallback::None,
             overrides: BTreeMap::new(),
+            targeting: Vec::new(),
             plan: None,
             needs: Vec::new(),
             comment: String::new(),
@@ -163,7 +177,8 @@ impl RolloutSpec {
         }
     }
 
-    /// Returns the next revision. `salt` becomes the salt of the first revision, unless `wanted` has another. `by` is
+    /// Returns the next revision. `salt` is random: it becomes the origin of the document, and the salt
+    /// of the first revision unless `wanted` has another. `by` is
     /// the author and `now` the time in milliseconds since the Unix epoch.
     ///
     /// # Errors
@@ -176,13 +191,17 @@ impl RolloutSpec {
             Some(lanes) => self.normalize(lanes, &base)?,
             None => self.lanes.clone(),
         };
+        let origin = if self.origin.is_empty() { salt.clone() } else { self.origin.clone() };
         let current_salt = if self.rev == 0 { salt } else { self.salt.clone() };
         let plan = wanted
             .plan
             .unwrap_or_else(|| self.plan.clone().filter(|plan| plan.has_weight_of(&self.lanes, &lanes)));
         let mut overrides = wanted.overrides.unwrap_or_else(|| self.overrides.clone());
+        let mut targeting = wanted.targeting.unwrap_or_else(|| self.targeting.clone());
         // a lane that is gone has no users
-        overrides.retain(|_, lane| *lane == base || lanes.iter().any(|known| known.name == *lane));
+        let is_lane = |lane: &String| *lane == base || lanes.iter().any(|known| known.name == *lane);
+        overrides.retain(|_, lane| is_lane(lane));
+        targeting.retain(|rule| is_lane(&rule.lane) || !self.has_lane(&rule.lane));
         for (user, lane) in wanted.assign {
             match lane {
                 Some(lane) => overrides.insert(user, lane),
@@ -192,12 +211,14 @@ impl RolloutSpec {
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
+            origin,
             salt: wanted.salt.unwrap_or(current_salt),
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
-            needs: if overrides.is_empty() { Vec::new() } else { vec![OVERRIDES.to_owned()] },
+            needs: needs(&overrides, &targeting),
             overrides,
+            targeting,
             plan,
             comment: wanted.comment,
             evidence: wanted.evidence,
@@ -249,7 +270,9 @@ impl RolloutSpec {
             return Err(SpecError::Twice((*lane).clone()));
         }
         remainder(&self.lanes)?;
-        if let Some(lane) = self.overrides.values().find(|lane| !lanes.contains(lane)) {
+        targeting::check(&self.targeting)?;
+        let mut used = self.overrides.values().chain(self.targeting.iter().map(|rule| &rule.lane));
+        if let Some(lane) = used.find(|lane| !lanes.contains(lane)) {
             return Err(SpecError::UnknownLane(lane.clone()));
         }
         if self.overrides.len() > MAX_OVERRIDES {
@@ -277,9 +300,14 @@ impl RolloutSpec {
             salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
             fallback: Some(self.fallback),
             overrides: Some(self.overrides.clone()),
+            targeting: Some(self.targeting.clone()),
             plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
         }
+    }
+
+    fn has_lane(&self, name: &str) -> bool {
+        name == self.base || self.lanes.iter().any(|lane| lane.name == name)
     }
 
     /// Returns how many users have a lane as their own.
@@ -290,7 +318,10 @@ impl RolloutSpec {
     /// The lanes that get more users by this document than by the one before it. A lane that was the base before takes what
     /// is left: that is no choice of its own.
     pub fn gains(&self, before: &Self) -> impl Iterator<Item = &str> {
-        let more = |lane: &LaneSpec| self.overridden(&lane.name) > before.overridden(&lane.name);
+        let more = |lane: &LaneSpec| {
+            self.overridden(&lane.name) > before.overridden(&lane.name)
+                || self.targeted(&lane.name) > before.targeted(&lane.name)
+        };
         let had = |name: &str| match before.lanes.iter().find(|lane| lane.name == name) {
             Some(lane) => lane.weight.buckets(),
             None if name == before.base => before.remainder().buckets(),
@@ -337,6 +368,12 @@ impl RolloutSpec {
         let is_known = document.needs.iter().all(|feature| KNOWN.contains(&feature.as_str()));
         (is_known && document.lanes.len() <= LANES && remainder(&document.lanes).is_ok()).then_some(document)
     }
+}
+
+/// Returns the features that a document with these members needs.
+fn needs(overrides: &BTreeMap<String, String>, targeting: &[TargetRule]) -> Vec<String> {
+    let features = [(OVERRIDES, overrides.is_empty()), (TARGETING, targeting.is_empty())];
+    features.into_iter().filter(|(_, is_unused)| !is_unused).map(|(feature, _)| feature.to_owned()).collect()
 }
 
 /// Returns whether a text is a valid name of a pool or lane: legible in every table, label and path.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::{Consistency, Faults, Faulty, Memory};
+use crate::id::Key;
 use crate::subject::Subjects;
 use crate::timing::Timing;
 
@@ -152,4 +153,40 @@ async fn explaining_counts_nothing_and_pools_that_nobody_wrote_are_no_labels() {
     rollouts.explain("p", RoutingKey::User("ann"), |_| true);
     rollouts.lane_for("made up", RoutingKey::User("ann"), |_| true);
     assert!(rollouts.assignments().iter().all(|(pool, _, _, count)| pool == "p" && *count == 0));
+}
+
+#[tokio::test]
+async fn what_a_page_meets_decides_for_its_user_in_every_process_until_another_page_meets_less() {
+    let engine = memory();
+    let (one, two) = (following(&engine).await, following(&engine).await);
+    let rules = serde_json::json!([{"claim": {"name": "plan", "value": "beta"}, "lane": "canary"},
+        {"header": {"name": "X-Lane", "value": "1"}, "lane": "canary"}]);
+    let targeting = Some(serde_json::from_value(rules).unwrap());
+    one.change("p", None, RolloutUpdate { targeting, ..canary(0.0) }, "ann").await.unwrap();
+    one.state("p", 1).await;
+    let lane = |rollouts: &Rollouts, unit| rollouts.explain("p", unit, |_| true).lane;
+    let is_in = async |rollouts: &Rollouts, unit, expected: &str| {
+        let mut changes = rollouts.changes();
+        changes.wait_for(|_| lane(rollouts, unit) == expected).await.unwrap();
+    };
+    let (ann, connection) = (RoutingKey::User("ann"), Key::random());
+    assert_eq!(one.enrolments().named_headers().into_iter().collect::<Vec<_>>(), ["x-lane"]);
+    let claims = serde_json::json!({"plan": "beta"}).as_object().unwrap().clone();
+    let beta = PageFacts { claims, ..PageFacts::default() };
+    one.enrolments().page_opened(ann, &beta).await.unwrap();
+    assert_eq!(lane(&one, ann), "canary", "at once in this process");
+    is_in(&two, ann, "canary").await;
+    assert_eq!(lane(&following(&engine).await, ann), "canary", "in one that starts later");
+    let before = *two.changes().borrow();
+    one.enrolments().page_opened(ann, &beta).await.unwrap();
+    assert_eq!(*two.changes().borrow(), before, "the same is not written again");
+    two.enrolments().page_opened(ann, &PageFacts::default()).await.unwrap();
+    is_in(&one, ann, "stable").await;
+    // an anonymous browser, and its login
+    let headers = vec![("x-lane".to_owned(), "1".to_owned())];
+    let header = PageFacts { headers, ..PageFacts::default() };
+    one.enrolments().page_opened(RoutingKey::Connection(connection), &header).await.unwrap();
+    assert_eq!(lane(&one, RoutingKey::Connection(connection)), "canary");
+    one.enrolments().logged_in("bob", connection, &PageFacts::default()).await.unwrap();
+    assert_eq!(lane(&one, RoutingKey::User("bob")), "canary");
 }

@@ -192,26 +192,3 @@ pub mod cluster_key {
         format!("pool.{}", SubjectToken::new(pool))
     }
 }
-
-/// Keys in the bucket `config`.
-pub mod config_key {
-    use super::SubjectToken;
-
-    /// Prefix of the rollouts of all pools.
-    pub const ROLLOUTS: &str = "rollout.";
-
-    /// Key of the rollout of a pool.
-    pub fn rollout(pool: &str) -> String {
-        format!("{ROLLOUTS}{}", SubjectToken::new(pool))
-    }
-
-    /// Prefix of the earlier revisions of a pool's rollout.
-    pub fn history(pool: &str) -> String {
-        format!("history.{}.", SubjectToken::new(pool))
-    }
-
-    /// Key of one revision of a pool's rollout.
-    pub fn past(pool: &str, revision: u64) -> String {
-        format!("{}{revision}", history(pool))
-    }
-}

@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::rollout::analysis::{LaneReport, PoolReport};
 use pagewire_cluster::rollout::{
-    self, AutoPromotion, Fallback, OnRegression, Propagation, RolloutPlan, RolloutSpec, Weight,
+    self, AutoPromotion, Fallback, OnRegression, Propagation, RolloutPlan, RolloutSpec, TargetRule, Weight,
 };
-use pagewire_cluster::wire::RolloutState;
+use pagewire_cluster::wire::{AbortLatch, RolloutState};
 use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
@@ -28,6 +28,10 @@ pub(in crate::api) struct RolloutResponse {
     lanes: Vec<LaneResponse>,
     /// `none` or `base`: where the work of a lane without live workers runs.
     fallback: &'static str,
+    /// Rules that send users to a lane by what is known of them, in order.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targeting: Vec<TargetRule>,
     /// The lane that grows by steps, or did last.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<PlanResponse>,
@@ -115,6 +119,8 @@ struct LaneShare {
     weight: Weight,
     /// Users who have the lane as their own, independent of their bucket.
     overrides: usize,
+    /// Rules that send users to the lane.
+    rules: usize,
     /// Percent of the work that was assigned by this revision; `null` while there was none.
     observed: Option<f64>,
     /// Calls, jobs and requests of mounts assigned by this revision.
@@ -173,6 +179,7 @@ impl From<RolloutSpec> for RolloutResponse {
             base: document.base,
             lanes: document.lanes.into_iter().map(lane).collect(),
             fallback: document.fallback.text(),
+            targeting: document.targeting,
             plan: document.plan.map(PlanResponse::from),
             salt: document.salt,
             comment: document.comment,
@@ -213,6 +220,7 @@ impl RolloutStatus {
                 lane: lane.clone(),
                 weight,
                 overrides: document.overridden(lane),
+                rules: document.targeted(lane),
                 observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
                 assigned,
                 workers: service.count,
@@ -239,6 +247,15 @@ impl RolloutStatus {
         }
     }
 
+    /// Warns of aborts of this pool that are not written yet.
+    pub(super) fn warn_of(&mut self, latches: &[AbortLatch]) {
+        let own = latches.iter().filter(|latch| latch.pool == self.rollout.pool);
+        let warning = |AbortLatch { lane, by, .. }: &AbortLatch| {
+            format!("lane {lane} gets no work: {by} has aborted it, which is not written yet")
+        };
+        self.warnings.extend(own.map(warning));
+    }
+
     /// The response, with the revision as its `ETag`.
     pub(super) fn respond(self) -> Response {
         ([(header::ETAG, format!("\"{}\"", self.rollout.revision))], Json(self)).into_response()
@@ -248,7 +265,7 @@ impl RolloutStatus {
 impl LaneShare {
     /// Returns a warning when the lane has users and nothing that serves it.
     fn warning(&self, document: &RolloutSpec, servers: LaneServers<'_>) -> Option<String> {
-        if self.workers > 0 || (self.weight == Weight::default() && self.overrides == 0) {
+        if self.workers > 0 || (self.weight == Weight::default() && self.overrides == 0 && self.rules == 0) {
             return None;
         }
         let lane = &self.lane;
@@ -261,9 +278,14 @@ impl LaneShare {
             1 => " and 1 user of its own".to_owned(),
             count => format!(" and {count} users of its own"),
         };
+        let rules = match self.rules {
+            0 => String::new(),
+            1 => ", 1 rule".to_owned(),
+            count => format!(", {count} rules"),
+        };
         let share = self.weight.percent();
         let lacking = servers.lacking();
-        Some(format!("lane {lane} has {share}% of the users{users} and no {lacking}: {then}"))
+        Some(format!("lane {lane} has {share}% of the users{users}{rules} and no {lacking}: {then}"))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use pagewire_cluster::rollout::{RolloutSpec, RoutingKey};
+use pagewire_cluster::rollout::RoutingKey;
 use pagewire_cluster::wire::UnfinishedJobs;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -39,20 +39,26 @@ pub(super) struct LaneBefore {
 }
 
 impl LaneBefore {
-    /// Counts what a lane has by this document.
-    pub(super) async fn count(parts: &ApiState, document: &RolloutSpec, lane: &str) -> Self {
+    /// Counts what a lane of a pool has; without a name, the lane of the plan. `None` if there is no such lane. Reads nothing
+    /// from the store, because an abort does not wait for it.
+    pub(super) async fn count(parts: &ApiState, pool: &str, lane: Option<&str>) -> Option<Self> {
+        let rollouts = &parts.context.rollouts;
+        let document = rollouts.documents().into_iter().find(|document| document.pool == pool)?;
+        let planned = document.plan.as_ref().map(|plan| plan.lane.as_str());
+        let lane = lane.or(planned)?.to_owned();
         let users = {
             let view = parts.registry.view();
-            let is_there = |user: &str| document.lane_of(RoutingKey::User(user)) == lane;
+            let is_there = |user: &str| rollouts.explain(pool, RoutingKey::User(user), |_| true).lane == lane;
             view.users_after(None).filter(|seen| is_there(seen.user)).count()
         };
-        Self { lane: lane.to_owned(), users, jobs: unfinished(parts, &document.pool, lane).await }
+        let jobs = unfinished(parts, pool, &lane).await;
+        Some(Self { lane, users, jobs })
     }
 
-    /// Waits until no job waits for the lane any more, for a limited time, and returns what was taken back.
-    pub(super) async fn taken_back(self, parts: &ApiState, pool: &str) -> TakenBack {
+    /// Waits for at most `within` until no job waits for the lane any more, and returns what was taken back.
+    pub(super) async fn taken_back(self, parts: &ApiState, pool: &str, within: Duration) -> TakenBack {
         let Self { lane, users, jobs: before } = self;
-        let until = Instant::now() + parts.timing.deliver;
+        let until = Instant::now() + within;
         let now = loop {
             let now = unfinished(parts, pool, &lane).await;
             let is_done = now.as_ref().is_none_or(|jobs| jobs.free == 0);

@@ -4,8 +4,8 @@ use clap::Args;
 use pagewire_cluster::rollout::{AutoPromotion, OnRegression, RolloutStep, Weight};
 use serde_json::json;
 
-use super::super::CommandFailure;
-use super::{ApiClient, ChangeArgs, PublishedRollout, path, read};
+use super::super::{CommandFailure, Exit};
+use super::{ApiClient, ChangeArgs, PublishedRollout, path, print, read, table};
 
 #[derive(Args)]
 pub(super) struct Start {
@@ -55,8 +55,17 @@ pub(super) struct Abort {
     /// The lane that is taken back; without it, the one that grows by steps.
     #[arg(long)]
     lane: Option<String>,
+    /// Fail unless the node has applied this revision.
+    #[arg(long, value_name = "N")]
+    revision: Option<u64>,
+    /// Reason for the abort, recorded in the history.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    comment: String,
+    /// Has no effect: an abort needs no living workers.
+    #[arg(long, hide = true)]
+    force: bool,
     #[command(flatten)]
-    change: StepArgs,
+    server: ApiClient,
 }
 
 #[derive(Args)]
@@ -107,7 +116,13 @@ impl PauseOrResume {
 
 impl Abort {
     pub(super) async fn run(self) -> Result<(), CommandFailure> {
-        self.change.take(&self.pool, RolloutStep::Abort { lane: self.lane }).await
+        let body = json!({"lane": self.lane, "revision": self.revision, "comment": self.comment});
+        let abort = self.server.post(&format!("{}/abort", path(&self.pool)), &body).await?;
+        print(&self.server, &abort, table::aborted);
+        match abort["applied"] == abort["of"] {
+            true => Ok(()),
+            false => Err(Exit::Failed.with_message(table::not_aborted(&abort))),
+        }
     }
 }
 

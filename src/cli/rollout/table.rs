@@ -1,6 +1,11 @@
 //! Formats rollouts as text.
 
-use pagewire_cluster::rollout::analysis::REGRESSION;
+mod aborted;
+mod analysis;
+
+use aborted::taken_back;
+pub(super) use aborted::{aborted, not_aborted};
+use analysis::analysis;
 use serde_json::Value;
 
 use crate::cli::output;
@@ -11,16 +16,11 @@ const BAR: usize = 40;
 /// Formats the result of a change.
 pub(super) fn changed(status: &Value) -> String {
     let split = split(&status["lanes"], &status["base"]);
-    [
-        Some(headline(status)),
-        Some(split),
-        plan(&status["plan"]),
-        taken_back(&status["taken_back"], &status["base"]),
-    ]
-    .into_iter()
-    .flatten()
-    .collect::<Vec<_>>()
-    .join("\n")
+    [Some(headline(status)), Some(split), plan(&status["plan"]), taken_back(&status["taken_back"])]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Formats a rollout, its assignments and its nodes.
@@ -37,7 +37,12 @@ pub(super) fn status(status: &Value) -> String {
         items(&status["analysis"]).iter().map(|lane| format!("{}\n", analysis(lane))).collect();
     let compared = if compared.is_empty() { compared } else { format!("{compared}\n") };
     let workers = workers(status).map(|table| format!("\n\n{table}")).unwrap_or_default();
-    format!("{}\n{}\n\n{shares}\n\n{compared}{nodes}{workers}", headline(status), facts(status))
+    format!(
+        "{}\n{}\n\n{shares}\n{}\n{compared}{nodes}{workers}",
+        headline(status),
+        facts(status),
+        rules(status)
+    )
 }
 
 /// Formats the revisions of the workers that are processes of their own.
@@ -112,8 +117,10 @@ pub(super) fn explained(explained: &Value) -> String {
     };
     let lane = text(&explained["lane"]);
     let why = match explained["reason"].as_str() {
+        Some("abort") => format!("it does not matter, because its lane is taken back: {lane} is the base"),
         Some("override") => format!("it does not matter, because {lane} is the user's own lane"),
         Some("pin") => "it does not matter, because the page keeps its lane".to_owned(),
+        Some("targeting") => format!("it does not matter, because a rule sends the user to {lane}"),
         Some("weight") => format!("it belongs to {lane}"),
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
@@ -202,6 +209,29 @@ fn facts(status: &Value) -> String {
     facts.join(", ")
 }
 
+/// Formats the rules in order, each with its lane, after an empty line.
+fn rules(status: &Value) -> String {
+    let rule = |(number, rule): (usize, &Value)| {
+        let named =
+            |kind: &str| format!("{kind} {}={}", text(&rule[kind]["name"]), text(&rule[kind]["value"]));
+        let condition = match rule {
+            rule if rule["claim"].is_object() => named("claim"),
+            rule if rule["header"].is_object() => named("header"),
+            rule if rule["address"].is_string() => format!("address {}", text(&rule["address"])),
+            rule => match items(&rule["users"]) {
+                [user] => format!("user {}", text(user)),
+                users => output::count(users.len() as u64, "user"),
+            },
+        };
+        vec![(number + 1).to_string(), condition, text(&rule["lane"])]
+    };
+    let rows: Vec<_> = items(&status["targeting"]).iter().enumerate().map(rule).collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => format!("\n{}\n", output::table(&["RULE", "CONDITION", "LANE"], &rows)),
+    }
+}
+
 /// Formats the steps of a plan: `canary grows 10% → [50%] → 100%: running`.
 fn plan(plan: &Value) -> Option<String> {
     let lane = plan["lane"].as_str()?;
@@ -213,60 +243,6 @@ fn plan(plan: &Value) -> Option<String> {
     let steps = steps.collect::<Vec<_>>().join(" → ");
     let auto = if plan["auto"].is_object() { " by itself" } else { "" };
     Some(format!("{lane} grows{auto} {steps}: {}", text(&plan["state"])))
-}
-
-/// Formats what an abort has taken back:
-/// `taken back from canary: 37 users with open pages; 12 jobs, 4 of them tried before, to stable; 2 jobs that run will end there; 0 left`.
-fn taken_back(taken: &Value, base: &Value) -> Option<String> {
-    let lane = taken["lane"].as_str()?;
-    let users = output::count(taken["users"].as_u64().unwrap_or_default(), "user");
-    let Some(jobs) = taken["jobs"].as_u64() else {
-        return Some(format!("taken back from {lane}: {users} with open pages; its jobs were not counted"));
-    };
-    let number = |name: &str| taken[name].as_u64().unwrap_or_default();
-    Some(format!(
-        "taken back from {lane}: {users} with open pages; {}, {} of them tried before, to {}; {} end there; {} left",
-        output::count(jobs, "waiting job"),
-        number("tried"),
-        text(base),
-        match number("running") {
-            1 => "1 job that runs will".to_owned(),
-            running => format!("{running} jobs that run will"),
-        },
-        number("left"),
-    ))
-}
-
-/// Formats the comparison of a lane with the base lane:
-/// `canary, release 2: 3 of 57 failed, base 1 of 980; evidence 12 of 100; 74 more … for a promotion`.
-fn analysis(lane: &Value) -> String {
-    let (name, number) = (text(&lane["lane"]), |name: &str| lane[name].as_u64().unwrap_or_default());
-    let evidence = lane["evidence"].as_f64().unwrap_or_default();
-    let evidence = if evidence < 10.0 { (evidence * 10.0).round() / 10.0 } else { evidence.round() };
-    let promotion = match lane["needs"].as_u64() {
-        Some(0) => "good enough for a promotion".to_owned(),
-        Some(needs) => format!("a promotion needs {needs} more {name} jobs or calls, each of another user"),
-        None if number("base_units") == 0 => "the base lane has no work to compare with".to_owned(),
-        None => "too many failures for a promotion".to_owned(),
-    };
-    let faults = items(&lane["metrics"]).iter().map(|metric| {
-        let [own, base] = ["units", "base_units"].map(|name| metric[name].as_u64().unwrap_or_default());
-        format!(", {}: {own} and {base}", text(&metric["metric"]))
-    });
-    format!(
-        "{name}{}: {} of {} users failed, {} of {} of the base{}; evidence {evidence} of {}; {promotion}",
-        lane["release"]
-            .as_str()
-            .filter(|release| !release.is_empty())
-            .map(|release| format!(", release {release}"))
-            .unwrap_or_default(),
-        number("failed"),
-        number("units"),
-        number("base_failed"),
-        number("base_units"),
-        faults.collect::<String>(),
-        REGRESSION,
-    )
 }
 
 fn share(share: &Value) -> Vec<String> {

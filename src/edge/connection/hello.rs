@@ -51,9 +51,11 @@ pub(super) async fn accept_hello(
         return Err(Disconnect::Close(close.after(wait)));
     }
     let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
+    let mut facts = info.facts;
     let (user, roles) = match verified {
         Some(verified) => {
             heartbeat.expires(remaining(&verified));
+            facts.claims = verified.claims;
             (verified.identity.user, verified.identity.roles)
         }
         None => (None, Roles::default()),
@@ -61,6 +63,7 @@ pub(super) async fn accept_hello(
     let open = OpenRequest { hello, user, agent: info.agent };
     let opened = edge.context.pages.opener.open(open).await.map_err(Disconnect::Close)?;
     let caller = Caller { page: opened.page.clone(), roles };
+    command::page_opened(&edge.context, &opened.page, &facts).await;
     command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
     Ok((opened, caller.roles))

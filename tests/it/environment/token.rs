@@ -31,6 +31,11 @@ impl Token {
         self
     }
 
+    pub(crate) fn with_claim(mut self, name: &str, value: &str) -> Self {
+        self.claims[name] = json!(value);
+        self
+    }
+
     pub(crate) fn valid_for(self, time: Duration) -> Self {
         self.until(SystemTime::now() + time)
     }

@@ -41,7 +41,7 @@ const CLUSTER: [(&str, &[&str]); 20] = [
     ("registry", &["lease", "engine", "wire", "subject", "id", "timing", "trace", "clock", "table"]),
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace", "clock"]),
     ("state", &["engine", "wire", "subject", "id", "code", "timing", "clock", "table"]),
-    ("rollout", &["peer", "engine", "wire", "subject", "id", "timing", "clock"]),
+    ("rollout", &["keyring", "peer", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("lock", &["engine", "wire", "subject", "id", "code", "timing"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
     ("engine", &["subject", "id", "timing", "trace", "clock", "table", "simulation"]),

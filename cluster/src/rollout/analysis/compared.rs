@@ -5,8 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::super::active::{Reason, decide};
-use super::super::{RolloutSpec, RoutingKey};
+use super::super::{LaneAssignment, Reason, RolloutSpec, RoutingKey};
 
 /// A unit that is evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +27,18 @@ pub(super) fn compares(document: &RolloutSpec, lane: &str) -> bool {
     if lane == document.base { has_weight(None) } else { has_weight(Some(lane)) }
 }
 
-/// Returns the unit of a piece of work that ran in `lane`; `None` if it is no evidence. `revision` is the revision that
-/// decided the lane; without one the document has to put the unit there.
+/// Returns the unit of a piece of work that ran in `lane`; `None` if it is no evidence. `assigned` is the lane that the unit
+/// has now, and `revision` the revision that decided the lane of the work; without one it has to be the same lane.
 pub(super) fn compared(
     document: &RolloutSpec,
     lane: &str,
     unit: RoutingKey<'_>,
+    assigned: &LaneAssignment,
     revision: Option<u64>,
 ) -> Option<ComparedUnit> {
     if !compares(document, lane) {
         return None;
     }
-    // whether the lane has workers does not matter: it did this work
-    let assigned = decide(document, unit, |_| true);
     let by_hash = matches!(assigned.reason, Reason::Weight | Reason::Base);
     let is_there = revision.is_some() || assigned.lane == lane;
     let unit = ComparedUnit {
@@ -63,6 +61,7 @@ fn hash(salt: &str, unit: RoutingKey<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::active::{LaneInputs, decide};
     use super::super::super::{LaneSpec, Weight};
     use super::*;
 
@@ -75,7 +74,11 @@ mod tests {
     #[test]
     fn only_units_that_their_hash_has_put_into_a_compared_lane_are_evidence() {
         let ann = RoutingKey::User("ann");
-        let unit = |canary, lane, unit, revision| compared(&document(canary), lane, unit, revision);
+        let unit = |canary, lane, unit, revision| {
+            let document = document(canary);
+            let assigned = decide(LaneInputs::of(&document), unit, |_| true);
+            compared(&document, lane, unit, &assigned, revision)
+        };
         let found = unit(10_000, "canary", ann, None).unwrap();
         assert_eq!((found.revision, found.is_base), (4, false));
         assert_eq!(unit(10_000, "canary", RoutingKey::User("eve"), None), None, "an operator chose her lane");

@@ -3,6 +3,7 @@
 use super::{LANES, MAX_COMMENT, MAX_NAME, MAX_OVERRIDES};
 use crate::id::MAX_USER;
 use crate::rollout::plan::StepError;
+use crate::rollout::targeting::TargetError;
 use crate::rollout::weight::Weight;
 
 /// Reasons why a document is invalid.
@@ -37,6 +38,9 @@ pub enum SpecError {
     /// Too many users have a lane of their own.
     #[error("at most {MAX_OVERRIDES} users have a lane of their own")]
     Overrides,
+    /// A rule is invalid.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The name of a user is empty or too long.
     #[error("a user has 1 to {MAX_USER} bytes")]
     User,
