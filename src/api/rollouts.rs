@@ -1,6 +1,7 @@
 //! `/rollouts`: assigns users to lanes. A change is a compare-and-set and is followed until every node has applied
 //! it.
 
+mod limits;
 mod nats_mapping;
 mod overrides;
 mod status;
@@ -18,6 +19,7 @@ use pagewire_cluster::rollout::{
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
+use self::limits::LimitsMembers;
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
 pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
@@ -44,6 +46,8 @@ pub(super) struct ChangeRequest {
     /// `none` or `base`.
     #[schema(value_type = Option<String>)]
     fallback: Option<Fallback>,
+    /// How many processes run the work of each lane, for all lanes that limit it.
+    limits: Option<LimitsMembers>,
     /// A new salt reassigns all users to other buckets.
     salt: Option<String>,
     /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
@@ -133,6 +137,7 @@ impl ChangeRequest {
             base: self.base.or(former.base),
             salt: self.salt.or(former.salt),
             fallback: self.fallback.or(former.fallback),
+            limits: self.limits.map(limits::of_request).or(former.limits),
             step: self.step,
             comment: self.comment,
             ..former

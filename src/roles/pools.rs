@@ -21,7 +21,7 @@ use super::StartError;
 use super::child_pools::ChildPools;
 use super::http_pools;
 use super::tasks::{TaskKind, Tasks};
-use super::worker::{WorkerOptions, WorkerRole};
+use super::worker::{WorkProcesses, WorkerOptions, WorkerRole};
 use super::worker_process::OwnHandlers;
 use crate::calls::{DEFAULT_POOL, LocalWorker, LocalWorkers};
 use crate::config::{Config, PoolConfig, PoolRuntime};
@@ -41,6 +41,7 @@ pub(super) struct PoolPart {
     pub(super) kind: WorkerType,
     pub(super) slots: SlotOptions,
     pub(super) handlers: HandlerSets,
+    pub(super) processes: WorkProcesses,
 }
 
 /// What all workers of a node share.
@@ -101,7 +102,7 @@ fn in_process(pool: &str, slots: u32, handlers: Handlers) -> PoolPart {
     // without its sender the set stays as it is
     let (_, handlers) = watch::channel(Some(handlers));
     let (pool, kind, slots) = (pool.to_owned(), WorkerType::Both, SlotOptions::new(slots));
-    PoolPart { pool, lane: None, kind, slots, handlers }
+    PoolPart { pool, lane: None, kind, slots, handlers, processes: WorkProcesses::Itself }
 }
 
 /// Returns the worker of handlers of this binary.
@@ -134,13 +135,14 @@ impl NodePools {
         };
         let mut serving_parts = Vec::new();
         for part in parts {
-            let PoolPart { pool, lane, kind, slots, mut handlers } = part;
+            let PoolPart { pool, lane, kind, slots, mut handlers, processes } = part;
             let mut serving = ServingPart {
                 services: services.clone(),
                 pool,
                 lane,
                 kind,
                 slots,
+                processes,
                 current: None,
                 serves: CancellationToken::new(),
                 roles: TaskTracker::new(),
@@ -192,6 +194,7 @@ struct ServingPart {
     lane: Option<String>,
     kind: WorkerType,
     slots: SlotOptions,
+    processes: WorkProcesses,
     current: Option<CurrentWorker>,
     /// Cancelled when the first worker takes work.
     serves: CancellationToken,
@@ -268,6 +271,7 @@ impl ServingPart {
             slots: self.slots,
             kind: self.kind,
             handlers,
+            processes: self.processes.clone(),
             node: *node,
             local: local.clone(),
         };
@@ -290,111 +294,4 @@ impl ServingPart {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use futures_util::FutureExt;
-    use pagewire_cluster::engine::{Engine, Memory};
-    use pagewire_cluster::peer::PeerClient;
-    use pagewire_cluster::subject::Subjects;
-    use pagewire_cluster::timing::Timing;
-    use pagewire_cluster::worker::Workers;
-    use pagewire_worker::demo::demo_handlers;
-    use pagewire_worker::handlers::{HandlerInput, HandlerMode, HandlerOptions, HandlersBuilder};
-
-    use super::*;
-
-    fn config(file: &str) -> Config {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("some.toml");
-        std::fs::write(&path, file).unwrap();
-        let sources = crate::config::Sources { file: Some(path), ..crate::config::Sources::default() };
-        crate::config::load(&sources).unwrap()
-    }
-
-    #[test]
-    fn a_node_alone_serves_all_handlers_and_a_node_with_pools_only_these() {
-        let pools = |file: &str, handlers: &Handlers| {
-            let parts = parts(&config(file), handlers).map_err(|error| error.to_string())?;
-            let served =
-                |part: PoolPart| (part.pool, part.handlers.borrow().iter().flat_map(Handlers::names).count());
-            Ok::<_, String>(parts.into_iter().map(served).collect::<Vec<_>>())
-        };
-        let (demo, cluster) = (demo_handlers(), "nats.urls = [\"nats://a\"]\n");
-        let all = demo.names().count();
-        assert_eq!(pools("", &demo), Ok(vec![("default".to_owned(), all)]));
-        assert_eq!(pools("", &Handlers::default()), Ok(vec![]));
-        assert_eq!(pools(cluster, &demo), Ok(vec![]));
-        let two = format!("{cluster}[[pool]]\nname = \"a\"\n[[pool]]\nname = \"b\"\nmethods = [\"echo\"]");
-        assert_eq!(pools(&two, &demo), Ok(vec![("a".to_owned(), all), ("b".to_owned(), 1)]));
-        let unknown = "[[pool]]\nname = \"a\"\nmethods = [\"ecko\"]";
-        assert!(pools(unknown, &demo).unwrap_err().contains("no handler ecko"));
-        assert!(pools("[[pool]]\nname = \"a\"", &Handlers::default()).unwrap_err().contains("no handlers"));
-    }
-
-    fn services(config: Config, tasks: &Tasks) -> (PoolServices, Workers) {
-        let timing = Timing::TEST;
-        let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
-        let workers = Workers::new(&engine, &subjects, timing);
-        let peers = PeerClient::new(&engine, &subjects, timing.deliver);
-        let services = PoolServices {
-            jobs: Jobs::new(&engine, &subjects, timing, &workers),
-            rollouts: Rollouts::new(&engine, peers, timing.deliver),
-            config: Arc::new(config),
-            node: NodeNumber::new(3),
-            local: LocalWorkers::default(),
-            metrics: Arc::new(Metrics::new("stable", "dev")),
-            callbacks: Callbacks::default(),
-            tasks: tasks.clone(),
-        };
-        (services, workers)
-    }
-
-    /// Waits until the living workers have these methods.
-    async fn methods_are(workers: &Workers, expected: &[&str]) {
-        let mut changes = workers.changes();
-        let all = |workers: &Workers| {
-            let roster = workers.roster();
-            let rows = roster.list().into_iter().filter(|(_, row)| !row.draining);
-            rows.flat_map(|(_, row)| row.methods.clone()).collect::<Vec<_>>()
-        };
-        let arrived = async {
-            while all(workers) != expected {
-                changes.changed().await.unwrap();
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), arrived).await.expect("the workers change");
-    }
-
-    #[tokio::test]
-    async fn a_new_set_of_handlers_is_served_by_a_new_worker_and_the_old_one_leaves() {
-        let tasks = Tasks::default();
-        let (services, workers) = services(config("[[pool]]\nname = \"a\""), &tasks);
-        tasks.spawn("workers", TaskKind::Vital, workers.follow().await.unwrap());
-        let options =
-            HandlerOptions { mode: Some(HandlerMode::Any), retries: Some(2), ..HandlerOptions::default() };
-        let echo = |input: HandlerInput| async move { Ok(input.params) };
-        let set = |name: &str| Some(HandlersBuilder::default().handler_with(name, options, echo).build());
-        let (sets, handlers) = watch::channel(None);
-        let slots = SlotOptions::new(2);
-        let part = PoolPart { pool: "a".to_owned(), lane: None, kind: WorkerType::Free, slots, handlers };
-        let pools = NodePools::start(&services, vec![part], &Readiness::default()).await.unwrap();
-        assert!(workers.roster().list().is_empty(), "a pool without handlers has no worker");
-        for name in ["one", "two"] {
-            sets.send_replace(set(name));
-            methods_are(&workers, &[name]).await;
-        }
-        // the one before it may still drain
-        let row = {
-            let roster = workers.roster();
-            roster.list().into_iter().find(|(_, row)| !row.draining).unwrap().1.clone()
-        };
-        assert_eq!((row.node, row.slots), (NodeNumber::new(3), 2));
-        assert_eq!((row.modes["two"].as_str(), row.retries["two"]), ("any", 2), "other nodes know them");
-        sets.send_replace(None);
-        methods_are(&workers, &[]).await;
-        pools.drain().await;
-        assert_eq!(tasks.failed().now_or_never(), None);
-        tasks.shutdown().await;
-    }
-}
+mod tests;

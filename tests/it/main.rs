@@ -31,6 +31,7 @@ mod jobs;
 mod jobs_api;
 mod jobs_cli;
 mod jobs_lanes;
+mod lane_limits;
 mod lanes;
 mod lifecycle;
 mod lifetimes;

@@ -13,6 +13,7 @@
 mod active;
 mod change;
 mod lane;
+mod limits;
 mod nats_mapping;
 mod pins;
 mod plan;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
 pub use lane::{RoutingKey, bucket};
+pub use limits::{InvalidLimits, LaneDemand, LaneLimits, LimitShare, LimitsByLane};
 pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
 pub use pins::LanePins;
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};

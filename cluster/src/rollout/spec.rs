@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::limits::{self, InvalidLimits, LimitsByLane};
 use super::plan::{RolloutPlan, RolloutStep, StepError, with_step};
 use super::weight::{BUCKETS, Weight};
 use crate::id::MAX_USER;
@@ -77,6 +78,9 @@ pub struct RolloutSpec {
     /// Users with a lane of their own, which does not depend on their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, String>,
+    /// How many processes run the work of a lane, for the lanes that limit it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: LimitsByLane,
     /// The lane that grows by steps, or did last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<RolloutPlan>,
@@ -109,6 +113,8 @@ pub struct RolloutUpdate {
     pub fallback: Option<Fallback>,
     /// All users with a lane of their own.
     pub overrides: Option<BTreeMap<String, String>>,
+    /// The limits of all lanes that have some.
+    pub limits: Option<LimitsByLane>,
     /// The plan, or none.
     pub plan: Option<Option<RolloutPlan>>,
     /// What is done first. The other members change the result.
@@ -154,6 +160,9 @@ pub enum SpecError {
     /// The name of a user is empty or too long.
     #[error("a user has 1 to {MAX_USER} bytes")]
     User,
+    /// The limits of a lane are invalid.
+    #[error(transparent)]
+    Limits(#[from] InvalidLimits),
     /// A salt or comment is too long.
     #[error("a salt has at most {MAX_NAME} bytes and a comment {MAX_COMMENT}")]
     Long,
@@ -170,6 +179,7 @@ impl RolloutSpec {
             lanes: Vec::new(),
             fallback: Fallback::None,
             overrides: BTreeMap::new(),
+            limits: LimitsByLane::new(),
             plan: None,
             needs: Vec::new(),
             comment: String::new(),
@@ -209,6 +219,7 @@ impl RolloutSpec {
             rev: self.rev + 1,
             pool: self.pool.clone(),
             salt: wanted.salt.unwrap_or(current_salt),
+            limits: limits::revised(&self.limits, wanted.limits, &base, &lanes)?,
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
@@ -280,6 +291,7 @@ impl RolloutSpec {
             salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
             fallback: Some(self.fallback),
             overrides: Some(self.overrides.clone()),
+            limits: Some(self.limits.clone()),
             plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
         }

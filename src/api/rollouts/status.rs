@@ -10,6 +10,7 @@ use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
+use super::limits::{self, LimitsMembers};
 
 /// The rollout document of a pool.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -24,6 +25,9 @@ pub(in crate::api) struct RolloutResponse {
     lanes: Vec<LaneResponse>,
     /// `none` or `base`: where the work of a lane without live workers runs.
     fallback: &'static str,
+    /// How many processes run the work of each lane, for the lanes that limit it.
+    #[serde(skip_serializing_if = "LimitsMembers::is_empty")]
+    limits: LimitsMembers,
     /// The lane that grows by steps, or did last.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<PlanResponse>,
@@ -143,6 +147,7 @@ impl From<RolloutSpec> for RolloutResponse {
             base: document.base,
             lanes: document.lanes.into_iter().map(lane).collect(),
             fallback: document.fallback.text(),
+            limits: limits::of_document(document.limits),
             plan: document.plan.map(PlanResponse::from),
             salt: document.salt,
             comment: document.comment,

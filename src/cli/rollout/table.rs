@@ -10,7 +10,7 @@ const BAR: usize = 40;
 /// Formats the result of a change.
 pub(super) fn changed(status: &Value) -> String {
     let split = split(&status["lanes"], &status["base"]);
-    [Some(headline(status)), Some(split), plan(&status["plan"])]
+    [Some(headline(status)), Some(split), plan(&status["plan"]), limits(&status["limits"])]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()
@@ -186,6 +186,7 @@ fn facts(status: &Value) -> String {
         facts.push(format!("changed by {by} at {at}"));
     }
     facts.extend(plan(&status["plan"]));
+    facts.extend(limits(&status["limits"]));
     if let Some(comment) = status["comment"].as_str() {
         facts.push(format!("comment: {comment}"));
     }
@@ -203,6 +204,22 @@ fn plan(plan: &Value) -> Option<String> {
     });
     let steps = steps.collect::<Vec<_>>().join(" → ");
     Some(format!("{lane} grows {steps}: {}", text(&plan["state"])))
+}
+
+/// Formats the limits of the lanes: `canary has 1 to 4 processes`.
+fn limits(limits: &Value) -> Option<String> {
+    let lane = |(lane, limits): (&String, &Value)| {
+        let number = |name: &str| limits[name].as_u64();
+        let count = match (number("min_processes"), number("max_processes")) {
+            (Some(min), Some(max)) => format!("{min} to {max}"),
+            (Some(min), None) => format!("at least {min}"),
+            (None, Some(max)) => format!("at most {max}"),
+            (None, None) => return None,
+        };
+        Some(format!("{} has {count} processes", output::plain(lane)))
+    };
+    let lanes: Vec<_> = limits.as_object()?.iter().filter_map(lane).collect();
+    (!lanes.is_empty()).then(|| lanes.join(", "))
 }
 
 fn share(share: &Value) -> Vec<String> {
