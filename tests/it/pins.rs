@@ -139,7 +139,7 @@ async fn no_page_meets_two_lanes_while_a_weight_rises_and_falls_under_load() {
         let mut lanes = vec![call(&mut page).await];
         while !changed.load(Ordering::Relaxed) {
             lanes.push(call(&mut page).await);
-            if lanes.len() == 20 && number % 3 == 0 {
+            if lanes.len() == 20 && number.is_multiple_of(3) {
                 let other = page.lose_socket().resuming(&nodes[(number + 1) % 2]);
                 page = other.token(&Token::of(&user).sign()).open().await;
                 assert_eq!(page.recovered(), "recovered");
