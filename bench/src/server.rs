@@ -88,6 +88,11 @@ impl Node {
         Ok(node)
     }
 
+    /// Returns its cluster.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// Counts the node's atomic batches, then stops it.
     pub(crate) async fn stop(self) -> io::Result<()> {
         self.batches.count().await

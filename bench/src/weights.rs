@@ -1,4 +1,4 @@
-//! Measures a weight change: from the request until every node of a cluster has applied it.
+//! Measures a weight change: from the request until every node of a cluster, and every worker of the pool, has applied it.
 
 use std::io;
 use std::time::Instant;
@@ -6,11 +6,14 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::cluster::WorkerProcess;
 use crate::cpu_affinity::Cores;
 use crate::nats::Nats;
 use crate::report::{Report, progress, quantile};
 use crate::server::Node;
 
+/// The pool whose weight changes.
+const POOL: &str = "bench";
 /// Number of changes before the first measurement.
 const WARM_UP: u64 = 20;
 
@@ -19,6 +22,9 @@ pub(crate) struct Options {
     /// Number of nodes in the cluster.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=99))]
     nodes: u64,
+    /// Number of workers of the pool, which are processes of their own.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=99))]
+    workers: u64,
     /// Number of changes in one run.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     changes: u64,
@@ -40,6 +46,7 @@ struct Changed {
 struct Applied {
     nodes: u64,
     of: u64,
+    of_workers: u64,
     took_ms: Option<f64>,
 }
 
@@ -61,6 +68,9 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         others.push(first.neighbour(cores.server).await?);
     }
     first.sees_nodes(options.nodes).await?;
+    let start = |_| WorkerProcess::start(first.cluster(), POOL, 1, cores.server);
+    let workers: Vec<_> = (0..options.workers).map(start).collect::<io::Result<_>>()?;
+    first.sees_workers(options.workers).await?;
     measure(&first, &options, WARM_UP).await?;
     let mut runs = Vec::new();
     for number in 1..=options.runs {
@@ -68,6 +78,9 @@ pub(crate) async fn run(options: Options) -> io::Result<Report> {
         runs.push(measure(&first, &options, options.changes).await?);
     }
     progress("");
+    for worker in workers {
+        worker.stop().await?;
+    }
     for node in others.into_iter().chain([first]) {
         node.stop().await?;
     }
@@ -79,13 +92,16 @@ async fn measure(node: &Node, options: &Options, changes: u64) -> io::Result<Tim
     for change in 0..changes {
         let body = json!({"lanes": [{"name": "canary", "weight": change % 101}], "force": true});
         let started = Instant::now();
-        let Changed { applied } = node.put("/rollouts/bench", &body).await?;
+        let Changed { applied } = node.put(&format!("/rollouts/{POOL}"), &body).await?;
         times.responded.push(started.elapsed().as_secs_f64() * 1e3);
-        match applied.took_ms.filter(|_| applied.of == options.nodes) {
+        let all = applied.of == options.nodes && applied.of_workers == options.workers;
+        match applied.took_ms.filter(|_| all) {
             Some(ms) => times.applied.push(ms),
             None => {
-                let Applied { nodes, of, .. } = applied;
-                return Err(io::Error::other(format!("a change was applied by {nodes} of {of} nodes")));
+                let Applied { nodes, of, of_workers, .. } = applied;
+                let problem =
+                    format!("a change was applied by {nodes} of {of} nodes, with {of_workers} workers");
+                return Err(io::Error::other(problem));
             }
         }
     }
@@ -94,8 +110,8 @@ async fn measure(node: &Node, options: &Options, changes: u64) -> io::Result<Tim
 
 fn report(options: &Options, runs: &mut [Times]) -> Report {
     let mut report = Report::new(format!(
-        "Weights: {} changes one after the other, each applied by {} nodes on one NATS server",
-        options.changes, options.nodes
+        "Weights: {} changes one after the other, each applied by {} nodes and {} workers on one NATS server",
+        options.changes, options.nodes, options.workers
     ));
     let mut row = |name: &str, percent, of: fn(&mut Times) -> &mut Vec<f64>| {
         let runs: Vec<_> = runs.iter_mut().map(|times| quantile(of(times), percent)).collect();

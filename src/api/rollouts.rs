@@ -3,6 +3,7 @@
 
 mod abort;
 mod explain;
+mod limits;
 mod nats_mapping;
 mod overrides;
 mod servers;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 pub(super) use self::abort::{__path_abort, abort};
 pub(super) use self::explain::{__path_explain, explain};
+use self::limits::LimitsMembers;
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
 pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
@@ -50,6 +52,8 @@ pub(super) struct ChangeRequest {
     /// `none` or `base`.
     #[schema(value_type = Option<String>)]
     fallback: Option<Fallback>,
+    /// How many processes run the work of each lane, for all lanes that limit it.
+    limits: Option<LimitsMembers>,
     /// A new salt reassigns all users to other buckets.
     salt: Option<String>,
     /// All rules, in order: `{users: [user], lane}`, `{claim: {name, value}, lane}`, `{header: {name, value}, lane}` or
@@ -112,6 +116,7 @@ impl ChangeRequest {
             salt: self.salt.or(former.salt),
             fallback: self.fallback.or(former.fallback),
             targeting: self.targeting.or(former.targeting),
+            limits: self.limits.map(limits::of_request).or(former.limits),
             step: self.step,
             comment: self.comment,
             ..former

@@ -1,13 +1,14 @@
 //! `pagewire rollout`: canary releases by weight.
 
 mod assign;
+mod limits;
 mod step;
 mod table;
 mod target;
 mod watch;
 
 use clap::{Args, Subcommand};
-use pagewire_cluster::rollout::{LaneSpec, TargetRule, Weight, set_weights};
+use pagewire_cluster::rollout::{LaneSpec, LimitsByLane, TargetRule, Weight, set_weights};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -41,6 +42,8 @@ enum RolloutCommand {
     Status(StatusQuery),
     /// Explain which lane serves a user, and why.
     Explain(Explain),
+    /// Limit how many processes run the work of a lane.
+    Limits(limits::Limits),
     /// Give users a lane of their own, which does not depend on the weights.
     Assign(assign::Assign),
     /// Take the lane of their own from users.
@@ -146,6 +149,8 @@ struct PublishedRollout {
     revision: u64,
     base: String,
     lanes: Vec<LaneSpec>,
+    #[serde(default)]
+    limits: LimitsByLane,
     split: Vec<PublishedShare>,
     #[serde(default)]
     targeting: Vec<TargetRule>,
@@ -173,6 +178,7 @@ impl RolloutArgs {
             RolloutCommand::Switch(command) => command.run().await,
             RolloutCommand::Status(command) => command.run().await,
             RolloutCommand::Explain(command) => command.run().await,
+            RolloutCommand::Limits(command) => command.run().await,
             RolloutCommand::Assign(command) => command.run().await,
             RolloutCommand::Unassign(command) => command.run().await,
             RolloutCommand::Target(command) => command.run().await,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pagewire_cluster::worker::WorkerType;
+use pagewire_cluster::worker::{WorkerGroup, WorkerType};
 use pagewire_worker::runtime::child::options::{ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits};
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
@@ -18,6 +18,7 @@ use super::StartError;
 use super::mount_processes::{MountProcesses, pool_name};
 use super::pools::{PoolPart, PoolServices};
 use super::tasks::TaskKind;
+use super::worker::WorkProcesses;
 use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
 use crate::mount::{LanePool, MountPools};
 use crate::telemetry::Readiness;
@@ -52,15 +53,40 @@ impl ChildPools {
                     u32::try_from(count.max).unwrap_or(u32::MAX).saturating_mul(pool.slots()),
                 ),
                 handlers: children.handlers(),
+                processes: WorkProcesses::Children(children.clone(), pool.slots()),
             }));
             local.add_children(pool.name.clone(), children.clone());
             this.pools.push((pool.name.clone(), children));
+        }
+        if !this.pools.is_empty() {
+            services.tasks.spawn("lane limits", TaskKind::Vital, this.clone().follow_limits(services));
         }
         // a worker has no listener
         if services.node.is_some() {
             this.start_mounts(services)?;
         }
         Ok(this)
+    }
+
+    /// Keeps the children of each pool within their part of the limits of the lane. Never returns.
+    fn follow_limits(self, services: &PoolServices) -> impl Future<Output = ()> + use<> {
+        let (rollouts, workers) = (services.rollouts.clone(), services.jobs.workers.clone());
+        let lane = services.config.node.lane.clone();
+        async move {
+            let (mut documents, mut members) = (rollouts.changes(), workers.changes());
+            loop {
+                for (name, pool) in &self.pools {
+                    let group = WorkerGroup::new(name.as_str(), lane.as_str());
+                    let (count, _) = workers.roster().available_releases(&group);
+                    pool.narrow(rollouts.limits(name, &lane).share(count));
+                }
+                tokio::select! {
+                    Ok(()) = documents.changed() => {}
+                    Ok(()) = members.changed() => {}
+                    else => std::future::pending().await,
+                }
+            }
+        }
     }
 
     /// Starts the processes of mounts, which get no calls and no jobs.

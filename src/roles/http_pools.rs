@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::StartError;
 use super::pools::{PoolPart, PoolServices};
+use super::worker::WorkProcesses;
 use crate::config::{PoolConfig, PoolRuntime};
 
 /// Returns the workers of the pools with a `url`: one for each lane that has a backend.
@@ -32,7 +33,14 @@ pub(super) fn parts(services: &PoolServices) -> Result<Vec<PoolPart>, StartError
             let group = WorkerGroup::new(pool.name.as_str(), lane.as_str());
             local.add_backend(group, backend);
             let (pool, slots) = (pool.name.clone(), SlotOptions::new(pool.slots()));
-            parts.push(PoolPart { pool, lane: Some(lane), kind: WorkerType::Both, slots, handlers });
+            parts.push(PoolPart {
+                pool,
+                lane: Some(lane),
+                kind: WorkerType::Both,
+                slots,
+                handlers,
+                processes: WorkProcesses::Itself,
+            });
         }
     }
     Ok(parts)

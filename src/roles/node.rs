@@ -60,6 +60,14 @@ pub struct Node {
     pub(crate) callbacks: Callbacks,
 }
 
+/// Adds the metrics of the work of the cluster.
+fn register_work(metrics: &mut Metrics, services: &Services) {
+    let Services { rollouts, workers, jobs, engine, .. } = services;
+    metrics.register_rollouts(rollouts.clone());
+    metrics.register_waiting_jobs(jobs.waiting.subscribe(), engine.clock());
+    metrics.register_wanted(rollouts.clone(), workers.clone(), jobs.waiting.subscribe(), engine.clock());
+}
+
 impl Node {
     /// Starts a node: engine, view, number, subscriptions, in this order. The node takes traffic when [`Node::ready`]
     /// has no closed latch.
@@ -75,8 +83,7 @@ impl Node {
         let JoinedNode { services, view, keeper } = Services::join(engine, &config, timing, &tasks).await?;
         let (hub, handlers) = (Arc::new(Hub::default()), handlers(&config));
         let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
-        metrics.register_rollouts(services.rollouts.clone());
-        metrics.register_waiting_jobs(services.jobs.waiting.subscribe(), services.engine.clock());
+        register_work(&mut metrics, &services);
         let local = LocalWorkers::default();
         let children = local.clone();
         metrics.register_children(move || children.children());

@@ -22,7 +22,7 @@ use super::StartError;
 use super::child_pools::ChildPools;
 use super::http_pools;
 use super::tasks::{TaskKind, Tasks};
-use super::worker::{WorkerOptions, WorkerRole};
+use super::worker::{WorkProcesses, WorkerOptions, WorkerRole};
 use super::worker_process::OwnHandlers;
 use crate::calls::{DEFAULT_POOL, LocalWorker, LocalWorkers};
 use crate::config::{Config, PoolConfig, PoolRuntime};
@@ -42,6 +42,7 @@ pub(super) struct PoolPart {
     pub(super) kind: WorkerType,
     pub(super) slots: SlotOptions,
     pub(super) handlers: HandlerSets,
+    pub(super) processes: WorkProcesses,
 }
 
 /// What all workers of a node share.
@@ -103,7 +104,7 @@ fn in_process(pool: &str, slots: u32, handlers: Handlers) -> PoolPart {
     // without its sender the set stays as it is
     let (_, handlers) = watch::channel(Some(handlers));
     let (pool, kind, slots) = (pool.to_owned(), WorkerType::Both, SlotOptions::new(slots));
-    PoolPart { pool, lane: None, kind, slots, handlers }
+    PoolPart { pool, lane: None, kind, slots, handlers, processes: WorkProcesses::Itself }
 }
 
 /// Returns the worker of handlers of this binary.
@@ -136,13 +137,14 @@ impl NodePools {
         };
         let mut serving_parts = Vec::new();
         for part in parts {
-            let PoolPart { pool, lane, kind, slots, mut handlers } = part;
+            let PoolPart { pool, lane, kind, slots, mut handlers, processes } = part;
             let mut serving = ServingPart {
                 services: services.clone(),
                 pool,
                 lane,
                 kind,
                 slots,
+                processes,
                 current: None,
                 serves: CancellationToken::new(),
                 roles: TaskTracker::new(),
@@ -194,6 +196,7 @@ struct ServingPart {
     lane: Option<String>,
     kind: WorkerType,
     slots: SlotOptions,
+    processes: WorkProcesses,
     current: Option<CurrentWorker>,
     /// Cancelled when the first worker takes work.
     serves: CancellationToken,
@@ -270,6 +273,7 @@ impl ServingPart {
             slots: self.slots,
             kind: self.kind,
             handlers,
+            processes: self.processes.clone(),
             node: *node,
             local: local.clone(),
         };

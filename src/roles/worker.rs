@@ -10,10 +10,13 @@ use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::{LaneRelease, OutcomeLog};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::{Discovery, WorkKind, WorkerGroup, WorkerRow, WorkerType, claim_worker};
-use pagewire_worker::entry::WorkerEntry;
+use pagewire_cluster::worker::{
+    Discovery, RowLoad, WorkKind, WorkerGroup, WorkerRow, WorkerType, claim_worker,
+};
+use pagewire_worker::entry::{WorkerEntry, WorkerLoad};
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::run::serve;
+use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
 use pagewire_worker::stream::{WorkStream, WorkerSetup};
 use tokio::sync::watch;
@@ -27,7 +30,7 @@ use crate::config::{Config, ExecutorsConfig};
 use crate::telemetry::{ExecutorPlace, Metrics, WorkMetrics};
 
 /// The pool, slots and handlers of a worker.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct WorkerOptions {
     /// The pool.
     pub pool: String,
@@ -39,10 +42,35 @@ pub(super) struct WorkerOptions {
     pub kind: WorkerType,
     /// The handlers.
     pub handlers: Handlers,
+    /// What runs its work.
+    pub processes: WorkProcesses,
     /// The node that it is inside; `None` for a process of its own.
     pub node: Option<NodeNumber>,
     /// The workers inside that node, which its handlers call without the engine.
     pub local: LocalWorkers,
+}
+
+/// The processes that run the work of a worker.
+#[derive(Clone)]
+pub(super) enum WorkProcesses {
+    /// The worker itself.
+    Itself,
+    /// The children of a pool, which run this many pieces of work each.
+    Children(ChildPool, u32),
+}
+
+impl WorkProcesses {
+    fn load(&self, load: WorkerLoad, kind: WorkerType) -> RowLoad {
+        let work = load.running + load.queued;
+        match self {
+            Self::Itself => RowLoad { processes: 1, process_slots: load.slots, work },
+            Self::Children(pool, slots) => {
+                let children = pool.status().children;
+                let own = children.iter().filter(|child| child.kind == kind.text()).count();
+                RowLoad { processes: u32::try_from(own).unwrap_or(u32::MAX), process_slots: *slots, work }
+            }
+        }
+    }
 }
 
 /// A worker that has its lease and takes work as soon as it runs.
@@ -89,6 +117,8 @@ impl WorkerRole {
         };
         let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
         let (stopping, ended) = (tasks.stopping(), tasks.stopping().child_token());
+        let (entry, processes, kind) = (intake.entry(), setup.processes, setup.kind);
+        let keeper = keeper.measuring(move || processes.load(entry.load(), kind));
         let keeping = keeper.keep(draining.subscribe(), ended.clone().cancelled_owned());
         tasks.spawn_graceful("worker lease", TaskKind::Vital, async move {
             keeping.await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::job::WaitingJobsList;
 use pagewire_cluster::rollout::Rollouts;
+use pagewire_cluster::worker::Workers;
 use pagewire_worker::runtime::child::status::ChildPoolStatus;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -24,6 +25,7 @@ use super::mounts::MountMetrics;
 use super::refused_requests::refused_requests;
 use super::rollouts::RolloutCollector;
 use super::waiting::WaitingJobsCollector;
+use super::wanted::WantedCollector;
 use crate::protocol::{CloseCode, ResumeOutcome};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -176,6 +178,18 @@ impl Metrics {
     /// Adds the metrics of the jobs that wait.
     pub fn register_waiting_jobs(&mut self, waiting: watch::Receiver<WaitingJobsList>, clock: ClusterClock) {
         self.registry.register_collector(Box::new(WaitingJobsCollector { waiting, clock }));
+    }
+
+    /// Adds the metric of how many processes each lane should have.
+    pub fn register_wanted(
+        &mut self,
+        rollouts: Rollouts,
+        workers: Workers,
+        waiting: watch::Receiver<WaitingJobsList>,
+        clock: ClusterClock,
+    ) {
+        let wanted = WantedCollector { rollouts, workers, waiting, clock };
+        self.registry.register_collector(Box::new(wanted));
     }
 
     /// Adds the metrics of child processes.

@@ -17,6 +17,7 @@ mod refused_requests;
 mod rollouts;
 mod trace;
 mod waiting;
+mod wanted;
 mod work;
 
 use std::io::{self, IsTerminal};

@@ -33,6 +33,7 @@ mod jobs_api;
 mod jobs_cli;
 mod jobs_lanes;
 mod lane_analysis;
+mod lane_limits;
 mod lanes;
 mod lifecycle;
 mod lifetimes;

@@ -1,5 +1,8 @@
 //! Pages that keep their lane while a rollout changes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -16,8 +19,8 @@ async fn set_canary(node: &Node, percent: f64) {
 /// Starts a worker of each lane. Handlers fail in the canary, which shows where a call ran.
 async fn workers(nats: &Nats, nodes: &[&Node]) -> [WorkerProcess; 2] {
     let workers = [
-        WorkerProcess::start(nats, "stable").await,
-        WorkerProcess::setup(nats, "canary").failing().start().await,
+        WorkerProcess::setup(nats, "stable").with("--slots", "64").start().await,
+        WorkerProcess::setup(nats, "canary").with("--slots", "64").failing().start().await,
     ];
     for node in nodes {
         eventually("the node sees both", SOON, async || {
@@ -119,4 +122,48 @@ async fn a_page_that_resumes_at_another_node_keeps_its_lane_even_when_its_node_w
     assert_eq!(back.recovered(), "reset");
     assert_eq!(call(&mut back).await, "canary");
     assert_eq!(call(&mut open(&two, "ann").await).await, "stable");
+}
+
+/// Pages of twenty users, half of them at each node, call all the time; some move to the other node meanwhile.
+#[tokio::test]
+async fn no_page_meets_two_lanes_while_a_weight_rises_and_falls_under_load() {
+    let nats = Nats::start().await;
+    let nodes =
+        [Node::setup().users().nats(&nats).start().await, Node::setup().users().nats(&nats).start().await];
+    let _workers = workers(&nats, &[&nodes[0], &nodes[1]]).await;
+    set_canary(&nodes[0], 50.0).await;
+    let changed = AtomicBool::new(false);
+    let live = async |number: usize| {
+        let user = format!("user-{number}");
+        let mut page = open(&nodes[number % 2], &user).await;
+        let mut lanes = vec![call(&mut page).await];
+        while !changed.load(Ordering::Relaxed) {
+            lanes.push(call(&mut page).await);
+            if lanes.len() == 20 && number.is_multiple_of(3) {
+                let other = page.lose_socket().resuming(&nodes[(number + 1) % 2]);
+                page = other.token(&Token::of(&user).sign()).open().await;
+                assert_eq!(page.recovered(), "recovered");
+            }
+        }
+        lanes.push(call(&mut page).await);
+        lanes.dedup();
+        (page, lanes)
+    };
+    let changes = async {
+        for percent in [100.0, 1.0, 80.0, 0.01, 100.0, 20.0] {
+            set_canary(&nodes[0], percent).await;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        changed.store(true, Ordering::Relaxed);
+    };
+    let (pages, ()) = tokio::join!(join_all((0..20).map(live)), changes);
+    for (page, lanes) in &pages {
+        assert_eq!(lanes.len(), 1, "{} met {lanes:?}", page.id());
+    }
+    let in_canary = pages.iter().filter(|(_, lanes)| lanes[0] == "canary").count();
+    assert!((1..20).contains(&in_canary), "{in_canary} of 20 users at 50 %");
+    let aborted = pagewire(&nodes[1], &["rollout", "abort", "default", "--lane", "canary"]).await;
+    assert_eq!(aborted.code, 0, "{aborted:?}");
+    let back = join_all(pages.into_iter().map(async |(mut page, _)| call(&mut page).await)).await;
+    assert_eq!(back, ["stable"; 20]);
 }

@@ -124,6 +124,11 @@ impl<K: LeaseKind> LeaseKeeper<K> {
         }
     }
 
+    /// Returns the content of the rows, to change it before the keeper runs.
+    pub fn kind_mut(&mut self) -> &mut K {
+        &mut self.kind
+    }
+
     /// Renews until `stop` resolves, then deletes the row. A change of `note` is written at once. After the lease was
     /// lost, claims again.
     pub async fn keep(mut self, mut note: watch::Receiver<K::Note>, stop: impl Future<Output = ()>) {

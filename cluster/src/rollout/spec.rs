@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::analysis::LaneReport;
 use super::gates::OnRegression;
+use super::limits::{self, LimitsByLane};
 use super::plan::{RolloutPlan, RolloutStep, with_step};
 use super::split::remainder;
 use super::targeting::{self, TargetRule};
@@ -105,6 +106,9 @@ pub struct RolloutSpec {
     /// Rules that send users to a lane by what is known of them. The first one that a user meets decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targeting: Vec<TargetRule>,
+    /// How many processes run the work of a lane, for the lanes that limit it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: LimitsByLane,
     /// The lane that grows by steps, or did last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<RolloutPlan>,
@@ -142,6 +146,8 @@ pub struct RolloutUpdate {
     pub overrides: Option<BTreeMap<String, String>>,
     /// All rules.
     pub targeting: Option<Vec<TargetRule>>,
+    /// The limits of all lanes that have some.
+    pub limits: Option<LimitsByLane>,
     /// The plan, or none.
     pub plan: Option<Option<RolloutPlan>>,
     /// What is done first. The other members change the result.
@@ -167,6 +173,7 @@ impl RolloutSpec {
             fallback: Fallback::None,
             overrides: BTreeMap::new(),
             targeting: Vec::new(),
+            limits: LimitsByLane::new(),
             plan: None,
             needs: Vec::new(),
             comment: String::new(),
@@ -213,6 +220,7 @@ impl RolloutSpec {
             pool: self.pool.clone(),
             origin,
             salt: wanted.salt.unwrap_or(current_salt),
+            limits: limits::revised(&self.limits, wanted.limits, &base, &lanes)?,
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
@@ -301,6 +309,7 @@ impl RolloutSpec {
             fallback: Some(self.fallback),
             overrides: Some(self.overrides.clone()),
             targeting: Some(self.targeting.clone()),
+            limits: Some(self.limits.clone()),
             plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
         }

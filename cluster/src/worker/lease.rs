@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::row::{WorkerId, WorkerRow};
+use super::row::{RowLoad, WorkerId, WorkerRow};
 use crate::engine::{Engine, Entry, Precondition, Unavailable};
 use crate::id::Key;
 use crate::lease::{Incompatible, Lease, LeaseKeeper, LeaseKind, Proto};
@@ -27,6 +27,8 @@ impl WorkerLease {
 pub struct WorkerSlot {
     id: Key,
     row: WorkerRow,
+    /// Measures what the worker does, at each write of its row.
+    load: Option<Box<dyn Fn() -> RowLoad + Send + Sync>>,
 }
 
 /// Keeps the lease of a worker.
@@ -43,7 +45,16 @@ pub async fn claim_worker(
     id: Key,
     row: WorkerRow,
 ) -> Result<(WorkerLeaseKeeper, WorkerLease), Incompatible> {
-    LeaseKeeper::claim(engine, timing, WorkerSlot { id, row }).await
+    LeaseKeeper::claim(engine, timing, WorkerSlot { id, row, load: None }).await
+}
+
+impl WorkerLeaseKeeper {
+    /// Writes into each row what the worker does then.
+    #[must_use]
+    pub fn measuring(mut self, load: impl Fn() -> RowLoad + Send + Sync + 'static) -> Self {
+        self.kind_mut().load = Some(Box::new(load));
+        self
+    }
 }
 
 impl LeaseKind for WorkerSlot {
@@ -66,7 +77,8 @@ impl LeaseKind for WorkerSlot {
     }
 
     fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> Bytes {
-        WorkerRow { epoch, offset_ms, ..self.row.clone() }.encode()
+        let load = self.load.as_ref().map(|load| load());
+        WorkerRow { epoch, offset_ms, load, ..self.row.clone() }.encode()
     }
 
     async fn choose(&self, _: &[Entry], _: Option<Key>) -> Result<Option<(Key, Precondition)>, Unavailable> {

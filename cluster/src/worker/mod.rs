@@ -17,7 +17,7 @@ pub use availability::{Discovery, ListedWorker, WorkKind, WorkerType};
 pub use candidates::{NoCandidate, PARTITIONS, partition};
 pub use directory::{WorkerDirectory, WorkerGroup};
 pub use lease::{WorkerLease, WorkerLeaseKeeper, WorkerSlot, claim_worker};
-pub use row::{WorkerId, WorkerRow};
+pub use row::{RowLoad, WorkerId, WorkerRow};
 
 use crate::engine::{
     Bucket, Consistency, Engine, Kv, Message, Precondition, Put, Unavailable, WatchEvent, WatchMode,

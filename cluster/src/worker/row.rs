@@ -19,6 +19,17 @@ pub struct WorkerId {
     pub epoch: u64,
 }
 
+/// What a worker does when it renews its lease.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowLoad {
+    /// Processes that run its work: its children, or the worker itself.
+    pub processes: u32,
+    /// Pieces of work that one of them runs at a time.
+    pub process_slots: u32,
+    /// Pieces of work that it has accepted and not ended.
+    pub work: u32,
+}
+
 /// The row `worker.<pool>.<lane>.<id>` in the bucket `nodes`, stored in the entry's meta.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRow {
@@ -70,6 +81,9 @@ pub struct WorkerRow {
     /// How far its wall clock is ahead of the cluster's, in milliseconds; absent in the first write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_ms: Option<i64>,
+    /// What it does; absent in the first write, and from a worker of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<RowLoad>,
 }
 
 impl WorkerRow {

@@ -12,6 +12,7 @@ use pagewire_cluster::wire::{AbortLatch, RolloutState};
 use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
+use super::limits::{self, LimitsMembers};
 use super::servers::LaneServers;
 use super::taken_back::TakenBack;
 
@@ -32,6 +33,9 @@ pub(in crate::api) struct RolloutResponse {
     #[schema(value_type = Vec<Object>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     targeting: Vec<TargetRule>,
+    /// How many processes run the work of each lane, for the lanes that limit it.
+    #[serde(skip_serializing_if = "LimitsMembers::is_empty")]
+    limits: LimitsMembers,
     /// The lane that grows by steps, or did last.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<PlanResponse>,
@@ -180,6 +184,7 @@ impl From<RolloutSpec> for RolloutResponse {
             lanes: document.lanes.into_iter().map(lane).collect(),
             fallback: document.fallback.text(),
             targeting: document.targeting,
+            limits: limits::of_document(document.limits),
             plan: document.plan.map(PlanResponse::from),
             salt: document.salt,
             comment: document.comment,

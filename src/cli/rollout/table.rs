@@ -2,10 +2,12 @@
 
 mod aborted;
 mod analysis;
+mod members;
 
 use aborted::taken_back;
 pub(super) use aborted::{aborted, not_aborted};
 use analysis::analysis;
+use members::{limits, plan, rules};
 use serde_json::Value;
 
 use crate::cli::output;
@@ -16,11 +18,17 @@ const BAR: usize = 40;
 /// Formats the result of a change.
 pub(super) fn changed(status: &Value) -> String {
     let split = split(&status["lanes"], &status["base"]);
-    [Some(headline(status)), Some(split), plan(&status["plan"]), taken_back(&status["taken_back"])]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join("\n")
+    [
+        Some(headline(status)),
+        Some(split),
+        plan(&status["plan"]),
+        limits(&status["limits"]),
+        taken_back(&status["taken_back"]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join("\n")
 }
 
 /// Formats a rollout, its assignments and its nodes.
@@ -202,47 +210,12 @@ fn facts(status: &Value) -> String {
         facts.push(format!("changed by {by} at {at}"));
     }
     facts.extend(plan(&status["plan"]));
+    facts.extend(limits(&status["limits"]));
     if let Some(comment) = status["comment"].as_str() {
         facts.push(format!("comment: {comment}"));
     }
     facts.push(format!("fallback: {}", text(&status["fallback"])));
     facts.join(", ")
-}
-
-/// Formats the rules in order, each with its lane, after an empty line.
-fn rules(status: &Value) -> String {
-    let rule = |(number, rule): (usize, &Value)| {
-        let named =
-            |kind: &str| format!("{kind} {}={}", text(&rule[kind]["name"]), text(&rule[kind]["value"]));
-        let condition = match rule {
-            rule if rule["claim"].is_object() => named("claim"),
-            rule if rule["header"].is_object() => named("header"),
-            rule if rule["address"].is_string() => format!("address {}", text(&rule["address"])),
-            rule => match items(&rule["users"]) {
-                [user] => format!("user {}", text(user)),
-                users => output::count(users.len() as u64, "user"),
-            },
-        };
-        vec![(number + 1).to_string(), condition, text(&rule["lane"])]
-    };
-    let rows: Vec<_> = items(&status["targeting"]).iter().enumerate().map(rule).collect();
-    match rows.is_empty() {
-        true => String::new(),
-        false => format!("\n{}\n", output::table(&["RULE", "CONDITION", "LANE"], &rows)),
-    }
-}
-
-/// Formats the steps of a plan: `canary grows 10% → [50%] → 100%: running`.
-fn plan(plan: &Value) -> Option<String> {
-    let lane = plan["lane"].as_str()?;
-    let step = plan["step"].as_u64();
-    let steps = items(&plan["steps"]).iter().zip(0u64..).map(|(weight, index)| match step == Some(index) {
-        true => format!("[{weight}%]"),
-        false => format!("{weight}%"),
-    });
-    let steps = steps.collect::<Vec<_>>().join(" → ");
-    let auto = if plan["auto"].is_object() { " by itself" } else { "" };
-    Some(format!("{lane} grows{auto} {steps}: {}", text(&plan["state"])))
 }
 
 fn share(share: &Value) -> Vec<String> {

@@ -86,7 +86,8 @@ async fn a_new_set_of_handlers_is_served_by_a_new_worker_and_the_old_one_leaves(
     let set = |name: &str| Some(HandlersBuilder::default().handler_with(name, options, echo).build());
     let (sets, handlers) = watch::channel(None);
     let slots = SlotOptions::new(2);
-    let part = PoolPart { pool: "a".to_owned(), lane: None, kind: WorkerType::Free, slots, handlers };
+    let (pool, processes) = ("a".to_owned(), WorkProcesses::Itself);
+    let part = PoolPart { pool, lane: None, kind: WorkerType::Free, slots, handlers, processes };
     let pools = NodePools::start(&services, vec![part], &Readiness::default()).await.unwrap();
     assert!(workers.roster().list().is_empty(), "a pool without handlers has no worker");
     for name in ["one", "two"] {

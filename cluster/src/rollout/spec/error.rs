@@ -2,6 +2,7 @@
 
 use super::{LANES, MAX_COMMENT, MAX_NAME, MAX_OVERRIDES};
 use crate::id::MAX_USER;
+use crate::rollout::limits::InvalidLimits;
 use crate::rollout::plan::StepError;
 use crate::rollout::targeting::TargetError;
 use crate::rollout::weight::Weight;
@@ -44,6 +45,9 @@ pub enum SpecError {
     /// The name of a user is empty or too long.
     #[error("a user has 1 to {MAX_USER} bytes")]
     User,
+    /// The limits of a lane are invalid.
+    #[error(transparent)]
+    Limits(#[from] InvalidLimits),
     /// A salt or comment is too long.
     #[error("a salt has at most {MAX_NAME} bytes and a comment {MAX_COMMENT}")]
     Long,

@@ -211,6 +211,7 @@ impl PoolState {
             waited: waits.map(|work| work.since.elapsed()).max().unwrap_or_default(),
             is_full_of_users: !ready.is_empty() && ready.iter().all(is_full),
             idlest: ready.iter().filter_map(idle).max_by_key(|(_, since)| *since),
+            lightest: ready.iter().min_by_key(|member| member.used).map(|member| member.session.number),
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::rollout::LimitShare;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::HandlerError;
 use pagewire_cluster::worker::{WorkKind, WorkerType};
@@ -43,6 +44,8 @@ pub(super) struct PoolShared {
     pub(super) options: ChildOptions,
     pub(super) timing: Timing,
     pub(super) directory: PrivateDirectory,
+    /// The limits of the lane, which narrow those of the pool.
+    pub(super) lane_limits: watch::Sender<LimitShare>,
     /// Changes when all children have to be replaced.
     pub(super) generation: watch::Sender<u64>,
     pub(super) stopping: CancellationToken,
@@ -129,6 +132,7 @@ impl ChildPool {
             directory: PrivateDirectory::create("pagewire")?,
             options,
             timing,
+            lane_limits: watch::Sender::default(),
             generation: watch::Sender::new(0),
             stopping: CancellationToken::new(),
             settled: CancellationToken::new(),

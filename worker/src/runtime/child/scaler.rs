@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pagewire_cluster::rollout::LimitShare;
 use pagewire_cluster::worker::WorkerType;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::child_slot::ChildSlot;
 use super::options::ScaleLimits;
-use super::pool::PoolShared;
+use super::pool::{ChildPool, PoolShared};
 use super::scaling::{ScaleStep, decide};
 
 /// The places for children of one kind.
@@ -29,38 +31,56 @@ struct Place {
     child: Arc<AtomicU64>,
 }
 
+impl ChildPool {
+    /// Sets how many children the lane of the pool allows and needs. A child above that ends its work first.
+    pub fn narrow(&self, lane: LimitShare) {
+        self.shared().lane_limits.send_if_modified(|current| std::mem::replace(current, lane) != lane);
+    }
+}
+
 impl Scaler {
     pub(super) fn new(pool: Arc<PoolShared>, kind: WorkerType, limits: ScaleLimits) -> Self {
         Self { pool, kind, limits, places: Vec::new() }
     }
 
+    /// Returns whether the number changes only with the limits of the lane.
+    fn is_fixed(&self) -> bool {
+        self.limits.min == self.limits.max
+    }
+
     /// Keeps the number of places right until the pool stops.
     pub(super) async fn run(mut self) {
-        for _ in 0..self.limits.min {
+        let mut lane = self.pool.lane_limits.subscribe();
+        for _ in 0..self.limits.narrowed(*lane.borrow_and_update()).min {
             self.add();
-        }
-        if self.limits.min == self.limits.max {
-            return;
         }
         let stopping = self.pool.stopping.clone();
         let mut ticks = tokio::time::interval(self.pool.timing.child_watch);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let limits = self.limits.narrowed(*lane.borrow_and_update());
+            let is_settled = self.is_fixed() && self.places.len() == limits.max;
             tokio::select! {
-                _ = ticks.tick() => self.step(),
+                _ = ticks.tick(), if !is_settled => self.step(limits),
+                // an error means that the pool is gone
+                Ok(()) = lane.changed() => {}
                 () = stopping.cancelled() => return,
             }
         }
     }
 
-    fn step(&mut self) {
-        let load = self.pool.load(self.kind, self.places.len(), self.limits.max_users);
-        match decide(self.limits, load, self.pool.timing.child_idle) {
+    fn step(&mut self, limits: ScaleLimits) {
+        let load = self.pool.load(self.kind, self.places.len(), limits.max_users);
+        match decide(limits, load, self.pool.timing.child_idle) {
             ScaleStep::Stay => {}
             ScaleStep::Add => self.add(),
             ScaleStep::Remove(child) => self.remove(child),
         }
+        if self.is_fixed() {
+            return;
+        }
         // users wait for a child that starts, but not for a program that does not start
-        let grows = self.places.len() < self.limits.max || load.ready < self.places.len();
+        let grows = self.places.len() < limits.max || load.ready < self.places.len();
         self.pool.set_growing(self.kind, grows && !self.pool.is_failing());
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pagewire_cluster::rollout::LimitShare;
+
 /// Work that has waited for this long needs another child.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
@@ -21,6 +23,14 @@ impl ScaleLimits {
     pub const fn fixed(children: usize) -> Self {
         Self { min: children, max: children, max_users: None }
     }
+
+    /// Returns these limits within those of the lane, which start no child that these forbid.
+    #[must_use]
+    pub fn narrowed(self, lane: LimitShare) -> Self {
+        let max = lane.max.map_or(self.max, |max| max.clamp(1, self.max.max(1)));
+        let min = lane.min.map_or(self.min, |min| min.max(self.min)).min(max);
+        Self { min, max, ..self }
+    }
 }
 
 /// What the children of one kind do now.
@@ -36,6 +46,8 @@ pub(super) struct Load {
     pub(super) is_full_of_users: bool,
     /// The child that has been idle for the longest time, with this time.
     pub(super) idlest: Option<(u64, Duration)>,
+    /// The ready child with the least work.
+    pub(super) lightest: Option<u64>,
 }
 
 /// The decision.
@@ -45,13 +57,17 @@ pub(super) enum ScaleStep {
     Stay,
     /// One more child.
     Add,
-    /// This child is not needed.
+    /// This child is not needed, or there are too many.
     Remove(u64),
 }
 
 /// Decides on one step. A child is added for work that waits, and only when all others are ready, because a child that
-/// starts may be enough; it is removed after it was idle for `idle`, which is much longer than a wait.
+/// starts may be enough; it is removed after it was idle for `idle`, which is much longer than a wait, or at once when the
+/// limits have become lower: then it first ends its work.
 pub(super) fn decide(limits: ScaleLimits, load: Load, idle: Duration) -> ScaleStep {
+    if let Some(child) = load.lightest.filter(|_| load.children > limits.max) {
+        return ScaleStep::Remove(child);
+    }
     let needs_more = load.waited >= LONGEST_WAIT || load.is_full_of_users;
     if load.children < limits.min || (needs_more && load.children < limits.max && load.ready == load.children)
     {
@@ -99,6 +115,21 @@ mod tests {
         assert_eq!(decide(ScaleLimits::fixed(2), two, IDLE), ScaleStep::Stay);
     }
 
+    #[test]
+    fn the_limits_of_a_lane_narrow_those_of_its_pool_and_children_above_them_are_removed() {
+        let narrowed = |min, max| LIMITS.narrowed(LimitShare { min, max });
+        assert_eq!(narrowed(None, None), LIMITS);
+        assert_eq!(narrowed(Some(2), Some(2)), ScaleLimits { min: 2, max: 2, ..LIMITS });
+        assert_eq!(narrowed(Some(9), Some(9)), ScaleLimits { min: 3, ..LIMITS }, "a pool starts no more");
+        assert_eq!(
+            ScaleLimits::fixed(4).narrowed(LimitShare { min: None, max: Some(1) }),
+            ScaleLimits::fixed(1)
+        );
+        let busy = Load { children: 3, ready: 3, waited: LONGEST_WAIT, lightest: Some(5), ..Load::default() };
+        assert_eq!(decide(narrowed(None, Some(2)), busy, IDLE), ScaleStep::Remove(5));
+        assert_eq!(decided(busy), ScaleStep::Stay);
+    }
+
     proptest! {
         #[test]
         fn the_number_of_children_stays_within_its_limits(
@@ -112,6 +143,7 @@ mod tests {
                     waited: Duration::from_millis(waited),
                     is_full_of_users,
                     idlest: Some((1, Duration::from_secs(idle))),
+                    lightest: Some(1),
                 };
                 match decided(load) {
                     ScaleStep::Add => children += 1,
