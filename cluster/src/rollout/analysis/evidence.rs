@@ -36,6 +36,9 @@ pub(super) struct PoolEvidence {
 #[derive(Debug, Default)]
 struct LaneEvidence {
     since: u64,
+    /// The weight of the base lane before the weight of this lane was lowered. Pages that keep the lower share of the base
+    /// lane may still be open, and a share that is too large makes the test less sensitive, never wrong.
+    base_before: Option<u16>,
     /// Releases of the lane that have been seen, the newest last.
     releases: Vec<String>,
     own: LaneUnits,
@@ -78,7 +81,9 @@ impl PoolEvidence {
         };
         self.lanes.retain(|lane, _| kept(lane) && *lane != document.base);
         for lane in document.lanes.iter().filter(|lane| lane.weight.buckets() > 0) {
-            let new = || LaneEvidence { since: document.rev, ..LaneEvidence::default() };
+            let had_weight = former.get(&lane.name).is_some_and(|weight| *weight > 0);
+            let base_before = former.get(&document.base).copied().filter(|_| had_weight);
+            let new = || LaneEvidence { since: document.rev, base_before, ..LaneEvidence::default() };
             self.lanes.entry(lane.name.clone()).or_insert_with(new);
         }
         if !is_same {
@@ -106,7 +111,9 @@ impl PoolEvidence {
             let since = evidence.since;
             for row in digest.rows.iter().filter(|row| row.revision >= since) {
                 let weights = self.weights.iter().find(|(revision, _)| *revision == row.revision);
-                if let Some(share) = weights.and_then(|(_, weights)| share(weights, lane, &base)) {
+                let share =
+                    weights.and_then(|(_, weights)| share(weights, lane, &base, evidence.base_before));
+                if let Some(share) = share {
                     evidence.add(row, is_base, share);
                 }
             }
@@ -166,7 +173,7 @@ impl LaneEvidence {
         }
         let mut releases = std::mem::take(&mut self.releases);
         if !releases.is_empty() {
-            *self = Self { since: self.since, ..Self::default() };
+            *self = Self { since: self.since, base_before: self.base_before, ..Self::default() };
         }
         releases.push(release.to_owned());
         self.releases = releases;
@@ -224,9 +231,11 @@ fn count(units: &HashSet<u64>) -> u32 {
     u32::try_from(units.len()).unwrap_or(u32::MAX)
 }
 
-/// Returns the probability that a unit of a lane or the base lane is in the lane.
-fn share(weights: &BTreeMap<String, u16>, lane: &str, base: &str) -> Option<f64> {
-    let weight = |lane: &str| weights.get(lane).map(|weight| f64::from(*weight));
-    let (own, rest) = (weight(lane)?, weight(base)?);
+/// Returns the probability that a unit of a lane or the base lane is in the lane. The base lane counts with its weight, but
+/// with no more than `base_before`.
+fn share(weights: &BTreeMap<String, u16>, lane: &str, base: &str, base_before: Option<u16>) -> Option<f64> {
+    let (own, rest) = (*weights.get(lane)?, *weights.get(base)?);
+    let rest = base_before.map_or(rest, |before| before.min(rest));
+    let (own, rest) = (f64::from(own), f64::from(rest));
     (own + rest > 0.0).then(|| own / (own + rest))
 }

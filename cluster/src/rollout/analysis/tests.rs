@@ -189,6 +189,14 @@ fn a_new_release_and_a_lowered_weight_begin_a_new_count_and_a_raised_weight_does
     let lowered = weighed(&raised, 20.0);
     evidence.apply(&lowered);
     assert_eq!(units(&evidence), Some(0));
+    evidence.add(&digest(&lowered, "canary", 5, Some(Metric::CallFailures)));
+    let found = evidence.report(0.05).lanes[0].metrics[0].evidence;
+    let mut alone = sequential_test::SequentialTest::default();
+    alone.observe(true, 20.0 / 70.0);
+    assert!(
+        (found - alone.evidence()).abs() < 1e-9,
+        "pages may keep the half of the users that the base had"
+    );
     evidence.apply(&weighed(&lowered, 0.0));
     assert_eq!(units(&evidence), None);
 }
