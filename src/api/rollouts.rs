@@ -13,8 +13,8 @@ use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey,
-    TargetRule, is_name,
+    self, ChangeError, EnrolmentMode, EnrolmentUpdate, Fallback, RolloutChange, RolloutSpec, RolloutStep,
+    RolloutUpdate, RoutingKey, TargetRule, is_name,
 };
 use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,11 @@ pub(super) struct ChangeRequest {
     /// `{address: range, lane}`.
     #[schema(value_type = Option<Vec<Object>>)]
     targeting: Option<Vec<TargetRule>>,
+    /// `hash` or `latched`: whether users stay in a lane that they are in when its weight falls.
+    #[schema(value_type = Option<String>)]
+    enrolment: Option<EnrolmentMode>,
+    /// Whether a page may choose the lane of its user.
+    self_service: Option<bool>,
     /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
     restore: Option<u64>,
     /// `{action: "start", lane, steps}`, `{action: "promote", whole}`, `{action: "pause"}`, `{action: "resume"}`,
@@ -85,7 +90,7 @@ pub(super) struct Explained {
     lane: String,
     /// The release that runs the user's work there; `null` without a live worker.
     release: Option<String>,
-    /// `abort`: the user's lane is taken back. `override`: the user has a lane of its own. `targeting`: a rule sends the user to the lane. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// `abort`: the user's lane is taken back. `override`: the user has a lane of its own. `targeting`: a rule sends the user to the lane. `choice`: a page of the user has chosen it. `latched`: the user stays in the lane. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.
@@ -132,6 +137,11 @@ impl ChangeRequest {
             salt: self.salt.or(former.salt),
             fallback: self.fallback.or(former.fallback),
             targeting: self.targeting.or(former.targeting),
+            enrolment: EnrolmentUpdate {
+                mode: self.enrolment.or(former.enrolment.mode),
+                self_service: self.self_service.or(former.enrolment.self_service),
+                started: former.enrolment.started,
+            },
             step: self.step,
             comment: self.comment,
             ..former

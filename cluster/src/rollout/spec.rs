@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::enrolment_rules::{EnrolmentRules, EnrolmentUpdate, LATCHED, SELF_SERVICE};
 use super::plan::{RolloutPlan, RolloutStep, StepError, with_step};
 use super::targeting::{self, TargetError, TargetRule};
 use super::weight::Weight;
@@ -32,7 +33,7 @@ const OVERRIDES: &str = "overrides";
 /// The feature of a document with rules.
 const TARGETING: &str = "targeting";
 /// The features that this release applies.
-const KNOWN: [&str; 2] = [OVERRIDES, TARGETING];
+const KNOWN: [&str; 4] = [OVERRIDES, TARGETING, LATCHED, SELF_SERVICE];
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,9 @@ pub struct RolloutSpec {
     /// Rules that send users to a lane by what is known of them. The first one that a user meets decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targeting: Vec<TargetRule>,
+    /// Whether users stay in a lane that they are in, and may choose one.
+    #[serde(default, skip_serializing_if = "EnrolmentRules::is_unused")]
+    pub enrolment: EnrolmentRules,
     /// The lane that grows by steps, or did last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<RolloutPlan>,
@@ -126,6 +130,8 @@ pub struct RolloutUpdate {
     pub overrides: Option<BTreeMap<String, String>>,
     /// All rules.
     pub targeting: Option<Vec<TargetRule>>,
+    /// Changes of the enrolment.
+    pub enrolment: EnrolmentUpdate,
     /// The plan, or none.
     pub plan: Option<Option<RolloutPlan>>,
     /// What is done first. The other members change the result.
@@ -192,6 +198,7 @@ impl RolloutSpec {
             fallback: Fallback::None,
             overrides: BTreeMap::new(),
             targeting: Vec::new(),
+            enrolment: EnrolmentRules::default(),
             plan: None,
             needs: Vec::new(),
             comment: String::new(),
@@ -232,6 +239,7 @@ impl RolloutSpec {
                 None => overrides.remove(&user),
             };
         }
+        let enrolment = wanted.enrolment.apply(self, &lanes);
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
@@ -240,9 +248,10 @@ impl RolloutSpec {
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
-            needs: needs(&overrides, &targeting),
+            needs: needs(&overrides, &targeting, &enrolment),
             overrides,
             targeting,
+            enrolment,
             plan,
             comment: wanted.comment,
             updated_by: by.to_owned(),
@@ -312,6 +321,7 @@ impl RolloutSpec {
             fallback: Some(self.fallback),
             overrides: Some(self.overrides.clone()),
             targeting: Some(self.targeting.clone()),
+            enrolment: self.enrolment.restored(),
             plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
         }
@@ -364,9 +374,14 @@ impl RolloutSpec {
 }
 
 /// Returns the features that a document with these members needs.
-fn needs(overrides: &BTreeMap<String, String>, targeting: &[TargetRule]) -> Vec<String> {
+fn needs(
+    overrides: &BTreeMap<String, String>,
+    targeting: &[TargetRule],
+    enrolment: &EnrolmentRules,
+) -> Vec<String> {
     let features = [(OVERRIDES, overrides.is_empty()), (TARGETING, targeting.is_empty())];
-    features.into_iter().filter(|(_, is_unused)| !is_unused).map(|(feature, _)| feature.to_owned()).collect()
+    let used = features.into_iter().filter(|(_, is_unused)| !is_unused).map(|(feature, _)| feature);
+    used.chain(enrolment.needs()).map(str::to_owned).collect()
 }
 
 /// Returns whether a text is a valid name of a pool or lane: legible in every table, label and path.
