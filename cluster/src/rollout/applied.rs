@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use super::active::{ActiveRollout, AssignmentCounts};
-use super::enrolment::{Enrolment, EnrolmentTable, EnteredUsers};
+use super::enrolment::{Enrolment, EnrolmentTable};
+use super::entered_users::EnteredUsers;
 use super::lane::RoutingKey;
 use super::latch::{ClosedLanes, HeldLatch, Holding, LatchSet};
 use super::spec::RolloutSpec;
@@ -141,6 +142,11 @@ impl AppliedRollouts {
     /// Returns the same with the revision of its entry.
     pub(super) fn row(&self, pool: &str, unit: RoutingKey<'_>) -> Option<(u64, Arc<Enrolment>)> {
         self.table().enrolled.find(pool, unit)
+    }
+
+    /// Returns rows of users that have no effect any more, with their revisions.
+    pub(super) fn stale(&self, document: &RolloutSpec) -> Vec<(String, u64)> {
+        self.table().enrolled.stale(document)
     }
 
     /// Whether a pool has as many rows of users as it may.

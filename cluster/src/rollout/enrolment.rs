@@ -9,18 +9,16 @@
 //! user has opened for a long time.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
 use super::Rollouts;
-use super::active::{LaneAssignment, LaneInputs, Reason};
 use super::applied::AppliedRollouts;
-use super::enrolment_rules::EnrolmentMode;
 use super::lane::RoutingKey;
+use super::spec::RolloutSpec;
 use super::targeting::PageFacts;
 use crate::clock;
 use crate::engine::{Consistency, Entry, Kv, Precondition, Put, Unavailable, WriteError};
@@ -31,6 +29,9 @@ use crate::wire;
 
 /// Maximum number of rows of a pool.
 const MAX_ENROLLED: usize = 5000;
+
+/// Number of rows without an effect that are deleted at once when there is no room for another one.
+const COLLECTED: usize = 100;
 
 /// The row of a user or connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ impl Enrolment {
     }
 
     /// Whether the user is known to stay in a lane since this start of it.
-    fn stays_in(&self, lane: &str, since: u64) -> bool {
+    pub(super) fn stays_in(&self, lane: &str, since: u64) -> bool {
         self.latched.as_ref().is_some_and(|latched| latched.lane == lane && latched.since == since)
     }
 
@@ -133,6 +134,13 @@ impl EnrolmentTable {
         if self.rows.is_empty() { None } else { self.rows.get(&key(pool, unit)).cloned() }
     }
 
+    /// Returns the rows of a pool that have no effect any more, with their revisions.
+    pub(super) fn stale(&self, document: &RolloutSpec) -> Vec<(String, u64)> {
+        let own = self.rows.iter().filter(|(_, (_, row))| row.pool == document.pool);
+        let stale = own.filter(|(_, (_, row))| !document.remembers(row));
+        stale.take(COLLECTED).map(|(key, (rev, _))| (key.clone(), *rev)).collect()
+    }
+
     pub(super) fn is_full(&self, pool: &str) -> bool {
         self.pools.get(pool).is_some_and(|count| *count >= MAX_ENROLLED)
     }
@@ -142,49 +150,6 @@ fn key(pool: &str, unit: RoutingKey<'_>) -> String {
     match unit {
         RoutingKey::User(user) => config_key::enrolled_user(pool, &SubjectToken::new(user)),
         RoutingKey::Connection(connection) => config_key::enrolled_connection(pool, connection),
-    }
-}
-
-/// Maximum number of users who wait to be written.
-const MAX_ENTERED: usize = 1024;
-
-/// Users who have work in a lane in which they stay from now on, until that is written.
-#[derive(Debug, Default)]
-pub(super) struct EnteredUsers {
-    /// Pool, lane and user.
-    waiting: Mutex<BTreeSet<(String, String, String)>>,
-    arrived: Notify,
-}
-
-impl EnteredUsers {
-    /// Notes a user who has got a lane by the bucket, unless that is written already. Above a number, users are noted by their
-    /// next work.
-    pub(super) fn note(&self, inputs: LaneInputs<'_>, unit: RoutingKey<'_>, assigned: &LaneAssignment) {
-        let LaneInputs { document, enrolment, .. } = inputs;
-        let RoutingKey::User(user) = unit else { return };
-        if document.enrolment.mode != EnrolmentMode::Latched || assigned.reason != Reason::Weight {
-            return;
-        }
-        let Some(start) = document.enrolment.started.get(&assigned.lane) else { return };
-        if enrolment.is_some_and(|row| row.stays_in(&assigned.lane, start.rev)) {
-            return;
-        }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < MAX_ENTERED {
-            waiting.insert((document.pool.clone(), assigned.lane.clone(), user.to_owned()));
-            self.arrived.notify_one();
-        }
-    }
-
-    async fn next(&self) -> (String, String, String) {
-        loop {
-            let arrived = self.arrived.notified();
-            let first = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-            if let Some(first) = first {
-                return first;
-            }
-            arrived.await;
-        }
     }
 }
 
@@ -340,7 +305,7 @@ impl Enrolments {
             if row == before && (known.is_none() || is_fresh) {
                 return Ok(true);
             }
-            if known.is_none() && self.applied.is_full(pool) {
+            if known.is_none() && self.applied.is_full(pool) && !self.collect(pool).await? {
                 tracing::warn!(pool, "the rollout remembers as many users as it may");
                 return Ok(false);
             }
@@ -356,6 +321,20 @@ impl Enrolments {
             }
         }
         Err(Unavailable)
+    }
+
+    /// Deletes rows of a pool that have no effect any more. Returns whether there is room for another row.
+    async fn collect(&self, pool: &str) -> Result<bool, Unavailable> {
+        let Some(split) = self.applied.split(pool) else { return Ok(false) };
+        for (key, rev) in self.applied.stale(&split.document) {
+            match self.store.delete(&key, Precondition::Rev(rev)).await {
+                Ok(()) => self.applied.unenrol(&key),
+                // another process has changed it
+                Err(WriteError::Conflict { .. }) => {}
+                Err(WriteError::Unknown | WriteError::Down | WriteError::Invalid) => return Err(Unavailable),
+            }
+        }
+        Ok(!self.applied.is_full(pool))
     }
 
     /// Writes a row, or deletes it if it says nothing, and applies it here, so that the next call of the page sees it; the watch

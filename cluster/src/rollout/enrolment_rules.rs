@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::active::Reason;
-use super::enrolment::Enrolment;
+use super::enrolment::{EnrolledLane, Enrolment};
 use super::spec::{LaneSpec, RolloutSpec};
 use super::weight::Weight;
 
@@ -129,21 +129,34 @@ impl EnrolmentRules {
 impl RolloutSpec {
     /// Returns the lane that a user has chosen or stays in. `by_hash` is the lane of the user's bucket.
     pub(super) fn enrolled<'a>(&'a self, row: &'a Enrolment, by_hash: &str) -> Option<(&'a str, Reason)> {
-        let rules = &self.enrolment;
-        let is_present = |lane: &str, since: u64| match lane == self.base {
-            true => true,
-            false => rules.started.get(lane).is_some_and(|start| start.rev == since),
-        };
-        let chosen = row.choice.as_ref().filter(|_| rules.self_service);
-        if let Some(choice) = chosen.filter(|choice| is_present(&choice.lane, choice.since)) {
+        if let Some(choice) = self.choice(row) {
             return Some((&choice.lane, Reason::Choice));
         }
         let weight = |name: &str| self.lanes.iter().find(|lane| lane.name == name).map(|lane| lane.weight);
-        let latched = row.latched.as_ref().filter(|_| rules.mode == EnrolmentMode::Latched);
-        let latched =
-            latched.filter(|latched| is_present(&latched.lane, latched.since) && latched.lane != by_hash);
+        let latched = self.latched(row).filter(|latched| latched.lane != by_hash);
         let latched = latched.filter(|latched| weight(&latched.lane) > Some(Weight::default()));
         latched.map(|latched| (latched.lane.as_str(), Reason::Latched))
+    }
+
+    /// Whether a row can have an effect on the lane of its user.
+    pub(super) fn remembers(&self, row: &Enrolment) -> bool {
+        let is_key = |key: &String| self.targeting.iter().any(|rule| rule.who.key().as_ref() == Some(key));
+        row.matches.iter().any(is_key) || self.choice(row).is_some() || self.latched(row).is_some()
+    }
+
+    fn choice<'a>(&self, row: &'a Enrolment) -> Option<&'a EnrolledLane> {
+        row.choice.as_ref().filter(|choice| self.enrolment.self_service && self.has_begun(choice))
+    }
+
+    fn latched<'a>(&self, row: &'a Enrolment) -> Option<&'a EnrolledLane> {
+        let is_latched = self.enrolment.mode == EnrolmentMode::Latched;
+        row.latched.as_ref().filter(|latched| is_latched && self.has_begun(latched))
+    }
+
+    /// Whether a lane is still in the rollout that was remembered. The base lane always is.
+    fn has_begun(&self, remembered: &EnrolledLane) -> bool {
+        let start = self.enrolment.started.get(&remembered.lane);
+        remembered.lane == self.base || start.is_some_and(|start| start.rev == remembered.since)
     }
 }
 

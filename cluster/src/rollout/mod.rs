@@ -15,6 +15,7 @@ mod applied;
 mod change;
 mod enrolment;
 mod enrolment_rules;
+mod entered_users;
 mod lane;
 mod latch;
 mod latches;

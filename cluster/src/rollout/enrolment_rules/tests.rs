@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::super::active::{LaneInputs, decide};
-use super::super::enrolment::EnrolledLane;
 use super::super::lane::RoutingKey;
 use super::super::plan::RolloutStep;
 use super::super::spec::RolloutUpdate;
