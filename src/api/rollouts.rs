@@ -17,8 +17,8 @@ use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Holder;
 use pagewire_cluster::rollout::{
-    self, ChangeError, Fallback, Propagation, RolloutAudience, RolloutChange, RolloutSpec, RolloutStep,
-    RolloutUpdate, TargetRule, is_name,
+    self, ChangeError, EnrolmentMode, EnrolmentUpdate, Fallback, Propagation, RolloutAudience, RolloutChange,
+    RolloutSpec, RolloutStep, RolloutUpdate, TargetRule, is_name,
 };
 use serde::Deserialize;
 
@@ -60,6 +60,11 @@ pub(super) struct ChangeRequest {
     /// `{address: range, lane}`.
     #[schema(value_type = Option<Vec<Object>>)]
     targeting: Option<Vec<TargetRule>>,
+    /// `hash` or `latched`: whether users stay in a lane that they are in when its weight falls.
+    #[schema(value_type = Option<String>)]
+    enrolment: Option<EnrolmentMode>,
+    /// Whether a page may choose the lane of its user.
+    self_service: Option<bool>,
     /// The revision that is written again as the next one, 0 for a pool without a document. Other members change it.
     restore: Option<u64>,
     /// `{action: "start", lane, steps, auto: {hold_s, margin}, on_regression}`, `{action: "promote", whole}`, `{action: "pause"}`, `{action: "resume"}`,
@@ -117,6 +122,11 @@ impl ChangeRequest {
             fallback: self.fallback.or(former.fallback),
             targeting: self.targeting.or(former.targeting),
             limits: self.limits.map(limits::of_request).or(former.limits),
+            enrolment: EnrolmentUpdate {
+                mode: self.enrolment.or(former.enrolment.mode),
+                self_service: self.self_service.or(former.enrolment.self_service),
+                started: former.enrolment.started,
+            },
             step: self.step,
             comment: self.comment,
             ..former

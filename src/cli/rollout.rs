@@ -86,6 +86,12 @@ struct ChangeArgs {
     /// Where work is sent when its lane has no live workers: none rejects it, base sends it to the base lane.
     #[arg(long, value_parser = ["none", "base"])]
     fallback: Option<String>,
+    /// Whether users follow their buckets (hash), or stay in a lane that they are in until its rollout ends (latched).
+    #[arg(long, value_parser = ["hash", "latched"])]
+    enrolment: Option<String>,
+    /// Whether a page may choose the lane of its user.
+    #[arg(long, value_name = "BOOL")]
+    self_service: Option<bool>,
     /// Allow a change that sends users to a lane without live workers.
     #[arg(long)]
     force: bool,
@@ -215,6 +221,12 @@ impl ChangeArgs {
         body["comment"] = self.comment.into();
         if let Some(fallback) = self.fallback {
             body["fallback"] = fallback.into();
+        }
+        if let Some(enrolment) = self.enrolment {
+            body["enrolment"] = enrolment.into();
+        }
+        if let Some(self_service) = self.self_service {
+            body["self_service"] = self_service.into();
         }
         if self.force {
             body["force"] = true.into();

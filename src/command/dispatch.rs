@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Caller, Context, Reply, auth, broadcast_session, call, cancel, job, send, state, topic, watch};
+use super::{
+    Caller, Context, Reply, auth, broadcast_session, call, cancel, job, rollout, send, state, topic, watch,
+};
 use crate::auth::Verified;
 use crate::protocol::{ClientFrame, Close, CommandError, FrameBody, FrameId, InvalidFrame, pong};
 
@@ -42,6 +44,7 @@ pub async fn dispatch(
         ClientFrame::Unwatch(at) => watch::unwatch(context, caller, &at),
         ClientFrame::Subscribe(frame) => topic::subscribe(context, caller, frame).await,
         ClientFrame::Unsubscribe(frame) => topic::unsubscribe(context, caller, frame).await,
+        ClientFrame::Rollout(frame) => rollout::run(context, caller, &frame).await,
         ClientFrame::Auth(frame) => match auth::run(context, caller, &frame).await {
             Ok(reply) => reply,
             Err(close) => return SocketEffect::Close(close),

@@ -14,6 +14,7 @@ mod executor_push;
 mod job;
 mod job_catch_up;
 mod pending_calls;
+mod rollout;
 mod send;
 mod state;
 mod topic;

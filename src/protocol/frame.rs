@@ -182,6 +182,15 @@ pub struct Unsubscribe {
     pub topic: String,
 }
 
+/// `rollout`: chooses the lane of the page's user in a pool.
+#[derive(Debug, Deserialize)]
+pub struct ChooseLane {
+    /// The pool; the default one when missing.
+    pub pool: Option<String>,
+    /// The lane, which may be the base; `null` or missing for no choice.
+    pub lane: Option<String>,
+}
+
 /// `auth`: a new token for this page's connection.
 #[derive(Debug, Deserialize)]
 pub struct AuthFrame {
@@ -225,6 +234,8 @@ pub enum ClientFrame {
     Subscribe(Subscribe),
     /// Ends the subscription to a topic.
     Unsubscribe(Unsubscribe),
+    /// Chooses a lane.
+    Rollout(ChooseLane),
     /// Acknowledges frames.
     Ack(AckFrame),
     /// Requests a `pong`.
@@ -301,6 +312,7 @@ impl ClientFrame {
             "unwatch" => read(text).map(Self::Unwatch),
             "subscribe" => read(text).map(Self::Subscribe),
             "unsubscribe" => read(text).map(Self::Unsubscribe),
+            "rollout" => read(text).map(Self::Rollout),
             "ack" => read(text).map(Self::Ack),
             "ping" => Ok(Self::Ping),
             "hello" => return Err(CommandError::new(ErrorCode::Malformed, "hello must be sent only once")),

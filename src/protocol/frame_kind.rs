@@ -19,6 +19,7 @@ impl ClientFrame {
             Self::Unwatch(_) => "unwatch",
             Self::Subscribe(_) => "subscribe",
             Self::Unsubscribe(_) => "unsubscribe",
+            Self::Rollout(_) => "rollout",
             Self::Ping => "ping",
             Self::Ack(_) => "ack",
         }

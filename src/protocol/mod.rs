@@ -19,8 +19,8 @@ pub use data::encode_update;
 pub use depth::{MAX_DEPTH, TOO_DEEP, is_too_deep};
 pub use error::{CommandError, ErrorCode};
 pub use frame::{
-    AckFrame, AuthFrame, BroadcastSession, CallFrame, ClientFrame, FrameId, Hello, InvalidFrame, Resume,
-    SendFrame, SubmitJob, Subscribe, Target, Unsubscribe,
+    AckFrame, AuthFrame, BroadcastSession, CallFrame, ChooseLane, ClientFrame, FrameId, Hello, InvalidFrame,
+    Resume, SendFrame, SubmitJob, Subscribe, Target, Unsubscribe,
 };
 pub use job::JobReference;
 pub use plain::{explain, read};

@@ -112,3 +112,92 @@ async fn a_rule_about_a_claim_a_header_or_an_address_holds_for_the_jobs_of_the_u
     assert_eq!(run(&["undo", "default"]).await.code, 0);
     becomes(&two, "user=max", "canary", "targeting").await;
 }
+
+#[tokio::test]
+async fn a_page_chooses_a_lane_where_the_rollout_allows_it_until_the_lane_is_aborted() {
+    let nats = Nats::start().await;
+    let setup = || Node::setup().nats(&nats).users();
+    let (one, two) = (setup().start().await, setup().start().await);
+    let (_stable, _canary) =
+        (WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "canary").await);
+    for node in [&one, &two] {
+        node.api().sees_workers(2).await;
+    }
+    let run = async |arguments: &[&str]| pagewire(&one, &[&["rollout"], arguments].concat()).await;
+    assert_eq!(run(&["set-weight", "default", "canary=0"]).await.code, 0);
+    let mut ann = Page::opening(&one).token(&Token::of("ann").sign()).open().await;
+    let choose = |lane: Value| json!({"type": "rollout", "lane": lane});
+    assert_eq!(ann.error(choose(json!("canary"))).await, "forbidden", "a page never chooses by itself");
+    assert_eq!(run(&["set-weight", "default", "canary=0", "--self-service", "true"]).await.code, 0);
+    let status = run(&["status", "default"]).await.out;
+    assert!(status.contains("pages may choose a lane"), "{status}");
+    assert_eq!(ann.error(choose(json!("canry"))).await, "unknown");
+    let chosen = ann.result(choose(json!("canary"))).await;
+    assert_eq!(chosen, json!({"lane": "canary", "reason": "choice"}));
+    becomes(&two, "user=ann", "canary", "choice").await;
+    assert_eq!(job_of(&two, "ann").await, "canary");
+    assert_eq!(ann.result(choose(Value::Null)).await, json!({"lane": "stable", "reason": "base"}));
+    becomes(&two, "user=ann", "stable", "base").await;
+
+    assert_eq!(run(&["set-weight", "default", "canary=100"]).await.code, 0);
+    let mut anonymous = Page::opening(&two).open().await;
+    assert_eq!(
+        anonymous.result(choose(json!("stable"))).await,
+        json!({"lane": "stable", "reason": "choice"}),
+        "out of the canary"
+    );
+    ann.result(choose(json!("canary"))).await;
+    assert_eq!(run(&["assign", "default", "stable", "--user", "ann"]).await.code, 0);
+    let overridden = ann.result(choose(json!("canary"))).await;
+    assert_eq!(overridden, json!({"lane": "stable", "reason": "override"}), "an operator comes first");
+    assert_eq!(run(&["unassign", "default", "--user", "ann"]).await.code, 0);
+    assert_eq!(run(&["abort", "default", "--lane", "canary"]).await.code, 0);
+    becomes(&two, "user=ann", "stable", "base").await;
+    eventually("no page chooses the aborted lane", SOON, async || {
+        let (mut page, token) = (Page::opening(&two), Token::of("eve").sign());
+        page = page.token(&token);
+        (page.open().await.error(choose(json!("canary"))).await == "forbidden").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_stays_in_a_lane_when_its_weight_falls_until_it_is_back_at_its_start() {
+    let nats = Nats::start().await;
+    let (one, two) = (Node::setup().nats(&nats).start().await, Node::setup().nats(&nats).start().await);
+    let (_stable, _canary) =
+        (WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "canary").await);
+    for node in [&one, &two] {
+        node.api().sees_workers(2).await;
+    }
+    let run = async |arguments: &[&str]| pagewire(&one, &[&["rollout"], arguments].concat()).await;
+    let started = run(&["set-weight", "default", "canary=10", "--enrolment", "latched"]).await;
+    assert_eq!(started.code, 0, "{started:?}");
+    assert_eq!(run(&["set-weight", "default", "canary=100"]).await.code, 0);
+    // two users whose buckets do not belong to 11 %
+    let mut users = Vec::new();
+    for number in 0.. {
+        let path = format!("/api/v1/rollouts/default/explain?user=user-{number}");
+        if one.api().get_json(&path).await["bucket"].as_u64() >= Some(1100) {
+            users.push(format!("user-{number}"));
+        }
+        if users.len() == 2 {
+            break;
+        }
+    }
+    let (worked, idle) = (&users[0], &users[1]);
+    assert_eq!(job_of(&one, worked).await, "canary");
+    eventually("a node has written that the user stays", SOON, async || {
+        assert_eq!(run(&["set-weight", "default", "canary=11"]).await.code, 0);
+        let stays = lane(&two, &format!("user={worked}")).await == is("canary", "latched");
+        if !stays {
+            assert_eq!(run(&["set-weight", "default", "canary=100"]).await.code, 0);
+        }
+        stays.then_some(())
+    })
+    .await;
+    assert_eq!(lane(&two, &format!("user={idle}")).await, is("stable", "base"));
+    assert_eq!(job_of(&two, worked).await, "canary");
+    assert_eq!(run(&["set-weight", "default", "canary=10"]).await.code, 0);
+    becomes(&two, &format!("user={worked}"), "stable", "base").await;
+}

@@ -122,6 +122,12 @@ export type Target = {
 } | {
     topic: string;
 };
+/** The lane of a user after a choice. */
+export interface ChosenLane {
+    lane: string;
+    /** Why: `choice`, or what comes before a choice, for example `override`. */
+    reason: string;
+}
 /** The result of a message. */
 export interface Delivery {
     /** The number of pages with an open socket that received it. */
@@ -375,6 +381,11 @@ export declare class Pagewire extends Emitter<PagewireEvents> {
     send(to: Target, payload: unknown): Promise<Delivery>;
     /** Sends a message to all pages of this session. */
     broadcast(payload: unknown): Promise<Delivery>;
+    /**
+     * Chooses the lane of this user (or of this browser, without a user) in a pool, or the base lane, where the rollout allows it;
+     * `null` takes the choice back. Resolves with the lane that follows.
+     */
+    rollout(pool: string, lane: string | null): Promise<ChosenLane>;
     /** Subscribes to a topic until the subscription is closed. All subscriptions of one topic share one at the server. */
     subscribe(topic: string, options?: SubscribeOptions): Subscription;
     /** Watches a path of a tree and keeps its value current. Throws if the path is invalid. */

@@ -1584,6 +1584,13 @@ var Pagewire = class extends Emitter {
   broadcast(payload) {
     return ask(this.#requests, { type: "broadcast_session", payload });
   }
+  /**
+   * Chooses the lane of this user (or of this browser, without a user) in a pool, or the base lane, where the rollout allows it;
+   * `null` takes the choice back. Resolves with the lane that follows.
+   */
+  rollout(pool, lane) {
+    return ask(this.#requests, { type: "rollout", pool, lane });
+  }
   /** Subscribes to a topic until the subscription is closed. All subscriptions of one topic share one at the server. */
   subscribe(topic, options = {}) {
     return this.#topics.subscribe(topic, options);

@@ -21,6 +21,7 @@ import type { SubscribeOptions, Subscription } from "./subscription.js";
 import type {
   Backoff,
   CallOptions,
+  ChosenLane,
   Delivery,
   Job,
   JobOptions,
@@ -156,6 +157,14 @@ export class Pagewire extends Emitter<PagewireEvents> {
   /** Sends a message to all pages of this session. */
   broadcast(payload: unknown): Promise<Delivery> {
     return ask(this.#requests, { type: "broadcast_session", payload }) as Promise<Delivery>;
+  }
+
+  /**
+   * Chooses the lane of this user (or of this browser, without a user) in a pool, or the base lane, where the rollout allows it;
+   * `null` takes the choice back. Resolves with the lane that follows.
+   */
+  rollout(pool: string, lane: string | null): Promise<ChosenLane> {
+    return ask(this.#requests, { type: "rollout", pool, lane }) as Promise<ChosenLane>;
   }
 
   /** Subscribes to a topic until the subscription is closed. All subscriptions of one topic share one at the server. */

@@ -95,6 +95,13 @@ export type Target =
   | { user: string }
   | { topic: string };
 
+/** The lane of a user after a choice. */
+export interface ChosenLane {
+  lane: string;
+  /** Why: `choice`, or what comes before a choice, for example `override`. */
+  reason: string;
+}
+
 /** The result of a message. */
 export interface Delivery {
   /** The number of pages with an open socket that received it. */

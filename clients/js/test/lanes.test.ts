@@ -16,24 +16,40 @@ interface Rule {
   lane: string;
 }
 
+interface Enrolled {
+  lane: string;
+  since: number;
+}
+
+interface EnrolmentRules {
+  mode: string;
+  self_service: boolean;
+  started: Record<string, { rev: number; weight: number }>;
+}
+
 interface Split {
   salt: string;
   base: string;
   lanes: { name: string; weight: number }[];
   overrides?: Record<string, string>;
   targeting?: Rule[];
+  enrolment?: EnrolmentRules;
+}
+
+interface Vector {
+  document: string;
+  user?: string;
+  connection?: string;
+  matches?: string[];
+  choice?: Enrolled;
+  latched?: Enrolled;
+  bucket: number;
+  lane: string;
 }
 
 interface Golden {
   documents: Record<string, Split>;
-  vectors: {
-    document: string;
-    user?: string;
-    connection?: string;
-    matches?: string[];
-    bucket: number;
-    lane: string;
-  }[];
+  vectors: Vector[];
 }
 
 function bucketOf(salt: string, unit: string): number {
@@ -60,6 +76,14 @@ function ruleLane(rules: Rule[], user: string | undefined, matches: string[]): s
   return rules.find(met)?.lane;
 }
 
+function enrolledLane({ base, lanes, enrolment }: Split, { choice, latched }: Vector): string | undefined {
+  if (!enrolment) return undefined;
+  const present = (row: Enrolled) => row.lane === base || enrolment.started[row.lane]?.rev === row.since;
+  if (enrolment.self_service && choice && present(choice)) return choice.lane;
+  if (enrolment.mode !== "latched" || !latched || !present(latched)) return undefined;
+  return lanes.some(({ name, weight }) => name === latched.lane && weight > 0) ? latched.lane : undefined;
+}
+
 test("the lane function is the same in every language", () => {
   const golden = JSON.parse(readFileSync("../../tests/golden/lanes.json", "utf8")) as Golden;
   assert.ok(golden.vectors.length >= 200);
@@ -70,6 +94,7 @@ test("the lane function is the same in every language", () => {
     const lane =
       split.overrides?.[vector.user ?? ""] ??
       ruleLane(split.targeting ?? [], vector.user, vector.matches ?? []) ??
+      enrolledLane(split, vector) ??
       laneOf(split, bucket);
     assert.deepEqual([bucket, lane], [vector.bucket, vector.lane], JSON.stringify(vector));
   }

@@ -60,6 +60,19 @@ test("requests wait for the socket and get their own answers", async () => {
   page.close();
 });
 
+test("a page chooses a lane and gets the one that follows", async () => {
+  const { page, socket } = bench();
+  const chosen = page.rollout("default", "canary");
+  void page.connect();
+  const first = await socket(1);
+  first.register("new");
+  const [frame] = first.of("rollout");
+  assert.deepEqual([frame?.["pool"], frame?.["lane"]], ["default", "canary"]);
+  first.push({ seq: 1, type: "result", id: frame?.id, value: { lane: "canary", reason: "choice" } });
+  assert.deepEqual(await chosen, { lane: "canary", reason: "choice" });
+  page.close();
+});
+
 test("what the server has not processed is sent again, in order", async () => {
   const { page, socket } = bench();
   void page.connect();

@@ -36,6 +36,22 @@ def rule_lane(document: dict, user: str | None, matches: list[str]) -> str | Non
     return None
 
 
+def enrolled_lane(document: dict, vector: dict) -> str | None:
+    rules = document.get("enrolment", {})
+    weights = {lane["name"]: lane["weight"] for lane in document["lanes"]}
+
+    def is_present(row: dict) -> bool:
+        started = rules["started"].get(row["lane"], {})
+        return row["lane"] == document["base"] or started.get("rev") == row["since"]
+
+    choice, latched = vector.get("choice"), vector.get("latched")
+    if rules.get("self_service") and choice and is_present(choice):
+        return str(choice["lane"])
+    if rules.get("mode") == "latched" and latched and is_present(latched) and weights.get(latched["lane"], 0) > 0:
+        return str(latched["lane"])
+    return None
+
+
 def test_the_lane_function_is_the_same_in_every_language() -> None:
     golden = json.loads(GOLDEN.read_text())
     assert len(golden["vectors"]) >= 200
@@ -46,6 +62,7 @@ def test_the_lane_function_is_the_same_in_every_language() -> None:
         lane = (
             document.get("overrides", {}).get(user)
             or rule_lane(document, user, vector.get("matches", []))
+            or enrolled_lane(document, vector)
             or lane_of(document, bucket)
         )
         assert (bucket, lane) == (vector["bucket"], vector["lane"]), vector

@@ -21,6 +21,10 @@ pub enum Reason {
     Pin,
     /// A rule sends it to the lane.
     Targeting,
+    /// A page of the user has chosen the lane.
+    Choice,
+    /// The user stays in the lane until its rollout ends.
+    Latched,
     /// Its bucket belongs to the lane.
     Weight,
     /// Its bucket belongs to no other lane.
@@ -37,6 +41,8 @@ impl Reason {
             Self::Override => "override",
             Self::Pin => "pin",
             Self::Targeting => "targeting",
+            Self::Choice => "choice",
+            Self::Latched => "latched",
             Self::Weight => "weight",
             Self::Base => "base",
             Self::Fallback => "fallback",
@@ -122,12 +128,17 @@ impl ActiveRollout {
         let lanes = document.lanes.iter().flat_map(|lane| {
             let overridden = (document.overridden(&lane.name) > 0).then_some(Reason::Override);
             let targeted = (document.targeted(&lane.name) > 0).then_some(Reason::Targeting);
-            let reasons = [Some(Reason::Weight), Some(Reason::Pin), overridden, targeted];
-            reasons.into_iter().flatten().map(|reason| counter(&lane.name, reason))
+            let enrolled = (!document.enrolment.is_unused()).then_some([Reason::Choice, Reason::Latched]);
+            let enrolled = enrolled.into_iter().flatten().map(Some);
+            let reasons =
+                [Some(Reason::Weight), Some(Reason::Pin), overridden, targeted].into_iter().chain(enrolled);
+            reasons.flatten().map(|reason| counter(&lane.name, reason)).collect::<Vec<_>>()
         });
         let overridden = (document.overridden(&document.base) > 0).then_some(Reason::Override);
         let targeted = (document.targeted(&document.base) > 0).then_some(Reason::Targeting);
-        let base = [Some(Reason::Base), Some(Reason::Pin), Some(Reason::Fallback), overridden, targeted];
+        let chosen = document.enrolment.self_service.then_some(Reason::Choice);
+        let base =
+            [Some(Reason::Base), Some(Reason::Pin), Some(Reason::Fallback), overridden, targeted, chosen];
         let base = base.into_iter().flatten().map(|reason| counter(&document.base, reason));
         Self { counters: lanes.chain(base).collect(), closed: ClosedLanes::new(), document }
     }
@@ -187,8 +198,8 @@ impl<'a> LaneInputs<'a> {
     }
 }
 
-/// Returns the lane of a unit: that of an override, else that of the first rule that it meets, else that of its bucket; the base
-/// if that lane is closed. `serves` returns whether a lane has a living worker; it is called only when the document falls
+/// Returns the lane of a unit: that of an override, else that of the first rule that it meets, else the one that it has chosen or
+/// stays in, else that of its bucket; the base if that lane is closed. `serves` returns whether a lane has a living worker; it is called only when the document falls
 /// back to the base.
 pub(super) fn decide(
     inputs: LaneInputs<'_>,
@@ -203,10 +214,10 @@ pub(super) fn decide(
     } else if let Some(lane) = document.target(unit, matches) {
         (lane, Reason::Targeting)
     } else {
-        match document.place(bucket) {
-            None => (&*document.base, Reason::Base),
-            place => (document.lane(place), Reason::Weight),
-        }
+        let place = document.place(bucket);
+        let by_hash = document.lane(place);
+        let reason = if place.is_none() { Reason::Base } else { Reason::Weight };
+        enrolment.and_then(|row| document.enrolled(row, by_hash)).unwrap_or((by_hash, reason))
     };
     settle(inputs, chosen, bucket, serves)
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::active::{ActiveRollout, AssignmentCounts};
 use super::enrolment::{Enrolment, EnrolmentTable};
+use super::entered_users::EnteredUsers;
 use super::lane::RoutingKey;
 use super::latch::{ClosedLanes, HeldLatch, Holding, LatchSet};
 use super::spec::RolloutSpec;
@@ -26,6 +27,7 @@ pub(super) struct AppliedRollouts {
     pub(super) counts: AssignmentCounts,
     /// A counter of applied changes.
     pub(super) changes: watch::Sender<u64>,
+    pub(super) entered: EnteredUsers,
     /// Messages of latches that were not genuine.
     refused: AtomicU64,
 }
@@ -134,7 +136,17 @@ impl AppliedRollouts {
 
     /// Returns what is remembered of a unit.
     pub(super) fn enrolment(&self, pool: &str, unit: RoutingKey<'_>) -> Option<Arc<Enrolment>> {
+        self.row(pool, unit).map(|(_, row)| row)
+    }
+
+    /// Returns the same with the revision of its entry.
+    pub(super) fn row(&self, pool: &str, unit: RoutingKey<'_>) -> Option<(u64, Arc<Enrolment>)> {
         self.table().enrolled.find(pool, unit)
+    }
+
+    /// Returns rows of users that have no effect any more, with their revisions.
+    pub(super) fn stale(&self, document: &RolloutSpec) -> Vec<(String, u64)> {
+        self.table().enrolled.stale(document)
     }
 
     /// Whether a pool has as many rows of users as it may.

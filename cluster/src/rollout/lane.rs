@@ -91,7 +91,8 @@ mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
 
-    use super::super::enrolment::Enrolment;
+    use super::super::enrolment::{EnrolledLane, Enrolment};
+    use super::super::enrolment_rules::EnrolmentRules;
     use super::super::spec::LaneSpec;
     use super::super::targeting::TargetRule;
     use super::super::weight::Weight;
@@ -112,6 +113,8 @@ mod tests {
         overrides: BTreeMap<String, String>,
         #[serde(default)]
         targeting: Vec<TargetRule>,
+        #[serde(default)]
+        enrolment: EnrolmentRules,
     }
 
     #[derive(Deserialize)]
@@ -122,6 +125,8 @@ mod tests {
         /// Keys of the rules that the last page has met.
         #[serde(default)]
         matches: BTreeSet<String>,
+        choice: Option<EnrolledLane>,
+        latched: Option<EnrolledLane>,
         bucket: u16,
         lane: String,
     }
@@ -132,18 +137,22 @@ mod tests {
         let golden: Golden = serde_json::from_str(text).unwrap();
         assert!(golden.vectors.len() >= 200);
         for vector in &golden.vectors {
-            let Split { salt, base, lanes, overrides, targeting } = &golden.documents[&vector.document];
+            let Split { salt, base, lanes, overrides, targeting, enrolment } =
+                &golden.documents[&vector.document];
             let document = RolloutSpec {
                 salt: salt.clone(),
                 base: base.clone(),
                 lanes: lanes.clone(),
                 overrides: overrides.clone(),
                 targeting: targeting.clone(),
+                enrolment: enrolment.clone(),
                 ..RolloutSpec::unwritten("golden")
             };
             let connection = vector.connection.as_deref().map(|text| text.parse().unwrap());
             let unit = RoutingKey::of(vector.user.as_deref(), connection);
-            let enrolment = Enrolment::new("golden", unit, vector.matches.clone(), 0);
+            let mut enrolment = Enrolment::new("golden", unit).having_met(vector.matches.clone());
+            enrolment.choice = vector.choice.clone();
+            enrolment.latched = vector.latched.clone();
             let inputs = LaneInputs { enrolment: Some(&enrolment), ..LaneInputs::of(&document) };
             let assigned = decide(inputs, unit, |_| true);
             assert_eq!((assigned.bucket, &assigned.lane), (vector.bucket, &vector.lane), "{unit}");

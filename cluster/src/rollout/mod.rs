@@ -15,6 +15,8 @@ pub mod analysis;
 mod applied;
 mod change;
 mod enrolment;
+mod enrolment_rules;
+mod entered_users;
 mod gates;
 mod lane;
 mod latch;
@@ -39,7 +41,8 @@ use tokio::sync::watch;
 
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
-pub use enrolment::Enrolments;
+pub use enrolment::{ChoiceError, Enrolments};
+pub use enrolment_rules::{EnrolmentMode, EnrolmentRules, EnrolmentUpdate, LaneStart};
 pub use gates::{AutoPromotion, OnRegression};
 pub use lane::{RoutingKey, bucket};
 pub use latches::{Abort, AbortOutcome, AbortWrite, Audience, LatchProcess, Latches, WorkerProcess};
@@ -98,8 +101,14 @@ impl Rollouts {
         while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
         let this = self.clone();
         Ok(async move {
-            while let Some(event) = watch.next().await {
-                this.apply(event);
+            let watching = async {
+                while let Some(event) = watch.next().await {
+                    this.apply(event);
+                }
+            };
+            tokio::select! {
+                () = watching => {}
+                () = this.enrolments().write_entered() => {}
             }
         })
     }
@@ -138,6 +147,7 @@ impl Rollouts {
     ) -> LaneAssignment {
         self.with_inputs(pool, unit, |split, inputs| {
             let assigned = decide(inputs, unit, serves);
+            self.applied.entered.note(inputs, unit, &assigned);
             match split {
                 Some(split) => split.count(assigned),
                 None => assigned,

@@ -170,6 +170,7 @@ pub(super) fn with_step(
         base: wanted.base.or(stepped.base),
         overrides: wanted.overrides.or(stepped.overrides),
         targeting: wanted.targeting.or(stepped.targeting),
+        enrolment: wanted.enrolment.or(stepped.enrolment),
         plan: stepped.plan,
         ..wanted
     })
@@ -252,6 +253,7 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
         lanes: Some(set_weights(&document.base, &document.lanes, &[none], |_| false)?),
         overrides: Some(overrides),
         targeting: Some(targeting),
+        enrolment: document.enrolment.without(&lane),
         plan: Some(plan),
         ..RolloutUpdate::default()
     })

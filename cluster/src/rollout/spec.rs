@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::analysis::LaneReport;
+use super::enrolment_rules::{EnrolmentRules, EnrolmentUpdate, LATCHED, SELF_SERVICE};
 use super::gates::OnRegression;
 use super::limits::{self, LimitsByLane};
 use super::plan::{RolloutPlan, RolloutStep, with_step};
@@ -36,7 +37,7 @@ const OVERRIDES: &str = "overrides";
 /// The feature of a document with rules.
 const TARGETING: &str = "targeting";
 /// The features that this release applies.
-const KNOWN: [&str; 2] = [OVERRIDES, TARGETING];
+const KNOWN: [&str; 4] = [OVERRIDES, TARGETING, LATCHED, SELF_SERVICE];
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +110,9 @@ pub struct RolloutSpec {
     /// How many processes run the work of a lane, for the lanes that limit it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: LimitsByLane,
+    /// Whether users stay in a lane that they are in, and may choose one.
+    #[serde(default, skip_serializing_if = "EnrolmentRules::is_unused")]
+    pub enrolment: EnrolmentRules,
     /// The lane that grows by steps, or did last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<RolloutPlan>,
@@ -148,6 +152,8 @@ pub struct RolloutUpdate {
     pub targeting: Option<Vec<TargetRule>>,
     /// The limits of all lanes that have some.
     pub limits: Option<LimitsByLane>,
+    /// Changes of the enrolment.
+    pub enrolment: EnrolmentUpdate,
     /// The plan, or none.
     pub plan: Option<Option<RolloutPlan>>,
     /// What is done first. The other members change the result.
@@ -174,6 +180,7 @@ impl RolloutSpec {
             overrides: BTreeMap::new(),
             targeting: Vec::new(),
             limits: LimitsByLane::new(),
+            enrolment: EnrolmentRules::default(),
             plan: None,
             needs: Vec::new(),
             comment: String::new(),
@@ -215,6 +222,7 @@ impl RolloutSpec {
                 None => overrides.remove(&user),
             };
         }
+        let enrolment = wanted.enrolment.apply(self, &lanes);
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
@@ -224,9 +232,10 @@ impl RolloutSpec {
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
-            needs: needs(&overrides, &targeting),
+            needs: needs(&overrides, &targeting, &enrolment),
             overrides,
             targeting,
+            enrolment,
             plan,
             comment: wanted.comment,
             evidence: wanted.evidence,
@@ -310,6 +319,7 @@ impl RolloutSpec {
             overrides: Some(self.overrides.clone()),
             targeting: Some(self.targeting.clone()),
             limits: Some(self.limits.clone()),
+            enrolment: self.enrolment.restored(),
             plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
         }
@@ -380,9 +390,14 @@ impl RolloutSpec {
 }
 
 /// Returns the features that a document with these members needs.
-fn needs(overrides: &BTreeMap<String, String>, targeting: &[TargetRule]) -> Vec<String> {
+fn needs(
+    overrides: &BTreeMap<String, String>,
+    targeting: &[TargetRule],
+    enrolment: &EnrolmentRules,
+) -> Vec<String> {
     let features = [(OVERRIDES, overrides.is_empty()), (TARGETING, targeting.is_empty())];
-    features.into_iter().filter(|(_, is_unused)| !is_unused).map(|(feature, _)| feature.to_owned()).collect()
+    let used = features.into_iter().filter(|(_, is_unused)| !is_unused).map(|(feature, _)| feature);
+    used.chain(enrolment.needs()).map(str::to_owned).collect()
 }
 
 /// Returns whether a text is a valid name of a pool or lane: legible in every table, label and path.

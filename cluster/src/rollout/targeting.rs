@@ -130,7 +130,8 @@ impl TargetMatch {
 fn has(found: &Value, wanted: &str) -> bool {
     match found {
         Value::String(text) => text == wanted,
-        Value::Bool(_) | Value::Number(_) => found.to_string() == wanted,
+        Value::Bool(value) => wanted == if *value { "true" } else { "false" },
+        Value::Number(number) => number.to_string() == wanted,
         Value::Array(items) => items.iter().any(|item| !item.is_array() && has(item, wanted)),
         Value::Null | Value::Object(_) => false,
     }

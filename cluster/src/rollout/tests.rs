@@ -190,3 +190,26 @@ async fn what_a_page_meets_decides_for_its_user_in_every_process_until_another_p
     one.enrolments().logged_in("bob", connection, &PageFacts::default()).await.unwrap();
     assert_eq!(lane(&one, RoutingKey::User("bob")), "canary");
 }
+
+#[tokio::test]
+async fn a_pool_remembers_so_many_users_and_makes_room_when_a_rollout_has_ended() {
+    let engine = memory();
+    let rollouts = following(&engine).await;
+    let open = || EnrolmentUpdate { self_service: Some(true), ..EnrolmentUpdate::default() };
+    rollouts.change("p", None, RolloutUpdate { enrolment: open(), ..canary(0.0) }, "ann").await.unwrap();
+    rollouts.state("p", 1).await;
+    let choose =
+        async |user: &str| rollouts.enrolments().choose("p", RoutingKey::User(user), Some("canary")).await;
+    for user in 0..5000 {
+        choose(&user.to_string()).await.unwrap();
+    }
+    assert_eq!(choose("one more").await, Err(ChoiceError::Full));
+    assert_eq!(choose("7").await, Ok(()), "a user who is remembered");
+    let step = Some(RolloutStep::Abort { lane: Some("canary".into()) });
+    rollouts.change("p", None, RolloutUpdate { step, ..RolloutUpdate::default() }, "ann").await.unwrap();
+    let again = RolloutUpdate { enrolment: open(), ..RolloutUpdate::default() };
+    rollouts.change("p", None, again, "ann").await.unwrap();
+    rollouts.state("p", 3).await;
+    assert_eq!(choose("one more").await, Ok(()));
+    assert_eq!(rollouts.explain("p", RoutingKey::User("one more"), |_| true).lane, "canary");
+}

@@ -84,8 +84,10 @@ fn move_by(inputs: LaneInputs<'_>, work: WaitingWork<'_>, serves: impl Fn(&str) 
 /// Returns whether a lane gets new work.
 pub(super) fn is_open(document: &RolloutSpec, closed: &ClosedLanes, lane: &str) -> bool {
     let has_weight = |spec: &super::LaneSpec| spec.name == lane && spec.weight.buckets() > 0;
-    let is_used =
-        document.lanes.iter().any(has_weight) || document.overridden(lane) > 0 || document.targeted(lane) > 0;
+    let is_used = document.lanes.iter().any(has_weight)
+        || document.overridden(lane) > 0
+        || document.targeted(lane) > 0
+        || (document.enrolment.self_service && document.enrolment.started.contains_key(lane));
     lane == document.base || (is_used && !closed.contains_key(lane))
 }
 

@@ -29,6 +29,10 @@ pub(in crate::api) struct RolloutResponse {
     lanes: Vec<LaneResponse>,
     /// `none` or `base`: where the work of a lane without live workers runs.
     fallback: &'static str,
+    /// `hash` or `latched`: whether users stay in a lane that they are in when its weight falls.
+    enrolment: &'static str,
+    /// Whether a page may choose the lane of its user.
+    self_service: bool,
     /// Rules that send users to a lane by what is known of them, in order.
     #[schema(value_type = Vec<Object>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -183,6 +187,8 @@ impl From<RolloutSpec> for RolloutResponse {
             base: document.base,
             lanes: document.lanes.into_iter().map(lane).collect(),
             fallback: document.fallback.text(),
+            enrolment: document.enrolment.mode.text(),
+            self_service: document.enrolment.self_service,
             targeting: document.targeting,
             limits: limits::of_document(document.limits),
             plan: document.plan.map(PlanResponse::from),

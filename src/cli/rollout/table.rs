@@ -129,6 +129,10 @@ pub(super) fn explained(explained: &Value) -> String {
         Some("override") => format!("it does not matter, because {lane} is the user's own lane"),
         Some("pin") => "it does not matter, because the page keeps its lane".to_owned(),
         Some("targeting") => format!("it does not matter, because a rule sends the user to {lane}"),
+        Some("choice") => format!("it does not matter, because a page of the user has chosen {lane}"),
+        Some("latched") => {
+            format!("it does not matter, because the user stays in {lane} until its rollout ends")
+        }
         Some("weight") => format!("it belongs to {lane}"),
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
@@ -215,6 +219,12 @@ fn facts(status: &Value) -> String {
         facts.push(format!("comment: {comment}"));
     }
     facts.push(format!("fallback: {}", text(&status["fallback"])));
+    if status["enrolment"] == "latched" {
+        facts.push("users stay in their lane".to_owned());
+    }
+    if status["self_service"] == true {
+        facts.push("pages may choose a lane".to_owned());
+    }
     facts.join(", ")
 }
 

@@ -39,7 +39,12 @@ pub(super) fn compared(
     if !compares(document, lane) {
         return None;
     }
-    let by_hash = matches!(assigned.reason, Reason::Weight | Reason::Base);
+    let by_hash = match assigned.reason {
+        Reason::Weight | Reason::Base => true,
+        // of those that stay, only those that would be there anyway
+        Reason::Latched => document.lane(document.place(assigned.bucket)) == assigned.lane,
+        _ => false,
+    };
     let is_there = revision.is_some() || assigned.lane == lane;
     let unit = ComparedUnit {
         hash: hash(&document.salt, unit),

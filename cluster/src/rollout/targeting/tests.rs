@@ -65,7 +65,7 @@ fn the_first_rule_that_a_user_meets_decides_after_a_lane_of_its_own() {
     document.overrides.insert("max".into(), "stable".into());
     let lane = |user, facts: &PageFacts| {
         let unit = RoutingKey::User(user);
-        let enrolment = Enrolment::new("p", unit, facts.matches(&document), 0);
+        let enrolment = Enrolment::new("p", unit).having_met(facts.matches(&document));
         let assigned =
             decide(LaneInputs { enrolment: Some(&enrolment), ..LaneInputs::of(&document) }, unit, |_| true);
         (assigned.lane, assigned.reason.text())
