@@ -59,7 +59,8 @@ async fn publish(
             let ready = if is_draining { Vec::new() } else { ready };
             (path.clone(), MountPlaces { count: pool.place_count(), ready })
         });
-        let next = NodeNote { internal: internal.clone(), mounts: of_pools.collect() };
+        let mounts = of_pools.collect();
+        let next = NodeNote { draining: is_draining, internal: internal.clone(), mounts };
         if !is_draining {
             report_lost(&pools, &mut lost, &metrics);
         }

@@ -12,6 +12,7 @@
 
 mod active;
 mod change;
+mod kept;
 mod lane;
 mod nats_mapping;
 mod plan;
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 
 pub use active::{LaneAssignment, Reason};
 pub use change::{ChangeError, RolloutChange};
+pub use kept::{EDGE, LaneRule};
 pub use lane::{RoutingKey, bucket};
 pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};

@@ -139,6 +139,7 @@ pub(super) fn with_step(
     Ok(RolloutUpdate {
         lanes: wanted.lanes.or(stepped.lanes),
         base: wanted.base.or(stepped.base),
+        lingering: wanted.lingering.or(stepped.lingering),
         overrides: wanted.overrides.or(stepped.overrides),
         plan: stepped.plan,
         ..wanted
@@ -194,6 +195,8 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     let none = LaneSpec { name: lane.clone(), weight: Weight::default() };
     let mut overrides = document.overrides.clone();
     overrides.retain(|_, own| *own != lane);
+    let mut lingering = document.lingering.clone();
+    lingering.remove(&lane);
     let mut plan = document.plan.clone();
     if let Some(plan) = plan.as_mut().filter(|plan| plan.lane == lane) {
         plan.state = PlanState::Aborted;
@@ -201,6 +204,7 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     Ok(RolloutUpdate {
         lanes: Some(set_weights(&document.base, &document.lanes, &[none], |_| false)?),
         overrides: Some(overrides),
+        lingering: Some(lingering),
         plan: Some(plan),
         ..RolloutUpdate::default()
     })
@@ -210,9 +214,16 @@ fn switch(document: &RolloutSpec, lane: String) -> Result<RolloutUpdate, SpecErr
     if lane == document.base {
         return Err(StepError::Base(lane).into());
     }
+    let mut lingering = document.lingering.clone();
+    lingering.insert(document.base.clone());
     let former = LaneSpec { name: document.base.clone(), weight: Weight::default() };
     let lanes = document.lanes.iter().filter(|known| known.name != lane).cloned().chain([former]);
-    Ok(RolloutUpdate { lanes: Some(lanes.collect()), base: Some(lane), ..RolloutUpdate::default() })
+    Ok(RolloutUpdate {
+        lanes: Some(lanes.collect()),
+        base: Some(lane),
+        lingering: Some(lingering),
+        ..RolloutUpdate::default()
+    })
 }
 
 fn open_plan(document: &RolloutSpec) -> Result<RolloutPlan, StepError> {

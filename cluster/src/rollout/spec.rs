@@ -1,6 +1,6 @@
 //! The document of a pool: how its users are split over lanes, and how the split may change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,9 @@ pub struct RolloutSpec {
     /// Handling of work for a lane without living workers.
     #[serde(default)]
     pub fallback: Fallback,
+    /// Lanes with weight 0 whose pages stay until they end: a base before a switch.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lingering: BTreeSet<String>,
     /// Users with a lane of their own, which does not depend on their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, String>,
@@ -107,6 +110,8 @@ pub struct RolloutUpdate {
     pub salt: Option<String>,
     /// Handling of work for a lane without living workers.
     pub fallback: Option<Fallback>,
+    /// All lanes with weight 0 whose pages stay.
+    pub lingering: Option<BTreeSet<String>>,
     /// All users with a lane of their own.
     pub overrides: Option<BTreeMap<String, String>>,
     /// The plan, or none.
@@ -169,6 +174,7 @@ impl RolloutSpec {
             base: BASE.to_owned(),
             lanes: Vec::new(),
             fallback: Fallback::None,
+            lingering: BTreeSet::new(),
             overrides: BTreeMap::new(),
             plan: None,
             needs: Vec::new(),
@@ -205,6 +211,9 @@ impl RolloutSpec {
                 None => overrides.remove(&user),
             };
         }
+        let mut lingering = wanted.lingering.unwrap_or_else(|| self.lingering.clone());
+        lingering
+            .retain(|name| lanes.iter().any(|lane| lane.name == *name && lane.weight == Weight::default()));
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
@@ -212,6 +221,7 @@ impl RolloutSpec {
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
+            lingering,
             needs: if overrides.is_empty() { Vec::new() } else { vec![OVERRIDES.to_owned()] },
             overrides,
             plan,
@@ -279,6 +289,7 @@ impl RolloutSpec {
             // a pool without a document has no salt, and keeps the one that it got
             salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
             fallback: Some(self.fallback),
+            lingering: Some(self.lingering.clone()),
             overrides: Some(self.overrides.clone()),
             plan: Some(self.plan.clone()),
             ..RolloutUpdate::default()
