@@ -161,6 +161,11 @@ var Requests = class {
     this.#write = write2;
     this.#flush();
   }
+  /** Goes on with the same socket after a pause. */
+  continue(write2) {
+    this.#write = write2;
+    this.#flush();
+  }
   /** Handles a lost socket: requests wait for the next one. */
   pause() {
     this.#write = void 0;
@@ -842,6 +847,7 @@ var ABNORMAL = 1006;
 var Link = class {
   #socket;
   #events;
+  #greeted = false;
   #registered = false;
   #over = false;
   #heardAt = Date.now();
@@ -849,13 +855,18 @@ var Link = class {
   /** Runs from opening to `registered`, then between two checks for silence, then from a ping to its reply. */
   #timer;
   #doubting = false;
-  constructor(implementation, url, hello, events) {
+  /** `hello` is asked for its members when the socket is open. */
+  constructor(implementation, url, hello, events, patienceMs = REGISTER_MS) {
     this.#events = events;
     this.#socket = new implementation(url, [SUBPROTOCOL]);
-    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
-    this.#socket.onopen = () => this.write({ type: "hello", ...hello });
+    this.#timer = setTimeout(() => this.drop("the server did not answer"), patienceMs);
+    this.#socket.onopen = () => this.#greet(hello());
     this.#socket.onmessage = (event) => this.#heard(event.data);
     this.#socket.onclose = (event) => this.#end(event.code, event.reason);
+  }
+  /** Whether `hello` was sent. */
+  get greeted() {
+    return this.#greeted;
   }
   /** Whether the server has accepted `hello`. */
   get registered() {
@@ -883,6 +894,10 @@ var Link = class {
     this.#over = true;
     clearTimeout(this.#timer);
     this.#socket.close(1e3);
+  }
+  #greet(hello) {
+    this.#greeted = true;
+    this.write({ type: "hello", ...hello });
   }
   #heard(data) {
     if (this.#over) return;
@@ -930,6 +945,80 @@ function parse(data) {
   }
 }
 
+// src/move.ts
+var MOVE_MS = 4e3;
+var Move = class {
+  #from;
+  #urls;
+  #page;
+  #to;
+  /** The address that the server named, for a page that loses its first socket before it has moved. */
+  named;
+  /** A second socket has said `hello`, so another node may have the page already. */
+  #asked = false;
+  /** The first socket has ended since. */
+  #left = false;
+  #timer;
+  constructor(from, urls, delayMs2, page) {
+    this.#from = from;
+    this.#urls = urls;
+    this.named = urls[0];
+    this.#page = page;
+    this.#timer = setTimeout(() => this.#next(), delayMs2);
+  }
+  /** Whether a second socket waits for its `registered`. */
+  get asking() {
+    return this.#to?.greeted ?? false;
+  }
+  /** Handles the end of a socket. Returns whether the move goes on, so that the page need not notice. */
+  ended(link) {
+    if (link === this.#to) {
+      this.#next();
+      return true;
+    }
+    this.#asked ||= this.asking;
+    this.#left = this.#asked;
+    return this.#left;
+  }
+  /** Ends the move, because a second socket has the page, or the page needs none. */
+  end(taken) {
+    clearTimeout(this.#timer);
+    if (this.#to !== taken) this.#to?.leave();
+    if (taken) this.#from.leave();
+  }
+  #next() {
+    this.#asked ||= this.asking;
+    this.#to = void 0;
+    for (let url; (url = this.#urls.shift()) !== void 0; ) {
+      try {
+        this.#to = this.#page.connect(url);
+        return;
+      } catch {
+      }
+    }
+    this.#page.failed(this.#left);
+  }
+};
+function targets(frame, own, registered) {
+  const named = typeof frame["url"] === "string" && isFor(frame["url"], own) ? [frame["url"]] : [];
+  return registered && !named.includes(own) ? [...named, own] : named;
+}
+function delayOf(frame) {
+  const delay = Number(frame["retry_after_ms"]);
+  return delay > 0 ? delay : 0;
+}
+function isFor(url, own) {
+  try {
+    const { protocol, hostname } = new URL(url);
+    return /^wss?:$/.test(protocol) && (!isLoopback(hostname) || isLoopback(new URL(own).hostname));
+  } catch {
+    return false;
+  }
+}
+function isLoopback(hostname) {
+  return hostname === "localhost" || hostname === "[::1]" || /^127\./.test(hostname);
+}
+
 // src/token.ts
 var TokenSource = class {
   #provider;
@@ -942,6 +1031,10 @@ var TokenSource = class {
   /** Returns the current token; `undefined` for an anonymous page. */
   async get() {
     this.#token ??= await this.#provider?.();
+    return this.#token;
+  }
+  /** The token that the last socket used, or a later one. */
+  get current() {
     return this.#token;
   }
   /** Replaces the token by one that the server has accepted. */
@@ -1487,6 +1580,7 @@ function base(page) {
 // src/pagewire.ts
 var ACK_MS = 5e3;
 var STABLE_MS = 5e3;
+var LOST = 1006;
 var Pagewire = class extends Emitter {
   #url;
   #backoff;
@@ -1503,6 +1597,11 @@ var Pagewire = class extends Emitter {
   #registered;
   #opening;
   #link;
+  #move;
+  /** The address of the node that the page has moved to, until a socket to it fails. */
+  #detour;
+  /** The page could not be opened where it belongs, and has to be opened where it arrives. */
+  #stay = false;
   /** Incremented so that a waiting attempt notices that it is obsolete. */
   #turn = 0;
   #failures = 0;
@@ -1615,9 +1714,8 @@ var Pagewire = class extends Emitter {
     this.#change(this.#identity.page ? "recovering" : "connecting", {});
     try {
       await this.#claim.settle();
-      const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
-      if (turn === this.#turn) this.#dial({ ...hello, ...token && { token } });
+      await this.#tokens.get();
+      if (turn === this.#turn) this.#dial();
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#claim.leave();
@@ -1626,20 +1724,64 @@ var Pagewire = class extends Emitter {
       this.#wait(0, { reason });
     }
   }
-  #dial(hello) {
+  #hello() {
+    const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
+    const token = this.#tokens.current;
+    return { ...hello, ...token && { token }, features: ["move"], ...this.#stay && { stay: true } };
+  }
+  #dial() {
+    const hello = this.#hello();
     try {
-      const link = new Link(this.#WebSocket, this.#url, hello, {
-        registered: (frame) => this.#open(frame, hello, link),
-        frame: (frame) => this.#take(frame, link),
-        closed: (code, reason) => this.#lost(code, reason, hello, link)
-      });
-      this.#link = link;
+      this.#link = this.#connect(this.#detour ?? this.#url, () => hello, hello);
     } catch (error) {
       this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
     }
   }
-  #open(frame, hello, link) {
+  #connect(url, hello, said, patienceMs) {
+    const greet = () => said = hello();
+    const events = {
+      registered: (frame) => this.#open(frame, said, link, url),
+      frame: (frame) => {
+        if (link === this.#link) this.#take(frame, link);
+      },
+      closed: (code, reason) => this.#lost(code, reason, said, link)
+    };
+    const link = new Link(this.#WebSocket, url, greet, events, patienceMs);
+    return link;
+  }
+  /** Handles `move`: a second socket takes the page over. */
+  #leaveFor(frame, link) {
+    if (this.#move) return;
+    const connect = (url) => this.#connect(url, () => this.#handOver(), {}, MOVE_MS);
+    const failed = (left) => this.#remain(link, left);
+    const urls = targets(frame, this.#url, link.registered);
+    this.#move = new Move(link, urls, delayOf(frame), { connect, failed });
+  }
+  /** Returns `hello` for the second socket. From here on the page sends nothing until one of the two has it. */
+  #handOver() {
+    const hello = this.#hello();
+    this.#hush();
+    return { ...hello, stay: true };
+  }
+  /** Handles a move that found no other node. */
+  #remain(link, left) {
+    this.#move = void 0;
+    if (!link.registered) this.#stay = true;
+    if (left) this.#lost(LOST, "", {}, link);
+    else if (!link.registered) link.write({ type: "hello", ...this.#hello() });
+    else {
+      this.#requests.continue((text) => link.write(text));
+      this.#trees.open("recovered", []);
+      this.#topics.open("recovered");
+    }
+  }
+  #open(frame, hello, link, url) {
     const again = this.#registered !== void 0;
+    this.#move?.end(link === this.#link ? void 0 : link);
+    this.#move = void 0;
+    this.#link = link;
+    this.#detour = url === this.#url ? void 0 : url;
+    this.#stay = false;
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
     this.#openedAt = Date.now();
@@ -1683,6 +1825,8 @@ var Pagewire = class extends Emitter {
         return this.#identify(String(frame["user"]));
       case "address":
         return this.#readdress(String(frame["page_id"]), String(frame["token"]));
+      case "move":
+        return this.#leaveFor(frame, link);
       case "pong":
         return;
       default:
@@ -1710,6 +1854,9 @@ var Pagewire = class extends Emitter {
     this.emit("address", { page_id });
   }
   #lost(code, text, hello, link) {
+    if (this.#move?.ended(link)) return;
+    if (!link.registered) [this.#detour, this.#stay] = [void 0, this.#stay || this.#move !== void 0];
+    else if (this.#move?.named) this.#detour = this.#move.named;
     const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending: ending2 } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
@@ -1765,8 +1912,13 @@ var Pagewire = class extends Emitter {
     clearTimeout(this.#retry);
     clearTimeout(this.#ack);
     this.#ack = void 0;
+    this.#move?.end();
+    this.#move = void 0;
     this.#link = void 0;
     this.#claim.leave();
+    this.#hush();
+  }
+  #hush() {
     this.#requests.pause();
     this.#trees.pause();
     this.#topics.pause();
@@ -1774,7 +1926,7 @@ var Pagewire = class extends Emitter {
   #acknowledge() {
     clearTimeout(this.#ack);
     this.#ack = void 0;
-    if (!this.#incoming.unacked) return;
+    if (!this.#incoming.unacked || this.#move?.asking) return;
     const seq = this.#incoming.ack();
     this.#identity.seen(seq);
     this.#link?.write({ type: "ack", seq });

@@ -11,6 +11,7 @@ import { Incoming } from "./incoming.js";
 import { Jobs } from "./jobs.js";
 import { watchDocument } from "./lifecycle.js";
 import { Link } from "./link.js";
+import { delayOf, Move, MOVE_MS, targets } from "./move.js";
 import type { DataFrame } from "./replica.js";
 import { serverError, Requests } from "./requests.js";
 import { TokenSource } from "./token.js";
@@ -39,6 +40,8 @@ import type {
 const ACK_MS = 5_000;
 /** How long a socket must live, in ms, so that it does not count as a failed attempt. */
 const STABLE_MS = 5_000;
+/** The close code of a socket that ended without one. */
+const LOST = 1006;
 
 /**
  * One page: it stays the same over lost sockets, restarts of its node and reloads of its document.
@@ -66,6 +69,11 @@ export class Pagewire extends Emitter<PagewireEvents> {
   #registered: Registered | undefined;
   #opening: Deferred<Registered> | undefined;
   #link: Link | undefined;
+  #move: Move | undefined;
+  /** The address of the node that the page has moved to, until a socket to it fails. */
+  #detour: string | undefined;
+  /** The page could not be opened where it belongs, and has to be opened where it arrives. */
+  #stay = false;
   /** Incremented so that a waiting attempt notices that it is obsolete. */
   #turn = 0;
   #failures = 0;
@@ -195,9 +203,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#change(this.#identity.page ? "recovering" : "connecting", {});
     try {
       await this.#claim.settle();
-      const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
-      if (turn === this.#turn) this.#dial({ ...hello, ...(token && { token }) });
+      await this.#tokens.get();
+      if (turn === this.#turn) this.#dial();
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#claim.leave();
@@ -207,22 +214,72 @@ export class Pagewire extends Emitter<PagewireEvents> {
     }
   }
 
-  #dial(hello: Hello): void {
+  #hello(): Hello {
+    const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
+    const token = this.#tokens.current;
+    return { ...hello, ...(token && { token }), features: ["move"], ...(this.#stay && { stay: true }) };
+  }
+
+  #dial(): void {
+    const hello = this.#hello();
     try {
-      const link: Link = new Link(this.#WebSocket, this.#url, hello, {
-        registered: (frame) => this.#open(frame, hello, link),
-        frame: (frame) => this.#take(frame, link),
-        closed: (code, reason) => this.#lost(code, reason, hello, link),
-      });
-      this.#link = link;
+      this.#link = this.#connect(this.#detour ?? this.#url, () => hello, hello);
     } catch (error) {
       // forbidden from this document (e.g. a ws: address in an https: page): trying again cannot help
       this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
     }
   }
 
-  #open(frame: Registered, hello: Hello, link: Link): void {
+  #connect(url: string, hello: () => Hello, said: Hello, patienceMs?: number): Link {
+    const greet = (): Hello => (said = hello());
+    const events = {
+      registered: (frame: Registered) => this.#open(frame, said, link, url),
+      frame: (frame: ServerFrame): void => {
+        if (link === this.#link) this.#take(frame, link);
+      },
+      closed: (code: number, reason: string) => this.#lost(code, reason, said, link),
+    };
+    const link: Link = new Link(this.#WebSocket, url, greet, events, patienceMs);
+    return link;
+  }
+
+  /** Handles `move`: a second socket takes the page over. */
+  #leaveFor(frame: ServerFrame, link: Link): void {
+    if (this.#move) return;
+    const connect = (url: string): Link => this.#connect(url, () => this.#handOver(), {}, MOVE_MS);
+    const failed = (left: boolean): void => this.#remain(link, left);
+    const urls = targets(frame, this.#url, link.registered);
+    this.#move = new Move(link, urls, delayOf(frame), { connect, failed });
+  }
+
+  /** Returns `hello` for the second socket. From here on the page sends nothing until one of the two has it. */
+  #handOver(): Hello {
+    const hello = this.#hello();
+    this.#hush();
+    return { ...hello, stay: true };
+  }
+
+  /** Handles a move that found no other node. */
+  #remain(link: Link, left: boolean): void {
+    this.#move = undefined;
+    if (!link.registered) this.#stay = true;
+    // the close code of the first socket only says that the page was on its way
+    if (left) this.#lost(LOST, "", {}, link);
+    else if (!link.registered) link.write({ type: "hello", ...this.#hello() });
+    else {
+      this.#requests.continue((text) => link.write(text));
+      this.#trees.open("recovered", []);
+      this.#topics.open("recovered");
+    }
+  }
+
+  #open(frame: Registered, hello: Hello, link: Link, url: string): void {
     const again = this.#registered !== undefined;
+    this.#move?.end(link === this.#link ? undefined : link);
+    this.#move = undefined;
+    this.#link = link;
+    this.#detour = url === this.#url ? undefined : url;
+    this.#stay = false;
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
     this.#openedAt = Date.now();
@@ -267,6 +324,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
         return this.#identify(String(frame["user"]));
       case "address":
         return this.#readdress(String(frame["page_id"]), String(frame["token"]));
+      case "move":
+        return this.#leaveFor(frame, link);
       case "pong":
         return;
       default:
@@ -299,6 +358,9 @@ export class Pagewire extends Emitter<PagewireEvents> {
   }
 
   #lost(code: number, text: string, hello: Hello, link: Link): void {
+    if (this.#move?.ended(link)) return;
+    if (!link.registered) [this.#detour, this.#stay] = [undefined, this.#stay || this.#move !== undefined];
+    else if (this.#move?.named) this.#detour = this.#move.named;
     const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
@@ -361,8 +423,14 @@ export class Pagewire extends Emitter<PagewireEvents> {
     clearTimeout(this.#retry);
     clearTimeout(this.#ack);
     this.#ack = undefined;
+    this.#move?.end();
+    this.#move = undefined;
     this.#link = undefined;
     this.#claim.leave();
+    this.#hush();
+  }
+
+  #hush(): void {
     this.#requests.pause();
     this.#trees.pause();
     this.#topics.pause();
@@ -371,7 +439,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
   #acknowledge(): void {
     clearTimeout(this.#ack);
     this.#ack = undefined;
-    if (!this.#incoming.unacked) return;
+    // what arrives on its old socket while it moves may be sent again at the new node, which still needs it then
+    if (!this.#incoming.unacked || this.#move?.asking) return;
     const seq = this.#incoming.ack();
     this.#identity.seen(seq);
     this.#link?.write({ type: "ack", seq });
