@@ -1,6 +1,7 @@
 //! `/rollouts`: assigns users to lanes. A change is a compare-and-set and is followed until every node has applied
 //! it.
 
+mod lane_members;
 mod nats_mapping;
 mod overrides;
 mod status;
@@ -14,9 +15,9 @@ use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::rollout::{
     self, ChangeError, Fallback, RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, RoutingKey, is_name,
 };
-use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
+use self::lane_members::LaneMembers;
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
 pub(super) use self::overrides::{
     __path_assign, __path_assign_many, __path_overrides, __path_unassign, assign, assign_many, overrides,
@@ -159,14 +160,15 @@ fn refused(error: ChangeError) -> ApiError {
 }
 
 /// Refuses a change that gives users to a lane without live workers, unless the fallback is the base lane.
-fn check(before: &RolloutSpec, after: &RolloutSpec, roster: &WorkerDirectory) -> Result<(), ApiError> {
-    let empty = |lane: &&str| !roster.serves(&WorkerGroup::new(after.pool.as_str(), *lane));
+fn check(before: &RolloutSpec, after: &RolloutSpec, members: &LaneMembers) -> Result<(), ApiError> {
+    let empty = |lane: &&str| !members.serves(lane);
     match after.gains(before).find(empty) {
         Some(lane) if after.fallback == Fallback::None => {
             let message = format!(
-                "lane {lane} of pool {} has no living workers: the work of its users would be refused. Start one, let \
-                 the fallback be base, or force it",
-                after.pool
+                "lane {lane} of pool {} has no living {}: {}. Start one, let the fallback be base, or force it",
+                after.pool,
+                members.name(),
+                members.consequence(after, lane),
             );
             Err(ApiError::new(ErrorCode::LaneWithoutWorkers, message))
         }
@@ -192,7 +194,7 @@ async fn write(
             check(
                 &current,
                 &next.map_err(|invalid| refused(invalid.into()))?,
-                &parts.context.workers.roster(),
+                &LaneMembers::of(parts, pool),
             )?;
         }
         match rollouts.change(pool, Some(rev), wanted.clone(), by).await {
@@ -223,7 +225,7 @@ pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> R
     let rollouts = &parts.context.rollouts;
     let document = rollouts.document(&pool).await?;
     let propagation = rollouts.propagation(&pool, document.rev, &nodes(&parts)).await;
-    Ok(RolloutStatus::new(document, &propagation, &parts.context.workers.roster()).respond())
+    Ok(RolloutStatus::new(document, &propagation, &LaneMembers::of(&parts, &pool)).respond())
 }
 
 /// Changes the rollout of a pool, then waits until the nodes have applied it.
@@ -261,7 +263,7 @@ async fn apply(
 ) -> Result<Response, ApiError> {
     let changed = write(parts, pool, expected, wanted, force, by).await?;
     let propagation = parts.context.rollouts.wait_until_applied(&changed, &nodes(parts)).await;
-    Ok(RolloutStatus::new(changed.document, &propagation, &parts.context.workers.roster()).respond())
+    Ok(RolloutStatus::new(changed.document, &propagation, &LaneMembers::of(parts, pool)).respond())
 }
 
 /// Reads the revision that `If-Match` names; `None` for any.
@@ -296,11 +298,9 @@ pub(super) async fn explain(
         (None, Some(connection)) => RoutingKey::Connection(connection),
         _ => return Err(ApiError::malformed("give a user or a connection, not both")),
     };
-    let roster = parts.context.workers.roster();
-    let serves = |lane: &str| roster.serves(&WorkerGroup::new(pool.as_str(), lane));
-    let assigned = parts.context.rollouts.explain(&pool, unit, serves);
-    let (_, releases) = roster.available_releases(&WorkerGroup::new(pool.as_str(), assigned.lane.as_str()));
-    let release = releases.first().map(|release| (*release).to_owned());
+    let members = LaneMembers::of(&parts, &pool);
+    let assigned = parts.context.rollouts.explain(&pool, unit, |lane| members.serves(lane));
+    let release = members.releases(&assigned.lane).1.into_iter().next();
     Ok(Json(Explained {
         release,
         pool: pool.clone(),

@@ -4,12 +4,12 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::id::NodeNumber;
-use pagewire_cluster::rollout::{self, Fallback, Propagation, RolloutPlan, RolloutSpec, Weight};
+use pagewire_cluster::rollout::{self, Propagation, RolloutPlan, RolloutSpec, Weight};
 use pagewire_cluster::wire::RolloutState;
-use pagewire_cluster::worker::{WorkerDirectory, WorkerGroup};
 use serde::{Deserialize, Serialize};
 
 use super::super::pages::rfc3339;
+use super::lane_members::LaneMembers;
 
 /// The rollout document of a pool.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -140,7 +140,7 @@ impl From<RolloutPlan> for PlanResponse {
 
 impl RolloutStatus {
     /// The status of a document, from the states of the nodes and the live workers.
-    pub(super) fn new(document: RolloutSpec, spread: &Propagation, roster: &WorkerDirectory) -> Self {
+    pub(super) fn new(document: RolloutSpec, spread: &Propagation, members: &LaneMembers) -> Self {
         let count = |lane: &str| {
             let current = spread.nodes.iter().filter_map(|(_, state)| state.as_ref());
             let current = current.filter(|state| state.revision == document.rev);
@@ -152,8 +152,7 @@ impl RolloutStatus {
         let counts: Vec<u64> = weights.iter().map(|(lane, _)| count(lane)).collect();
         let all: u64 = counts.iter().sum();
         let share = |((lane, weight), assigned): ((&String, Weight), u64)| {
-            let (workers, releases) =
-                roster.available_releases(&WorkerGroup::new(document.pool.as_str(), lane.as_str()));
+            let (workers, releases) = members.releases(lane);
             LaneShare {
                 lane: lane.clone(),
                 weight,
@@ -161,12 +160,12 @@ impl RolloutStatus {
                 observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
                 assigned,
                 workers,
-                releases: releases.into_iter().map(str::to_owned).collect(),
+                releases,
             }
         };
         let split: Vec<_> = weights.into_iter().zip(counts).map(share).collect();
         Self {
-            warnings: split.iter().filter_map(|share| share.warning(&document)).collect(),
+            warnings: split.iter().filter_map(|share| share.warning(&document, members)).collect(),
             split,
             applied: Applied {
                 nodes: spread.applied(),
@@ -186,22 +185,19 @@ impl RolloutStatus {
 
 impl LaneShare {
     /// Returns a warning when the lane has users and no live workers.
-    fn warning(&self, document: &RolloutSpec) -> Option<String> {
+    fn warning(&self, document: &RolloutSpec, members: &LaneMembers) -> Option<String> {
         if self.workers > 0 || (self.weight == Weight::default() && self.overrides == 0) {
             return None;
         }
         let lane = &self.lane;
-        let then = match document.fallback {
-            Fallback::Base if *lane != document.base => "the base lane does the work of its users",
-            _ => "the calls of its users are refused and their jobs wait",
-        };
+        let (name, then) = (members.name(), members.consequence(document, lane));
         let users = match self.overrides {
             0 => String::new(),
             1 => " and 1 user of its own".to_owned(),
             count => format!(" and {count} users of its own"),
         };
         let share = self.weight.percent();
-        Some(format!("lane {lane} has {share}% of the users{users} and no living workers: {then}"))
+        Some(format!("lane {lane} has {share}% of the users{users} and no living {name}: {then}"))
     }
 }
 
