@@ -6,6 +6,7 @@
 //! [`PageCloser`]. A [`Page`] knows none of them.
 
 mod access;
+mod arrivals;
 mod close;
 mod hub;
 mod incarnations;
@@ -15,8 +16,10 @@ mod open;
 mod outbox;
 mod page;
 mod parts;
+mod placement;
 mod push;
 mod refusal;
+mod relocate;
 mod request;
 mod rewrite;
 mod rows;
@@ -32,9 +35,13 @@ pub use login::{LoginError, PageLogin};
 pub use migrate::PageMigrator;
 pub use open::{Opened, PageOpener};
 pub use outbox::Budget;
-pub use page::{AttachmentId, DrainOutcome, Membership, Page, PageWatch, PushOutcome};
+pub use page::{
+    AttachmentId, DrainOutcome, Membership, Page, PageWatch, PushOutcome, RunningCommand, set_knows_move,
+};
 pub use parts::Pages;
+pub use placement::{MoveTarget, PagePlacement};
 pub use push::{PushReport, Pusher};
+pub use relocate::PageRelocator;
 pub use request::OpenRequest;
 pub use rewrite::RowRewriter;
 pub use state_watch::{StateWatchers, WatchStream, exists, owner};

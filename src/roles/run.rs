@@ -113,11 +113,10 @@ impl Node {
         let stop = async {
             stop.await;
             self.accepting.set(false);
+            // other nodes send no page here from now on
+            self.note.send_modify(|note| note.draining = true);
             self.pools.begin_drain();
-            tracing::info!(
-                pages = self.hub.len(),
-                "draining: clients are advised to reconnect to another node"
-            );
+            tracing::info!(pages = self.hub.len(), "draining: pages move to other nodes");
         };
         tokio::join!(edge.serve(startup, router, stop), self.serve_nodes(internal, mounts));
         self.await_migration().await;

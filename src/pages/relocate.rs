@@ -1,0 +1,113 @@
+//! Sends pages of this node to other nodes, in batches.
+//!
+//! Owns: which pages leave, and how fast. Never: where they go (`placement`), or their frames (`migrate`, `page`).
+//!
+//! A client that knows `move` opens a second socket at the other node, which takes the page over, while the first one
+//! serves the page until then. Another client gets a close with an advised delay. The next batch begins when the pages of
+//! the one before have left, so that the pages leave as fast as the other nodes take them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pagewire_cluster::timing::Timing;
+
+use super::page::{Page, SendAway, knows_move, send_away};
+use super::placement::MoveTarget;
+use super::store::PageStore;
+use crate::protocol::{Close, CloseCode, FrameBody};
+
+/// Minimum number of pages in a batch.
+const BATCH: usize = 200;
+/// Maximum number of batches: with more pages, the batches are larger.
+const BATCHES: usize = 50;
+/// Number of pages per second over which the moves of a batch are spread.
+const RATE: f64 = 4_000.0;
+/// Checks for pages that have left, per longest wait for a batch.
+const CHECKS: u32 = 100;
+
+const DRAINED: Close = Close::new(CloseCode::Draining, "");
+const LANE_CLOSED: Close = Close::new(CloseCode::Draining, "this lane is closed");
+
+/// A page that leaves, and the node that takes it; `None` for any node that the client finds.
+type Leaving = (Arc<Page>, Option<MoveTarget>);
+
+/// Sends pages to other nodes.
+pub struct PageRelocator {
+    pub(super) store: Arc<PageStore>,
+    draining: AtomicBool,
+}
+
+impl PageRelocator {
+    pub(super) fn new(store: Arc<PageStore>) -> Self {
+        Self { store, draining: AtomicBool::new(false) }
+    }
+
+    /// Sends all pages away, because this node drains, and returns when those that can move have left or `within` is over.
+    /// Returns at once when no other node takes pages.
+    pub async fn leave_node(&self, within: Duration) {
+        self.draining.store(true, Ordering::Release);
+        let nodes = self.store.placement.other_nodes();
+        if nodes.is_empty() {
+            return;
+        }
+        let target = |page: &Page| self.store.placement.out_of_draining_node(page, &nodes);
+        let leaving = self.store.pages().into_iter().map(|page| (page.clone(), target(&page))).collect();
+        let timing = self.store.timing;
+        let left = async {
+            let mut late = send_in_batches(leaving, DRAINED, timing).await;
+            wait_until_left(&mut late, timing).await;
+        };
+        if tokio::time::timeout(within, left).await.is_err() {
+            tracing::info!("some pages have not moved in time; their sockets are closed");
+        }
+    }
+
+    /// Sends the pages away whose lane the rollout has taken back, if a node of their present lane takes them. A client that
+    /// does not know `move` is sent away only `once`: it may come back to this node, which then serves it.
+    pub async fn leave_closed_lane(&self, once: bool) {
+        if self.draining.load(Ordering::Acquire) {
+            return;
+        }
+        let nodes = self.store.placement.other_nodes();
+        let target = |page: Arc<Page>| {
+            let target = self.store.placement.out_of_closed_lane(&page, &nodes)?;
+            (once || knows_move(&page)).then_some((page, Some(target)))
+        };
+        let leaving: Vec<Leaving> = self.store.pages().into_iter().filter_map(target).collect();
+        if !leaving.is_empty() {
+            tracing::info!(pages = leaving.len(), "pages leave, because their lane was taken back");
+            send_in_batches(leaving, LANE_CLOSED, self.store.timing).await;
+        }
+    }
+}
+
+/// Sends pages away, one batch after the other. Returns the pages that can move and have not left yet.
+async fn send_in_batches(leaving: Vec<Leaving>, close: Close, timing: Timing) -> Vec<Arc<Page>> {
+    let mut late = Vec::new();
+    for batch in leaving.chunks(BATCH.max(leaving.len().div_ceil(BATCHES))) {
+        let spread = Duration::from_secs_f64(batch.len() as f64 / RATE);
+        let mut moving: Vec<Arc<Page>> = Vec::with_capacity(batch.len());
+        for (page, target) in batch {
+            let after = spread.mul_f64(rand::random());
+            let url = target.as_ref().map(|target| &*target.url);
+            let close = close.after(timing.reconnect_jitter.mul_f64(rand::random()));
+            if send_away(page, FrameBody::move_to(url, after), close) == SendAway::Moves {
+                moving.push(page.clone());
+            }
+        }
+        // a page that takes longer delays no other one
+        let _ = tokio::time::timeout(spread + timing.move_wait, wait_until_left(&mut moving, timing)).await;
+        late.append(&mut moving);
+    }
+    late
+}
+
+/// Waits until none of these pages has a socket here, and removes those that have none.
+async fn wait_until_left(pages: &mut Vec<Arc<Page>>, timing: Timing) {
+    pages.retain(|page| page.is_live());
+    while !pages.is_empty() {
+        tokio::time::sleep(timing.move_wait / CHECKS).await;
+        pages.retain(|page| page.is_live());
+    }
+}
