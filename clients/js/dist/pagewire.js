@@ -23,6 +23,34 @@ var PagewireError = class extends Error {
   }
 };
 
+// src/acks.ts
+var ACK_MS = 5e3;
+var Acks = class {
+  #incoming;
+  /** Acknowledges a `seq`, unless nothing may be acknowledged now. Returns whether it did. */
+  #send;
+  #timer;
+  constructor(incoming, send) {
+    this.#incoming = incoming;
+    this.#send = send;
+  }
+  /** Handles frames that have arrived. */
+  arrived() {
+    if (this.#incoming.due && this.now()) return;
+    if (this.#incoming.unacked) this.#timer ??= setTimeout(() => this.now(), ACK_MS);
+  }
+  /** Acknowledges everything, if there is anything to acknowledge. Returns whether nothing is left. */
+  now() {
+    this.stop();
+    return !this.#incoming.unacked || this.#send();
+  }
+  /** Stops waiting, because there is no socket. */
+  stop() {
+    clearTimeout(this.#timer);
+    this.#timer = void 0;
+  }
+};
+
 // src/outgoing.ts
 var Outgoing = class {
   /** Not sent on the current socket. */
@@ -260,13 +288,6 @@ function ask(requests, frame, { timeout_ms, signal } = {}) {
     };
     signal?.addEventListener("abort", abort, { once: true, signal: settled.signal });
   });
-}
-
-// src/backoff.ts
-var LONGEST_MS = 36e5;
-function delayMs(attempt, backoff, advisedMs, random) {
-  const window2 = Math.min(backoff.cap_ms, backoff.base_ms * 2 ** Math.min(attempt, 30));
-  return Math.min(LONGEST_MS, Math.round(advisedMs + random() * window2));
 }
 
 // src/document.ts
@@ -1019,6 +1040,68 @@ function isLoopback(hostname) {
   return hostname === "localhost" || hostname === "[::1]" || /^127\./.test(hostname);
 }
 
+// src/backoff.ts
+var LONGEST_MS = 36e5;
+function delayMs(attempt, backoff, advisedMs, random) {
+  const window2 = Math.min(backoff.cap_ms, backoff.base_ms * 2 ** Math.min(attempt, 30));
+  return Math.min(LONGEST_MS, Math.round(advisedMs + random() * window2));
+}
+
+// src/retry.ts
+var STABLE_MS = 5e3;
+var Retry = class {
+  #backoff;
+  #failures = 0;
+  #openedAt = Infinity;
+  #timer;
+  /** The server has asked for the wait, so nothing shortens it. */
+  advised = false;
+  constructor(backoff) {
+    this.#backoff = backoff;
+  }
+  /** Notes that a socket is registered. */
+  opened() {
+    this.#openedAt = Date.now();
+  }
+  /** Attempts again after a wait of at least `advisedMs`. Returns the wait in ms. */
+  schedule(advisedMs, attempt) {
+    if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
+    this.#openedAt = Infinity;
+    const delay = delayMs(this.#failures++, this.#backoff, advisedMs, Math.random);
+    this.advised = advisedMs > 0;
+    this.#timer = setTimeout(attempt, delay);
+    return delay;
+  }
+  cancel() {
+    clearTimeout(this.#timer);
+  }
+};
+
+// src/route.ts
+var Route = class {
+  own;
+  #detour;
+  /** The page could not be opened where it belongs, and has to be opened where it arrives. */
+  stay = false;
+  constructor(own) {
+    this.own = own;
+  }
+  /** The addresses for the next socket, in the order in which they are tried. */
+  get urls() {
+    return this.#detour === void 0 ? [this.own] : [this.#detour, this.own];
+  }
+  /** Notes that a socket at this address is registered. */
+  opened(url) {
+    this.#detour = url === this.own ? void 0 : url;
+    this.stay = false;
+  }
+  /** Notes that a socket has ended. `named` is the address of a move that had not begun. */
+  lost(registered, named) {
+    if (!registered) this.#detour = void 0;
+    else if (named !== void 0) this.#detour = named;
+  }
+};
+
 // src/token.ts
 var TokenSource = class {
   #provider;
@@ -1578,12 +1661,10 @@ function base(page) {
 }
 
 // src/pagewire.ts
-var ACK_MS = 5e3;
-var STABLE_MS = 5e3;
 var LOST = 1006;
 var Pagewire = class extends Emitter {
-  #url;
-  #backoff;
+  #route;
+  #retry;
   #WebSocket;
   #identity;
   #tokens;
@@ -1593,29 +1674,22 @@ var Pagewire = class extends Emitter {
   #topics;
   #claim;
   #incoming = new Incoming();
+  #acks = new Acks(this.#incoming, () => this.#acknowledge());
   #state = "closed";
   #registered;
   #opening;
   #link;
   #move;
-  /** The address of the node that the page has moved to, until a socket to it fails. */
-  #detour;
-  /** The page could not be opened where it belongs, and has to be opened where it arrives. */
-  #stay = false;
   /** Incremented so that a waiting attempt notices that it is obsolete. */
   #turn = 0;
-  #failures = 0;
-  #openedAt = Infinity;
-  #advised = false;
   /** The document is in the back/forward cache. */
   #away = false;
-  #retry;
-  #ack;
   #unwatch = () => void 0;
   constructor(options = {}) {
     super();
-    this.#url = socketUrl(options.url);
-    this.#backoff = { base_ms: 500, cap_ms: 2e4, ...options.backoff };
+    this.#route = new Route(socketUrl(options.url));
+    const backoff = { base_ms: 500, cap_ms: 2e4, ...options.backoff };
+    this.#retry = new Retry(backoff);
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } = options;
@@ -1625,7 +1699,7 @@ var Pagewire = class extends Emitter {
     this.#requests = new Requests(options.max_pending ?? 1e3);
     this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
-    this.#topics = new Topics(this.#requests, this.#backoff);
+    this.#topics = new Topics(this.#requests, backoff);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
   /** The connection state. */
@@ -1646,7 +1720,7 @@ var Pagewire = class extends Emitter {
     this.#opening = new Deferred();
     this.#away = false;
     this.#unwatch = watchDocument({
-      hidden: () => this.#acknowledge(),
+      hidden: () => this.#acks.now(),
       leave: () => this.#leave(),
       comeback: () => this.#comeback(),
       wake: () => this.#wake()
@@ -1710,7 +1784,7 @@ var Pagewire = class extends Emitter {
   }
   async #attempt() {
     const turn = ++this.#turn;
-    clearTimeout(this.#retry);
+    this.#retry.cancel();
     this.#change(this.#identity.page ? "recovering" : "connecting", {});
     try {
       await this.#claim.settle();
@@ -1727,15 +1801,20 @@ var Pagewire = class extends Emitter {
   #hello() {
     const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
     const token = this.#tokens.current;
-    return { ...hello, ...token && { token }, features: ["move"], ...this.#stay && { stay: true } };
+    return { ...hello, ...token && { token }, features: ["move"], ...this.#route.stay && { stay: true } };
   }
   #dial() {
     const hello = this.#hello();
-    try {
-      this.#link = this.#connect(this.#detour ?? this.#url, () => hello, hello);
-    } catch (error) {
-      this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
+    let reason = "";
+    for (const url of this.#route.urls) {
+      try {
+        this.#link = this.#connect(url, () => hello, hello);
+        return;
+      } catch (error) {
+        reason = String(error);
+      }
     }
+    this.#finish({ reason }, new PagewireError("closed", reason));
   }
   #connect(url, hello, said, patienceMs) {
     const greet = () => said = hello();
@@ -1754,7 +1833,7 @@ var Pagewire = class extends Emitter {
     if (this.#move) return;
     const connect = (url) => this.#connect(url, () => this.#handOver(), {}, MOVE_MS);
     const failed = (left) => this.#remain(link, left);
-    const urls = targets(frame, this.#url, link.registered);
+    const urls = targets(frame, this.#route.own, link.registered);
     this.#move = new Move(link, urls, delayOf(frame), { connect, failed });
   }
   /** Returns `hello` for the second socket. From here on the page sends nothing until one of the two has it. */
@@ -1766,7 +1845,7 @@ var Pagewire = class extends Emitter {
   /** Handles a move that found no other node. */
   #remain(link, left) {
     this.#move = void 0;
-    if (!link.registered) this.#stay = true;
+    if (!link.registered) this.#route.stay = true;
     if (left) this.#lost(LOST, "", {}, link);
     else if (!link.registered) link.write({ type: "hello", ...this.#hello() });
     else {
@@ -1780,11 +1859,10 @@ var Pagewire = class extends Emitter {
     this.#move?.end(link === this.#link ? void 0 : link);
     this.#move = void 0;
     this.#link = link;
-    this.#detour = url === this.#url ? void 0 : url;
-    this.#stay = false;
+    this.#route.opened(url);
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
-    this.#openedAt = Date.now();
+    this.#retry.opened();
     this.#identity.learn(frame, this.#incoming.last);
     this.#claim.hold(frame.page_id);
     this.#tokens.accepted();
@@ -1793,6 +1871,7 @@ var Pagewire = class extends Emitter {
     this.#requests.open(frame, (text) => link.write(text));
     this.#trees.open(frame.recovered, hello.watch ?? []);
     this.#topics.open(frame.recovered);
+    this.#acks.arrived();
     if (frame.recovered === "reset" || frame.recovered === "new" && again) {
       this.emit("reset", { reason: "the server could not continue where this page was" });
     }
@@ -1803,8 +1882,7 @@ var Pagewire = class extends Emitter {
       const news2 = this.#incoming.accept(frame.seq);
       if (news2 === "duplicate") return;
       if (news2 === "gap") return link.drop(`frame ${this.#incoming.last + 1} is missing`);
-      if (this.#incoming.due) this.#acknowledge();
-      else this.#ack ??= setTimeout(() => this.#acknowledge(), ACK_MS);
+      this.#acks.arrived();
     }
     switch (frame.type) {
       case "message":
@@ -1855,8 +1933,8 @@ var Pagewire = class extends Emitter {
   }
   #lost(code, text, hello, link) {
     if (this.#move?.ended(link)) return;
-    if (!link.registered) [this.#detour, this.#stay] = [void 0, this.#stay || this.#move !== void 0];
-    else if (this.#move?.named) this.#detour = this.#move.named;
+    if (!link.registered && this.#move) this.#route.stay = true;
+    this.#route.lost(link.registered, this.#move?.named);
     const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending: ending2 } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
@@ -1868,22 +1946,18 @@ var Pagewire = class extends Emitter {
     else this.#finish(change, new PagewireError(ending2, reason || `the server closed with ${code}`));
   }
   #wait(advisedMs, change) {
-    if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
-    this.#openedAt = Infinity;
-    const delay = delayMs(this.#failures++, this.#backoff, advisedMs, Math.random);
-    this.#advised = advisedMs > 0;
-    this.#retry = setTimeout(() => void this.#attempt(), delay);
+    const delay = this.#retry.schedule(advisedMs, () => void this.#attempt());
     this.#change("waiting", { ...change, retry_at: Date.now() + delay });
   }
   /** Handles a visible document or a network that is back: skips the back-off, unless the server asked for it. */
   #wake() {
     if (this.#link) this.#link.doubt();
-    else if (this.#state === "waiting" && !this.#advised && !this.#away) void this.#attempt();
+    else if (this.#state === "waiting" && !this.#retry.advised && !this.#away) void this.#attempt();
   }
   /** Handles an unloaded document: the next document of this tab continues from here, or this one if it returns. */
   #leave() {
     this.#away = true;
-    this.#acknowledge();
+    this.#acks.now();
     this.#turn += 1;
     this.#link?.leave();
     this.#detach();
@@ -1909,9 +1983,8 @@ var Pagewire = class extends Emitter {
     opening?.reject(error);
   }
   #detach() {
-    clearTimeout(this.#retry);
-    clearTimeout(this.#ack);
-    this.#ack = void 0;
+    this.#retry.cancel();
+    this.#acks.stop();
     this.#move?.end();
     this.#move = void 0;
     this.#link = void 0;
@@ -1924,12 +1997,11 @@ var Pagewire = class extends Emitter {
     this.#topics.pause();
   }
   #acknowledge() {
-    clearTimeout(this.#ack);
-    this.#ack = void 0;
-    if (!this.#incoming.unacked || this.#move?.asking) return;
+    if (this.#move?.asking) return false;
     const seq = this.#incoming.ack();
     this.#identity.seen(seq);
     this.#link?.write({ type: "ack", seq });
+    return true;
   }
   #change(state, change) {
     const previous = this.#state;
