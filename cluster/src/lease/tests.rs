@@ -115,7 +115,8 @@ async fn a_note_of_a_node_is_written_at_once_and_stays_in_its_row() {
     let (note, notes) = watch::channel(NodeNote::default());
     let keeping = tokio::spawn(keeper.keep(notes, pending()));
     let places = MountPlaces { count: 2, ready: vec![0] };
-    let told = NodeNote { internal: "a:1".to_owned(), mounts: [("/".to_owned(), places)].into() };
+    let mounts = [("/".to_owned(), places)].into();
+    let told = NodeNote { draining: true, internal: "a:1".to_owned(), mounts };
     note.send_replace(told.clone());
     let shown = async {
         while NodeRow::decode(&rows(&engine).await[0].meta).unwrap().note != told {

@@ -14,7 +14,7 @@ pub(super) enum LaneMembers {
         /// The pool.
         pool: String,
         /// All workers.
-        workers: Workers,
+        workers: Box<Workers>,
     },
     /// The lane and release of each node.
     Nodes(Vec<(String, String)>),
@@ -24,7 +24,7 @@ impl LaneMembers {
     /// Returns the members of a pool, as far as this node sees.
     pub(super) fn of(parts: &ApiState, pool: &str) -> Self {
         if pool != EDGE {
-            return Self::Workers { pool: pool.to_owned(), workers: parts.context.workers.clone() };
+            return Self::Workers { pool: pool.to_owned(), workers: Box::new(parts.context.workers.clone()) };
         }
         let view = parts.registry.view();
         let nodes = view.nodes().into_iter().filter(|(_, row)| !row.note.draining);

@@ -15,7 +15,7 @@ use super::{Node, Refusal};
 
 /// A page that moves when its server asks for it.
 pub(crate) struct MovingPage {
-    socket: Socket,
+    socket: Box<Socket>,
     pub(crate) registered: Value,
     token: Option<String>,
     /// The last `seq` received.
@@ -34,7 +34,7 @@ impl MovingPage {
         let token = token.map(str::to_owned);
         let url = format!("ws://{}/_ws", node.address());
         let hello = json!({"type": "hello", "features": ["move"], "token": token});
-        let mut socket = Opening::at_url(&url).upgrade().await.expect("an upgrade");
+        let mut socket = Box::new(Opening::at_url(&url).upgrade().await.expect("an upgrade"));
         socket.send_raw(Message::text(hello.to_string())).await;
         let mut first = socket.next().await.expect("a frame");
         if first["type"] == "move" {
@@ -121,7 +121,7 @@ impl MovingPage {
     }
 
     /// Asks for the page at a second socket.
-    async fn ask(&mut self, mut socket: Socket) {
+    async fn ask(&mut self, mut socket: Box<Socket>) {
         let known = &self.registered;
         let hello = json!({
             "type": "hello", "features": ["move"], "stay": true, "token": self.token,
@@ -150,14 +150,14 @@ impl MovingPage {
 /// A second socket.
 enum Second {
     /// It is not open yet.
-    Opening(JoinHandle<Result<Socket, Refusal>>),
+    Opening(JoinHandle<Result<Box<Socket>, Refusal>>),
     /// It has sent `hello`. `alone`: the first socket has ended since.
-    Asked { socket: Socket, alone: bool },
+    Asked { socket: Box<Socket>, alone: bool },
 }
 
 enum Event {
     First(Result<Value, Closed>),
-    Opened(Result<Socket, Refusal>),
+    Opened(Result<Box<Socket>, Refusal>),
     Second(Result<Value, Closed>),
 }
 
@@ -166,8 +166,8 @@ async fn write(socket: &mut Socket, text: String) {
     unconstrained(socket.send_raw(Message::text(text))).await;
 }
 
-async fn connect(frame: Value) -> Result<Socket, Refusal> {
+async fn connect(frame: Value) -> Result<Box<Socket>, Refusal> {
     let delay = frame["retry_after_ms"].as_u64().expect("a delay");
     tokio::time::sleep(Duration::from_millis(delay)).await;
-    Opening::at_url(frame["url"].as_str().expect("an address")).upgrade().await
+    Opening::at_url(frame["url"].as_str().expect("an address")).upgrade().await.map(Box::new)
 }
