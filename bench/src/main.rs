@@ -31,6 +31,7 @@ mod lives;
 mod load;
 mod measure;
 mod mounts;
+mod moves;
 mod nats;
 mod plan;
 mod push;
@@ -107,6 +108,8 @@ enum Measurement {
     Jobs(jobs::Options),
     /// Measure jobs from pages beside those from the server API, and the time until a job starts.
     JobEntry(job_entry::Options),
+    /// Measure a lane of nodes whose pages move to another one.
+    Moves(moves::Options),
     /// Measure the time until a weight change is applied everywhere.
     Weights(weights::Options),
     /// Measure writes into a data directory, beside bare appends to a file.
@@ -180,6 +183,7 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::Jobs(options) => interruptible(jobs::run(options)),
         Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),
+        Measurement::Moves(options) => interruptible(moves::run(options)),
         Measurement::Weights(options) => interruptible(weights::run(options)),
         Measurement::Disk(options) => interruptible(disk::run(options)),
         // the measured nodes are in this process
