@@ -12,8 +12,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use peer::{
-    Alive, ClosePages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage,
-    PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
+    Alive, ClosePages, DrainNode, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages,
+    PageMessage, PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
 };
 pub(crate) use peer_response::decode_response;
 pub use peer_response::encode_response;

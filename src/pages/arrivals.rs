@@ -4,6 +4,7 @@
 //! messages for it here, before this node knows that its write has succeeded. Such a message waits until the page is here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pagewire_cluster::id::{Key, Scope};
 use tokio::sync::Notify;
@@ -24,6 +25,8 @@ struct ArrivalList {
 struct ArrivingPage {
     page: Key,
     place: Membership,
+    /// A message has waited long enough for it, so that no later one does.
+    late: bool,
 }
 
 /// A page that may be about to come. Dropped when the page is here, or does not come.
@@ -53,17 +56,24 @@ impl Arrivals {
 
     /// Records that the row of a page is about to be written.
     pub(super) fn begin(&self, page: Key, place: &Membership) -> Arrival {
-        self.lock().push(ArrivingPage { page, place: place.clone() });
+        self.lock().push(ArrivingPage { page, place: place.clone(), late: false });
         Arrival { list: self.clone(), page }
     }
 
     /// Whether a page of a scope may be about to come.
     pub(super) fn concern(&self, scope: &Scope) -> bool {
-        self.lock().iter().any(|arriving| arriving.is_in(scope))
+        self.lock().iter().any(|arriving| !arriving.late && arriving.is_in(scope))
     }
 
-    /// Resolves when no page of a scope is about to come.
-    pub(super) async fn settled(&self, scope: &Scope) {
+    /// Resolves when no page of a scope is about to come, or after `within`. A page that takes longer delays no later
+    /// message.
+    pub(super) async fn settled(&self, scope: &Scope, within: Duration) {
+        if tokio::time::timeout(within, self.all_here(scope)).await.is_err() {
+            self.lock().iter_mut().filter(|page| page.is_in(scope)).for_each(|page| page.late = true);
+        }
+    }
+
+    async fn all_here(&self, scope: &Scope) {
         loop {
             // created before the check, so that no change is missed between the two
             let changed = self.0.changed.notified();
@@ -114,11 +124,25 @@ mod tests {
         ] {
             assert_eq!(arrivals.concern(&scope), waits, "{scope:?}");
         }
-        let mut waiting = Box::pin(arrivals.settled(&Scope::All));
+        let mut waiting = Box::pin(arrivals.all_here(&Scope::All));
         let mut context = Context::from_waker(Waker::noop());
         drop(first);
         assert!(waiting.as_mut().poll(&mut context).is_pending(), "it is written twice");
         drop(second);
         assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_takes_too_long_delays_one_message_only() {
+        let at = Address { key: Key::from_bits(2), node: NodeNumber::new(1).unwrap() };
+        let place = Membership { session: at, connection: at, user: None, topics: Vec::new() };
+        let arrivals = Arrivals::default();
+        let _stuck = arrivals.begin(Key::from_bits(1), &place);
+        let (start, within) = (tokio::time::Instant::now(), Duration::from_millis(250));
+        arrivals.settled(&Scope::All, within).await;
+        assert_eq!(start.elapsed(), within);
+        arrivals.settled(&Scope::All, within).await;
+        assert_eq!(start.elapsed(), within);
+        assert!(!arrivals.concern(&Scope::Session(at.key)));
     }
 }

@@ -55,8 +55,8 @@ impl Pages {
             closer: closer.clone(),
             migrator: migrator.clone(),
         };
+        let relocator = PageRelocator::new(store.clone(), peers.clone());
         let login = Arc::new(PageLogin { store: store.clone(), access, peers });
-        let relocator = PageRelocator::new(store.clone());
         let topics = PageTopics { store: store.clone() };
         let rewriter = RowRewriter { store: store.clone(), tokens: tokens.clone() };
         Self { store, tokens, opener, migrator, relocator, closer, login, topics, rewriter }

@@ -94,7 +94,7 @@ impl Pusher {
         let mut others = self.recipients(&mut delivery);
         others.retain(|holder| *holder != own);
         // this node may have seen the row of a page that is not here yet
-        let _ = timeout(self.view_wait, self.hub.arrivals.settled(&delivery.to)).await;
+        self.hub.arrivals.settled(&delivery.to, self.view_wait).await;
         let here = self.local(&delivery);
         let requests =
             others.iter().map(|holder| self.peers.request(*holder, &delivery, telemetry::current_trace()));
@@ -231,7 +231,7 @@ impl Pusher {
     /// twice. Later deliveries do not wait until this node has applied another row.
     pub async fn wait_for_view(&self, delivery: &PageMessage) {
         self.wait_for_rows(delivery).await;
-        let _ = timeout(self.view_wait, self.hub.arrivals.settled(&delivery.to)).await;
+        self.hub.arrivals.settled(&delivery.to, self.view_wait).await;
     }
 
     async fn wait_for_rows(&self, delivery: &PageMessage) {

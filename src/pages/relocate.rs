@@ -10,12 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pagewire_cluster::id::Holder;
+use pagewire_cluster::peer::{PeerClient, PeerError};
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::DrainNode;
+use tokio::sync::Notify;
 
 use super::page::{Page, SendAway, knows_move, send_away};
 use super::placement::MoveTarget;
 use super::store::PageStore;
 use crate::protocol::{Close, CloseCode, FrameBody};
+use crate::telemetry;
 
 /// Minimum number of pages in a batch.
 const BATCH: usize = 200;
@@ -35,12 +40,37 @@ type Leaving = (Arc<Page>, Option<MoveTarget>);
 /// Sends pages to other nodes.
 pub struct PageRelocator {
     pub(super) store: Arc<PageStore>,
+    pub(super) peers: PeerClient,
     draining: AtomicBool,
+    requested: Notify,
 }
 
 impl PageRelocator {
-    pub(super) fn new(store: Arc<PageStore>) -> Self {
-        Self { store, draining: AtomicBool::new(false) }
+    pub(super) fn new(store: Arc<PageStore>, peers: PeerClient) -> Self {
+        Self { store, peers, draining: AtomicBool::new(false), requested: Notify::new() }
+    }
+
+    /// Orders a node, which may be this one, to drain and stop.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError`] when the node does not reply.
+    pub async fn drain_node(&self, holder: Holder) -> Result<(), PeerError> {
+        if self.store.lease.holder() == Some(holder) {
+            self.request_drain();
+            return Ok(());
+        }
+        self.peers.request(holder, &DrainNode {}, telemetry::current_trace()).await
+    }
+
+    /// Orders this node to drain and stop.
+    pub fn request_drain(&self) {
+        self.requested.notify_one();
+    }
+
+    /// Resolves when this node is to drain and stop.
+    pub async fn drain_requested(&self) {
+        self.requested.notified().await;
     }
 
     /// Sends all pages away, because this node drains, and returns when those that can move have left or `within` is over.

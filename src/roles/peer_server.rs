@@ -14,9 +14,9 @@ use pagewire_cluster::peer::{Incoming, PeerReplier, PeerServer};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{
-    Alive, ClosePages, ClosedPages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages,
-    JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery, WaitingJobsList,
-    WaitingJobsQuery,
+    Alive, ClosePages, ClosedPages, DrainNode, ExecutorMessage, ForwardedFrames, HandoverRequest,
+    IdentifyPages, JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery,
+    WaitingJobsList, WaitingJobsQuery,
 };
 use tokio::sync::mpsc;
 use tracing::field;
@@ -150,6 +150,10 @@ impl Incarnation<'_> {
             }
             PeerRequest::PageStatus(query) => {
                 replier.reply::<PageStatusQuery>(message, ready(pages.migrator.status(query.page)));
+            }
+            PeerRequest::Drain(DrainNode {}) => {
+                pages.relocator.request_drain();
+                replier.reply::<DrainNode>(message, ready(()));
             }
             PeerRequest::Ping => replier.reply::<Alive>(message, ready(())),
             PeerRequest::Identify(IdentifyPages { connection, user }) => {

@@ -84,6 +84,7 @@ async fn until_stopped(
     let stop = async {
         tokio::select! {
             () = stop => {}
+            () = node.context.pages.relocator.drain_requested() => {}
             failed = node.tasks.failed() => failure = Some(failed),
         }
     };

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::environment::{Api, MovingPage, Nats, Node, Page, SOON, Token, eventually};
+use crate::environment::{Api, MovingPage, Nats, Node, Page, SOON, Token, eventually, pagewire};
 
 /// Changes the rollout of the nodes.
 async fn change(api: &Api, body: Value) {
@@ -138,6 +138,26 @@ async fn a_lane_of_nodes_that_drains_under_load_loses_doubles_and_reorders_nothi
         assert!(page.recovered.iter().all(|outcome| outcome == "recovered"), "{:?}", page.recovered);
     }
     assert!(pages.iter().any(|page| page.sockets == 3), "some went to the other node of their lane first");
+}
+
+#[tokio::test]
+async fn a_node_is_drained_by_a_command_at_any_node() {
+    let nats = Nats::start().await;
+    let (mut first, second) = (node(&nats, "blue").await, node(&nats, "blue").await);
+    see(&[&first, &second], 2).await;
+    let mut page = MovingPage::open(&first, None).await;
+    let refused = pagewire(&second, &["node", "drain", "p77"]).await;
+    assert!(refused.code == 1 && refused.err.contains("no living node"), "{refused:?}");
+    let number = first.number().await;
+    let output = pagewire(&second, &["node", "drain", &number]).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    while page.sockets == 1 {
+        let page_is_here = json!({"type": "call", "id": 1, "method": "echo", "params": 1});
+        page.send(page_is_here).await;
+        page.next().await.expect("a frame");
+    }
+    assert_eq!(page.recovered, ["recovered"]);
+    assert_eq!(first.exit(SOON).await.code(), Some(0));
 }
 
 #[tokio::test]
