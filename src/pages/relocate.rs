@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use pagewire_cluster::id::Holder;
 use pagewire_cluster::peer::{PeerClient, PeerError};
-use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::DrainNode;
 use tokio::sync::Notify;
 
 use super::page::{Page, SendAway, knows_move, send_away};
-use super::placement::MoveTarget;
+use super::placement::{LaneNodes, MoveTarget};
 use super::store::PageStore;
 use crate::protocol::{Close, CloseCode, FrameBody};
 use crate::telemetry;
@@ -33,9 +32,6 @@ const CHECKS: u32 = 100;
 
 const DRAINED: Close = Close::new(CloseCode::Draining, "");
 const LANE_CLOSED: Close = Close::new(CloseCode::Draining, "this lane is closed");
-
-/// A page that leaves, and the node that takes it; `None` for any node that the client finds.
-type Leaving = (Arc<Page>, Option<MoveTarget>);
 
 /// Sends pages to other nodes.
 pub struct PageRelocator {
@@ -77,16 +73,14 @@ impl PageRelocator {
     /// Returns at once when no other node takes pages.
     pub async fn leave_node(&self, within: Duration) {
         self.draining.store(true, Ordering::Release);
-        let nodes = self.store.placement.other_nodes();
-        if nodes.is_empty() {
+        if self.store.placement.other_nodes().is_empty() {
             return;
         }
-        let target = |page: &Page| self.store.placement.out_of_draining_node(page, &nodes);
-        let leaving = self.store.pages().into_iter().map(|page| (page.clone(), target(&page))).collect();
-        let timing = self.store.timing;
+        let target =
+            |page: &Page, nodes: &LaneNodes| Some(self.store.placement.out_of_draining_node(page, nodes));
         let left = async {
-            let mut late = send_in_batches(leaving, DRAINED, timing).await;
-            wait_until_left(&mut late, timing).await;
+            let mut late = self.send_in_batches(self.store.pages(), DRAINED, target).await;
+            self.wait_until_left(&mut late).await;
         };
         if tokio::time::timeout(within, left).await.is_err() {
             tracing::info!("some pages have not moved in time; their sockets are closed");
@@ -99,45 +93,57 @@ impl PageRelocator {
         if self.draining.load(Ordering::Acquire) {
             return;
         }
-        let nodes = self.store.placement.other_nodes();
-        let target = |page: Arc<Page>| {
-            let target = self.store.placement.out_of_closed_lane(&page, &nodes)?;
-            (once || knows_move(&page)).then_some((page, Some(target)))
+        let target = |page: &Page, nodes: &LaneNodes| {
+            let target = self.store.placement.out_of_closed_lane(page, nodes)?;
+            (once || knows_move(page)).then_some(Some(target))
         };
-        let leaving: Vec<Leaving> = self.store.pages().into_iter().filter_map(target).collect();
+        let nodes = self.store.placement.other_nodes();
+        let mut leaving = self.store.pages();
+        leaving.retain(|page| target(page, &nodes).is_some());
         if !leaving.is_empty() {
             tracing::info!(pages = leaving.len(), "pages leave, because their lane was taken back");
-            send_in_batches(leaving, LANE_CLOSED, self.store.timing).await;
+            self.send_in_batches(leaving, LANE_CLOSED, target).await;
         }
     }
-}
 
-/// Sends pages away, one batch after the other. Returns the pages that can move and have not left yet.
-async fn send_in_batches(leaving: Vec<Leaving>, close: Close, timing: Timing) -> Vec<Arc<Page>> {
-    let mut late = Vec::new();
-    for batch in leaving.chunks(BATCH.max(leaving.len().div_ceil(BATCHES))) {
-        let spread = Duration::from_secs_f64(batch.len() as f64 / RATE);
-        let mut moving: Vec<Arc<Page>> = Vec::with_capacity(batch.len());
-        for (page, target) in batch {
-            let after = spread.mul_f64(rand::random());
-            let url = target.as_ref().map(|target| &*target.url);
-            let close = close.after(timing.reconnect_jitter.mul_f64(rand::random()));
-            if send_away(page, FrameBody::move_to(url, after), close) == SendAway::Moves {
-                moving.push(page.clone());
+    /// Sends pages away, one batch after the other. `target` decides when a batch begins where a page goes: `Some(None)` is
+    /// any node that its client finds, and `None` means that it stays. Returns the pages that can move and have not left
+    /// yet.
+    async fn send_in_batches(
+        &self,
+        leaving: Vec<Arc<Page>>,
+        close: Close,
+        target: impl Fn(&Page, &LaneNodes) -> Option<Option<MoveTarget>>,
+    ) -> Vec<Arc<Page>> {
+        let timing = self.store.timing;
+        let mut late = Vec::new();
+        for batch in leaving.chunks(BATCH.max(leaving.len().div_ceil(BATCHES))) {
+            let nodes = self.store.placement.other_nodes();
+            let spread = Duration::from_secs_f64(batch.len() as f64 / RATE);
+            let mut moving: Vec<Arc<Page>> = Vec::with_capacity(batch.len());
+            for page in batch {
+                let Some(target) = target(page, &nodes) else { continue };
+                let after = spread.mul_f64(rand::random());
+                let url = target.as_ref().map(|target| &*target.url);
+                let close = close.after(timing.reconnect_jitter.mul_f64(rand::random()));
+                if send_away(page, FrameBody::move_to(url, after), close) == SendAway::Moves {
+                    moving.push(page.clone());
+                }
             }
+            // a page that takes longer delays no other one
+            let left = self.wait_until_left(&mut moving);
+            let _ = tokio::time::timeout(spread + timing.move_wait, left).await;
+            late.append(&mut moving);
         }
-        // a page that takes longer delays no other one
-        let _ = tokio::time::timeout(spread + timing.move_wait, wait_until_left(&mut moving, timing)).await;
-        late.append(&mut moving);
+        late
     }
-    late
-}
 
-/// Waits until none of these pages has a socket here, and removes those that have none.
-async fn wait_until_left(pages: &mut Vec<Arc<Page>>, timing: Timing) {
-    pages.retain(|page| page.is_live());
-    while !pages.is_empty() {
-        tokio::time::sleep(timing.move_wait / CHECKS).await;
+    /// Waits until none of these pages has a socket here, and removes those that have none.
+    async fn wait_until_left(&self, pages: &mut Vec<Arc<Page>>) {
         pages.retain(|page| page.is_live());
+        while !pages.is_empty() {
+            tokio::time::sleep(self.store.timing.move_wait / CHECKS).await;
+            pages.retain(|page| page.is_live());
+        }
     }
 }

@@ -980,12 +980,14 @@ var Move = class {
   /** The first socket has ended since. */
   #left = false;
   #timer;
+  #ended = false;
   constructor(from, urls, delayMs2, page) {
     this.#from = from;
     this.#urls = urls;
     this.named = urls[0];
     this.#page = page;
-    this.#timer = setTimeout(() => this.#next(), delayMs2);
+    if (isHidden()) queueMicrotask(() => !this.#ended && this.#next());
+    else this.#timer = setTimeout(() => this.#next(), delayMs2);
   }
   /** Whether a second socket waits for its `registered`. */
   get asking() {
@@ -1004,6 +1006,7 @@ var Move = class {
   /** Ends the move, because a second socket has the page, or the page needs none. */
   end(taken) {
     clearTimeout(this.#timer);
+    this.#ended = true;
     if (this.#to !== taken) this.#to?.leave();
     if (taken) this.#from.leave();
   }
@@ -1035,6 +1038,9 @@ function isFor(url, own) {
   } catch {
     return false;
   }
+}
+function isHidden() {
+  return typeof document !== "undefined" && document.hidden;
 }
 function isLoopback(hostname) {
   return hostname === "localhost" || hostname === "[::1]" || /^127\./.test(hostname);

@@ -27,14 +27,17 @@ export class Move {
   #asked = false;
   /** The first socket has ended since. */
   #left = false;
-  readonly #timer: ReturnType<typeof setTimeout>;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #ended = false;
 
   constructor(from: Link, urls: string[], delayMs: number, page: Surroundings) {
     this.#from = from;
     this.#urls = urls;
     this.named = urls[0];
     this.#page = page;
-    this.#timer = setTimeout(() => this.#next(), delayMs);
+    // a browser delays the timers of a hidden document, perhaps until the first socket is closed
+    if (isHidden()) queueMicrotask(() => !this.#ended && this.#next());
+    else this.#timer = setTimeout(() => this.#next(), delayMs);
   }
 
   /** Whether a second socket waits for its `registered`. */
@@ -56,6 +59,7 @@ export class Move {
   /** Ends the move, because a second socket has the page, or the page needs none. */
   end(taken?: Link): void {
     clearTimeout(this.#timer);
+    this.#ended = true;
     if (this.#to !== taken) this.#to?.leave();
     if (taken) this.#from.leave();
   }
@@ -98,6 +102,10 @@ function isFor(url: string, own: string): boolean {
   } catch {
     return false;
   }
+}
+
+function isHidden(): boolean {
+  return typeof document !== "undefined" && document.hidden;
 }
 
 function isLoopback(hostname: string): boolean {
