@@ -51,6 +51,14 @@ impl Clients {
         Ok(())
     }
 
+    /// Waits until pages have moved that many times in total. Returns the gaps since the last call.
+    pub(crate) async fn moved(&mut self, moves: u64) -> io::Result<Times> {
+        match self.worker.request(&HelperRequest::Moved { moves }).await? {
+            HelperResponse::Aged { each } => Ok(each),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Closes all sockets.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
         self.worker.done(&HelperRequest::Close).await?;

@@ -16,6 +16,8 @@ use crate::report::Times;
 pub(crate) enum HelperRequest {
     /// Clients: open one page per token, each on a socket of its own.
     Open { address: SocketAddr, tokens: Vec<String>, manner: Manner },
+    /// Clients: respond with the gaps since the last such request, as soon as pages have moved that many times in total.
+    Moved { moves: u64 },
     /// Clients: close all sockets.
     Close,
     /// Clients: respond as soon as that many sequenced frames have arrived in total.
@@ -71,6 +73,8 @@ pub(crate) enum Manner {
     /// Reads every millisecond, as if there were a network in between, so that no sender pays for waking the clients.
     /// Acknowledges only on request.
     Patient,
+    /// Moves to another node when its node asks for it. Acknowledges nothing.
+    Moving,
 }
 
 /// A response of a helper process.

@@ -32,6 +32,7 @@ mod lives;
 mod load;
 mod measure;
 mod mounts;
+mod moves;
 mod nats;
 mod plan;
 mod push;
@@ -108,6 +109,8 @@ enum Measurement {
     Jobs(jobs::Options),
     /// Measure jobs from pages beside those from the server API, and the time until a job starts.
     JobEntry(job_entry::Options),
+    /// Measure a lane of nodes whose pages move to another one.
+    Moves(moves::Options),
     /// Measure the time until a weight change is applied everywhere.
     Weights(weights::Options),
     /// Measure the time until an abort is applied everywhere while nothing is stored.
@@ -183,6 +186,7 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::Jobs(options) => interruptible(jobs::run(options)),
         Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),
+        Measurement::Moves(options) => interruptible(moves::run(options)),
         Measurement::Weights(options) => interruptible(weights::run(options)),
         Measurement::Aborts(options) => interruptible(aborts::run(options)),
         Measurement::Disk(options) => interruptible(disk::run(options)),

@@ -54,6 +54,17 @@ async fn memory_is_told_before_and_after_pages_that_have_come_and_gone() {
 }
 
 #[tokio::test]
+async fn pages_that_move_have_a_gap_and_lose_nothing() {
+    let rows = report(&["moves", "--pages", "60", "--every", "50", "--runs", "2"]).await["rows"].clone();
+    let rows = rows.as_array().expect("rows").clone();
+    assert!(
+        median(&rows, "gap of a page, p99") > 0.0 && median(&rows, "until all have moved") > 0.0,
+        "{rows:?}"
+    );
+    assert_eq!(median(&rows, "lost frames"), 0.0);
+}
+
+#[tokio::test]
 async fn fan_out_is_compared_with_a_bare_writer_in_the_same_run() {
     let rows = bench(&["fanout", "--pages", "20", "--messages", "4", "--rounds", "16", "--runs", "2"]).await;
     let (node, bare) = (median(&rows, "node, CPU"), median(&rows, "bare writer, CPU"));

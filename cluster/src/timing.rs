@@ -87,6 +87,8 @@ pub struct Timing {
     pub view_wait: Duration,
     /// Time of the old holder to hand over a page.
     pub handover: Duration,
+    /// How long a batch of pages that move waits for its last page.
+    pub move_wait: Duration,
     /// Maximum time from accepting a connection to its complete request head.
     pub http_header: Duration,
     /// Maximum time to send the body of a request.
@@ -173,6 +175,7 @@ impl Timing {
         latch_answers: Duration::from_millis(250),
         view_wait: Duration::from_millis(250),
         handover: Duration::from_secs(2),
+        move_wait: Duration::from_secs(1),
         http_header: Duration::from_secs(10),
         http_body: Duration::from_secs(30),
         http_idle: Duration::from_secs(60),
@@ -228,6 +231,7 @@ impl Timing {
         latch_answers: Duration::from_millis(150),
         view_wait: Duration::from_millis(150),
         handover: Duration::from_millis(500),
+        move_wait: Duration::from_millis(500),
         http_header: Duration::from_millis(700),
         http_body: Duration::from_millis(1500),
         http_idle: Duration::from_secs(3),

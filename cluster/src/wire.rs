@@ -14,8 +14,8 @@ use serde::Serialize;
 
 pub use latch::{AbortLatch, LatchMessage, LatchReply, SignedLatch};
 pub use peer::{
-    Alive, ClosePages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages, PageMessage,
-    PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
+    Alive, ClosePages, DrainNode, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages,
+    PageMessage, PageStatusQuery, PeerCall, PeerRequest, RolloutQuery, WaitingJobsQuery, decode_request,
 };
 pub(crate) use peer_response::decode_response;
 pub use peer_response::encode_response;

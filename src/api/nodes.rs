@@ -1,13 +1,15 @@
 //! `GET /stats` and `/nodes`: the cluster in numbers.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use pagewire_cluster::registry;
 use serde::Serialize;
 
 use super::ApiState;
+use super::error::{ApiError, ErrorBody};
 use super::jobs::{Waiting, group_waits_for};
 use super::pagination::Paginated;
+use crate::protocol::ErrorCode;
 
 /// Counts of the live pages of the cluster, as this node sees them.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -110,8 +112,17 @@ pub(super) struct NodeResponse {
     offset_ms: Option<i64>,
     /// Number of its pages.
     pages: usize,
+    /// Whether it takes no new pages, because it stops.
+    draining: bool,
     /// Whether it is the answering node.
     answering: bool,
+}
+
+/// Result of draining a node.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct DrainingNode {
+    /// The node has received the request.
+    draining: bool,
 }
 
 /// Counts users, connections, sessions and pages.
@@ -176,7 +187,24 @@ pub(super) async fn nodes(State(parts): State<ApiState>) -> Json<Paginated<NodeR
         proto: [row.proto.min, row.proto.max],
         offset_ms: row.offset_ms,
         pages: counts.iter().find(|count| count.node == holder.node).map_or(0, |node| node.counts.pages),
+        draining: row.note.draining,
         answering: own == Some(holder),
     });
     Json(Paginated::complete(items.collect()))
+}
+
+/// Orders a node to take no new pages, move its pages to other nodes, finish its work and exit.
+#[utoipa::path(post, path = "/api/v1/nodes/{node}/drain", tag = "cluster", params(("node" = String, Path)),
+    responses((status = 200, body = DrainingNode), (status = "default", body = ErrorBody)))]
+pub(super) async fn drain(
+    State(parts): State<ApiState>,
+    Path(node): Path<String>,
+) -> Result<Json<DrainingNode>, ApiError> {
+    let living = parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect::<Vec<_>>();
+    let Some(holder) = living.into_iter().find(|holder| holder.node.to_string() == node) else {
+        return Err(ApiError::new(ErrorCode::Unknown, "no living node has this number"));
+    };
+    let ordered = parts.context.pages.relocator.drain_node(holder).await;
+    ordered.map_err(|_| ApiError::new(ErrorCode::Unavailable, "this node does not respond"))?;
+    Ok(Json(DrainingNode { draining: true }))
 }

@@ -161,16 +161,16 @@ fn refused(error: ChangeError) -> ApiError {
     }
 }
 
-/// Refuses a change that gives users to a lane without live workers or processes, unless the fallback is the base lane.
+/// Refuses a change that gives users to a lane without live workers, processes or nodes, unless the fallback is the base lane.
 fn check(before: &RolloutSpec, after: &RolloutSpec, servers: LaneServers<'_>) -> Result<(), ApiError> {
     let empty = |lane: &&str| servers.of_lane(lane, **lane == *after.base).count == 0;
     match after.gains(before).find(empty) {
         Some(lane) if after.fallback == Fallback::None => {
             let message = format!(
-                "lane {lane} of pool {} has no {}: the work of its users would be refused. Start one, let the fallback \
-                 be base, or force it",
+                "lane {lane} of pool {} has no {}: {}. Start one, let the fallback be base, or force it",
                 after.pool,
-                servers.lacking()
+                servers.lacking(),
+                servers.consequence(),
             );
             Err(ApiError::new(ErrorCode::LaneWithoutWorkers, message))
         }

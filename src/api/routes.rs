@@ -67,6 +67,7 @@ fn cluster() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(nodes::stats))
         .routes(routes!(nodes::nodes))
+        .routes(routes!(nodes::drain))
         .routes(routes!(quarantine::quarantine))
         .routes(routes!(quarantine::lift))
         .routes(routes!(keys::keys))

@@ -11,6 +11,7 @@ mod healthcheck;
 mod job;
 mod json_arg;
 mod keys;
+mod node;
 mod output;
 mod push;
 mod rollout;
@@ -77,6 +78,8 @@ enum Command {
     Job(job::JobArgs),
     /// List the live workers, or drain one.
     Workers(workers::WorkersArgs),
+    /// Drain a node.
+    Node(node::NodeArgs),
     /// Read, write and watch state trees.
     State(state::StateArgs),
     /// Show the cluster: its nodes and lanes with their pages.
@@ -159,6 +162,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Push(push) => block_on(push.run()),
         Command::Job(job) => block_on(job.run()),
         Command::Workers(workers) => block_on(workers.run()),
+        Command::Node(node) => block_on(node.run()),
         Command::State(state) => block_on(state.run()),
         Command::Status(status) => block_on(status.run()),
         Command::Users(users) => block_on(users.run()),

@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use super::{Caller, Context, Reply};
 use crate::calls::{self, ExecutorError, Mode};
+use crate::pages::PushOutcome;
 use crate::protocol::{CallFrame, CommandError, ErrorCode, FrameBody, FrameId};
 
 pub(super) fn run(
@@ -49,11 +50,15 @@ pub(super) fn run(
             // dropping the call stops its handler, on this node or at a worker
             () = page.ended() => return,
         };
-        page.push(&match outcome {
+        let pushed = page.push(&match outcome {
             Ok(value) => FrameBody::result(&id, Some(&value)),
             Err(ExecutorError::Refused(error)) => FrameBody::error(Some(&id), &error),
             Err(ExecutorError::Failed(failure)) => FrameBody::failure(&id, &failure),
         });
+        if let PushOutcome::Forwarded(taken) = pushed {
+            // the call is in flight until the node of the page has its result; an error means that it does not get it
+            let _ = taken.await;
+        }
     };
     tokio::spawn(work.in_current_span());
     Ok(Reply::Later)

@@ -83,6 +83,11 @@ impl PendingCalls {
         Ok(PendingCall { counted: Counted { all: self.clone(), account }, page, cancel })
     }
 
+    /// Whether no call is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.lock().by_account.is_empty()
+    }
+
     /// Cancels a call of a page. Returns whether there was such a call.
     pub(super) fn cancel(&self, page: Key, frame: &str) -> bool {
         let calls = self.lock();

@@ -23,6 +23,9 @@ pub(super) async fn run(
     let unit = RoutingKey::of(user.as_deref(), Some(caller.page.connection().key));
     let rollouts = &context.rollouts;
     rollouts.enrolments().choose(pool, unit, frame.lane.as_deref()).await.map_err(refused)?;
+    // the calls of this page follow the choice too; other pages of the user keep what they have
+    caller.page.pins.unpin(pool);
+    context.pages.store.store_pins(&caller.page);
     let roster = context.workers.roster();
     let assigned = rollouts.explain(pool, unit, |lane| roster.serves(&WorkerGroup::new(pool, lane)));
     Ok(Reply::value(&json!({"lane": assigned.lane, "reason": assigned.reason.text()})))

@@ -142,8 +142,9 @@ impl Edge {
         self.context.authenticator.verify(&token).ok()?.identity.user
     }
 
-    /// Serves `router` in `server` until `stop` completes. Then orders every socket to close, and returns when no
-    /// connection is open or half of `Timing::drain` has passed. The caller owns the stop signal.
+    /// Serves `router` in `server` until `stop` completes. Then sends the pages to other nodes, for at most a third of
+    /// `Timing::drain`, orders every socket that is left to close, and returns when no connection is open or a quarter of
+    /// `Timing::drain` has passed. The caller owns the stop signal.
     pub async fn serve(
         &self,
         server: StartupServer,
@@ -155,11 +156,18 @@ impl Edge {
         server.serve_until(stop).await;
         self.draining.store(true, Ordering::Release);
         let limiter = server.close();
+        self.context.pages.relocator.leave_node(self.timing.drain / 3).await;
         let spread = Duration::from_secs_f64(limiter.open() as f64 / DRAIN_RATE);
         self.heartbeats.drain(spread);
-        if tokio::time::timeout(spread + self.timing.drain / 2, limiter.wait_until_idle()).await.is_err() {
+        if tokio::time::timeout(spread + self.timing.drain / 4, limiter.wait_until_idle()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
+    }
+
+    /// Whether the request comes from a web page of a node of this cluster.
+    fn is_page_of_cluster(&self, headers: &HeaderMap) -> bool {
+        let origin = origin::only_origin(headers);
+        origin.is_some_and(|origin| self.context.pages.store.is_origin_of_a_node(origin))
     }
 
     fn is_draining(&self) -> bool {

@@ -25,6 +25,13 @@ pub(super) enum OriginCheck {
     ForeignHost,
 }
 
+/// Returns the origin of the web page that sent a request, if it names one.
+pub(super) fn only_origin(headers: &HeaderMap) -> Option<&str> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let (Some(origin), None) = (origins.next(), origins.next()) else { return None };
+    origin.to_str().ok()
+}
+
 /// The origins that are accepted in addition to a request's own host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Origins {

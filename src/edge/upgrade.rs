@@ -35,7 +35,11 @@ pub(super) async fn upgrade(State(edge): State<Arc<Edge>>, request: Request) -> 
     if edge.is_draining() {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, &edge);
     }
-    let origin_check = edge.origins.check(&head.headers);
+    let origin_check = match edge.origins.check(&head.headers) {
+        // a page of another node that moves here
+        OriginCheck::Foreign if edge.is_page_of_cluster(&head.headers) => OriginCheck::Known,
+        check => check,
+    };
     if origin_check == OriginCheck::ForeignHost {
         let host = head.headers.get(HOST);
         tracing::warn!(

@@ -15,8 +15,8 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Nothing inline, and nothing from other servers: scripts, styles and sockets come from this server only.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; object-src 'none'; \
+/// Nothing inline, and nothing from other servers, except sockets: the page moves to other nodes.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; object-src 'none'; \
      base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
 /// The headers of the page and its files, beside those of every file.

@@ -88,6 +88,7 @@ impl PageAccess {
             check_owner(claims.user.as_deref(), user)?;
         }
         let fresh = || Address { key: Key::random(), node: holder.node };
+        let new_connection = || Address { key: self.store.placement.new_connection(), node: holder.node };
         if let Some(session) = open.hello.session_id {
             let of = Expirable::Session(session.key);
             let known = self.known(of);
@@ -96,7 +97,7 @@ impl PageAccess {
                 let connection = match (&known, claims) {
                     (Some(known), _) => known.connection,
                     (None, Some(claims)) => Address { key: claims.connection, node: session.node },
-                    (None, None) => fresh(),
+                    (None, None) => new_connection(),
                 };
                 let expirable = Expirable::Connection(connection.key);
                 // the session may have been left before its connection became a user's
@@ -116,7 +117,7 @@ impl PageAccess {
                 return Ok(Membership::new(fresh(), connection, open.user.clone()));
             }
         }
-        Ok(Membership::new(fresh(), fresh(), open.user.clone()))
+        Ok(Membership::new(fresh(), new_connection(), open.user.clone()))
     }
 
     /// Waits a moment until this node sees the session or connection that a page of a user names, because another node

@@ -12,6 +12,7 @@ use pagewire_cluster::table;
 use pagewire_cluster::wire::PushCounts;
 use tokio::sync::oneshot;
 
+use super::arrivals::Arrivals;
 use super::page::{Membership, Page, PushOutcome};
 use crate::protocol::FrameBody;
 
@@ -98,6 +99,7 @@ pub(super) struct LastOf {
 #[derive(Default)]
 pub struct Hub {
     index: RwLock<Index>,
+    pub(super) arrivals: Arrivals,
 }
 
 impl Hub {

@@ -17,7 +17,7 @@ use pagewire_cluster::wire::{
 };
 
 use super::close::PageCloser;
-use super::page::{AttachKind, AttachmentId, ForwardedFrame, Forwarding, Handover, Page};
+use super::page::{AttachKind, AttachmentId, ForwardedFrame, Forwarding, Handover, Page, idle};
 use super::refusal::{RESUME_CONFLICT, refused};
 use super::rows::RowError;
 use super::store::PageStore;
@@ -126,14 +126,26 @@ impl PageMigrator {
     }
 
     /// Hands a page over to another node that has won its row. That node gets the frames and, during the resume window,
-    /// the frames that still arrive here.
-    pub fn hand_over(self: &Arc<Self>, request: &HandoverRequest) -> HandoverReply {
+    /// the frames that still arrive here. The page leaves at once. The reply follows when the command in progress has
+    /// ended, so that its effects come before those of the frames that the other node processes.
+    pub fn hand_over(
+        self: &Arc<Self>,
+        request: &HandoverRequest,
+    ) -> impl Future<Output = HandoverReply> + Send + use<> {
         let HandoverRequest { page, to, generation, rev, seq } = *request;
-        let frozen = self.store.hub.page(page).and_then(|page| self.freeze(page, to, generation, rev, seq));
-        match frozen {
-            Some(Handover::Complete(handed)) => HandoverReply::Complete(handed),
-            Some(Handover::Incomplete) => HandoverReply::Incomplete,
-            None => HandoverReply::Unknown,
+        let page = self.store.hub.page(page);
+        let frozen = page.clone().and_then(|page| self.freeze(page, to, generation, rev, seq));
+        let within = self.store.timing.handover / 2;
+        async move {
+            if let Some(page) = page.filter(|_| frozen.is_some()) {
+                // a longer command goes on, and its effects may come later
+                let _ = tokio::time::timeout(within, idle(&page)).await;
+            }
+            match frozen {
+                Some(Handover::Complete(handed)) => HandoverReply::Complete(handed),
+                Some(Handover::Incomplete) => HandoverReply::Incomplete,
+                None => HandoverReply::Unknown,
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! [`PageCloser`]. A [`Page`] knows none of them.
 
 mod access;
+mod arrivals;
 mod close;
 mod hub;
 mod incarnations;
@@ -16,8 +17,10 @@ mod outbox;
 mod page;
 mod parts;
 mod pins;
+mod placement;
 mod push;
 mod refusal;
+mod relocate;
 mod request;
 mod rewrite;
 mod rows;
@@ -33,9 +36,13 @@ pub use login::{LoginError, PageLogin};
 pub use migrate::PageMigrator;
 pub use open::{Opened, PageOpener};
 pub use outbox::Budget;
-pub use page::{AttachmentId, DrainOutcome, Membership, Page, PageWatch, PushOutcome};
+pub use page::{
+    AttachmentId, DrainOutcome, Membership, Page, PageWatch, PushOutcome, RunningCommand, set_knows_move,
+};
 pub use parts::Pages;
+pub use placement::{MoveTarget, PagePlacement};
 pub use push::{PushReport, Pusher};
+pub use relocate::PageRelocator;
 pub use request::OpenRequest;
 pub use rewrite::RowRewriter;
 pub use state_watch::{StateWatchers, WatchStream, exists, owner};

@@ -228,6 +228,7 @@ impl PageOpener {
     ) -> Result<Option<Opened>, Close> {
         let row = self.store.row(holder, plan.generation, &plan.place, plan.opened, agent);
         let row = PageRow { prev: plan.old, ..row };
+        let arrival = self.store.hub.arrivals.begin(claims.page, &plan.place);
         let rev = match self.store.registry.write(claims.page, &row, plan.expect).await {
             Ok(rev) => rev,
             Err(WriteError::Conflict { .. }) => return Ok(None),
@@ -239,6 +240,7 @@ impl PageOpener {
             }
         };
         let page = self.adopt_page(claims.page, rev, &row, plan.has_copies);
+        drop(arrival);
         // another node may still have a copy and must see the removal
         let removal_kind = if plan.has_copies { RemovalKind::Unregister } else { RemovalKind::Forget };
         self.check_again(&page, Some(claims), row.user.as_deref(), removal_kind).await?;

@@ -3,6 +3,8 @@
 //! Owns: the lock, and which step notifies the socket. Never: a decision (`page/state` has them), or a wait under the
 //! lock. A step takes the lock once.
 
+mod away;
+mod commands;
 mod job_results;
 mod migration;
 mod ownership;
@@ -22,13 +24,17 @@ use pagewire_cluster::wire::{HandedOver, PageJob, PinnedLanes};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+pub use self::away::set_knows_move;
+pub(super) use self::away::{knows_move, send_away};
+pub use self::commands::RunningCommand;
+pub(super) use self::commands::idle;
 pub(super) use self::migration::{ForwardedFrame, Forwarding, Handover};
 use self::ownership::OwnershipWindow;
 use self::push_outcome::PushEffect;
 pub use self::push_outcome::PushOutcome;
 use self::row_state::RowState;
 pub(super) use self::row_state::RowVersion;
-pub(super) use self::socket::{AttachKind, RegisteredState};
+pub(super) use self::socket::{AttachKind, RegisteredState, SendAway};
 pub use self::socket::{AttachmentId, DrainOutcome};
 use self::state::{HoldState, PageState};
 pub use self::watches::PageWatch;
@@ -68,6 +74,7 @@ pub struct Page {
     state: Mutex<PageState>,
     changed: Notify,
     ended: Notify,
+    idle: Notify,
 }
 
 impl Page {
@@ -82,9 +89,9 @@ impl Page {
     ) -> Self {
         let Membership { session, connection, user, topics, pins } = place;
         let state = PageState::new(RowState::new(rev, generation, user, topics), budget);
-        let (changed, ended) = (Notify::new(), Notify::new());
+        let (changed, ended, idle) = (Notify::new(), Notify::new(), Notify::new());
         let pins = Arc::new(LanePins::new(pins));
-        Self { key, session, connection, opened, pins, state: Mutex::new(state), changed, ended }
+        Self { key, session, connection, opened, pins, state: Mutex::new(state), changed, ended, idle }
     }
 
     /// The state is consistent at every step, so a poisoned lock is still usable.

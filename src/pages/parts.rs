@@ -12,6 +12,7 @@ use super::close::PageCloser;
 use super::login::PageLogin;
 use super::migrate::PageMigrator;
 use super::open::PageOpener;
+use super::relocate::PageRelocator;
 use super::rewrite::RowRewriter;
 use super::store::PageStore;
 use super::token::PageTokens;
@@ -27,6 +28,8 @@ pub struct Pages {
     pub opener: PageOpener,
     /// Moves pages between nodes.
     pub migrator: Arc<PageMigrator>,
+    /// Sends pages to other nodes.
+    pub relocator: PageRelocator,
     /// Closes pages.
     pub closer: Arc<PageCloser>,
     /// Logs connections in.
@@ -52,10 +55,11 @@ impl Pages {
             closer: closer.clone(),
             migrator: migrator.clone(),
         };
+        let relocator = PageRelocator::new(store.clone(), peers.clone());
         let login = Arc::new(PageLogin { store: store.clone(), access, peers });
         let topics = PageTopics { store: store.clone() };
         let rewriter = RowRewriter { store: store.clone(), tokens: tokens.clone() };
-        Self { store, tokens, opener, migrator, closer, login, topics, rewriter }
+        Self { store, tokens, opener, migrator, relocator, closer, login, topics, rewriter }
     }
 
     /// Applies an event of the registry.

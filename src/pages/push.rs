@@ -93,6 +93,8 @@ impl Pusher {
     ) -> Result<PushReport, CommandError> {
         let mut others = self.recipients(&mut delivery);
         others.retain(|holder| *holder != own);
+        // this node may have seen the row of a page that is not here yet
+        self.hub.arrivals.settled(&delivery.to, self.view_wait).await;
         let here = self.local(&delivery);
         let requests =
             others.iter().map(|holder| self.peers.request(*holder, &delivery, telemetry::current_trace()));
@@ -218,15 +220,21 @@ impl Pusher {
         )
     }
 
-    /// Whether this node has applied the rows that the sender of a message has seen.
+    /// Whether this node has applied the rows that the sender of a message has seen, and has their pages.
     pub fn has_applied(&self, delivery: &PageMessage) -> bool {
         delivery.seen.is_none_or(|seen| seen <= self.registry.view().applied())
+            && !self.hub.arrivals.concern(&delivery.to)
     }
 
     /// Waits until this node has applied the rows that the sender has seen, because only then it knows which pages the
     /// sender counts at another node. If the wait times out, a page that is moving at that moment may get the message
     /// twice. Later deliveries do not wait until this node has applied another row.
     pub async fn wait_for_view(&self, delivery: &PageMessage) {
+        self.wait_for_rows(delivery).await;
+        self.hub.arrivals.settled(&delivery.to, self.view_wait).await;
+    }
+
+    async fn wait_for_rows(&self, delivery: &PageMessage) {
         let applied = self.registry.view().applied();
         let Some(seen) = delivery.seen.filter(|seen| *seen > applied) else { return };
         if self.stalled_at.load(Ordering::Relaxed) != applied

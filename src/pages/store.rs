@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::id::{Address, Holder, Key, Scope};
-use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::lease::{NodeLease, NodeRow};
 use pagewire_cluster::registry::{PageEntry, PageRow, Registry};
 use pagewire_cluster::timing::Timing;
 use tokio::sync::Semaphore;
@@ -17,8 +17,9 @@ use super::incarnations::Incarnations;
 use super::outbox::Budget;
 use super::page::{Membership, Page};
 use super::pins::WRITERS;
+use super::placement::{MoveTarget, PagePlacement};
 use super::state_watch::StateWatchers;
-use crate::protocol::{Allow, FrameLimitsInfo};
+use crate::protocol::{Allow, FrameLimitsInfo, Hello};
 
 /// The settings of a deployment for pages.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ pub struct PageStore {
     pub(super) watching: StateWatchers,
     pub(super) timing: Timing,
     pub(super) options: Options,
+    pub(super) placement: PagePlacement,
     pub(super) incarnations: Incarnations,
     pub(super) pin_writers: Semaphore,
 }
@@ -66,10 +68,28 @@ impl PageStore {
         watching: StateWatchers,
         timing: Timing,
         options: Options,
+        placement: PagePlacement,
     ) -> Self {
         let (hub, incarnations) = (watching.hub(), Incarnations::default());
         let pin_writers = Semaphore::new(WRITERS);
-        Self { hub, registry, lease, watching, timing, options, incarnations, pin_writers }
+        Self { hub, registry, lease, watching, timing, options, placement, incarnations, pin_writers }
+    }
+
+    /// Returns where the page of a socket has to be opened; `None` for here.
+    pub fn elsewhere(&self, hello: &Hello, user: Option<&str>) -> Option<MoveTarget> {
+        self.placement.on_opening(hello, user)
+    }
+
+    /// Returns the revision of the rollout that decides the lanes of pages; 0 for none.
+    pub fn rollout_revision(&self) -> u64 {
+        self.placement.revision()
+    }
+
+    /// Whether an origin is the address of a living node.
+    pub fn is_origin_of_a_node(&self, origin: &str) -> bool {
+        let view = self.registry.view();
+        let is_same = |row: &NodeRow| row.advertise.trim_end_matches('/').eq_ignore_ascii_case(origin);
+        view.nodes().into_iter().any(|(_, row)| is_same(row))
     }
 
     /// The pages that this node holds.

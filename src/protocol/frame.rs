@@ -43,36 +43,6 @@ impl<'de> Deserialize<'de> for FrameId {
     }
 }
 
-/// The first frame of a socket.
-#[derive(Debug, Default, Deserialize)]
-pub struct Hello {
-    /// Existing connection (browser) to join.
-    pub connection_id: Option<Address>,
-    /// Existing session to join.
-    pub session_id: Option<Address>,
-    /// Page to resume, with `resume`.
-    pub page_id: Option<Address>,
-    /// Token of a user (JWT).
-    pub token: Option<String>,
-    /// Proof and position for resuming `page_id`.
-    pub resume: Option<Resume>,
-    /// Paths of state trees that the page watches, in place of all earlier ones. `None` keeps the earlier ones, if
-    /// the page is recovered.
-    pub watch: Option<Vec<PathRef>>,
-    /// Ids of jobs for which the page still waits.
-    #[serde(default)]
-    pub pending: Vec<FrameId>,
-}
-
-/// The client's proof and position for resuming a page.
-#[derive(Debug, Deserialize)]
-pub struct Resume {
-    /// Token of the last `registered`.
-    pub token: String,
-    /// Last `seq` seen, 0 for none.
-    pub seq: u64,
-}
-
 /// The target pages of a message; exactly one member.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -252,27 +222,11 @@ pub struct InvalidFrame {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
+    pub(super) kind: Option<Cow<'a, str>>,
     #[serde(default)]
     id: Option<FrameId>,
-}
-
-impl Hello {
-    /// Parses a `hello`. The member `type` may be missing.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorCode::Malformed`] when the text is not a valid `hello`.
-    pub fn parse(text: &str) -> Result<Self, CommandError> {
-        let envelope: Envelope<'_> = read(text.as_bytes()).map_err(malformed)?;
-        shallow(text)?;
-        match envelope.kind.as_deref() {
-            None | Some("hello") => read(text.as_bytes()).map_err(malformed),
-            Some(_) => Err(CommandError::new(ErrorCode::Malformed, "the first frame is hello")),
-        }
-    }
 }
 
 impl ClientFrame {
@@ -331,14 +285,14 @@ impl ClientFrame {
 }
 
 /// Nothing that its readers could not parse is taken.
-fn shallow(text: &str) -> Result<(), CommandError> {
+pub(super) fn shallow(text: &str) -> Result<(), CommandError> {
     match is_too_deep(text.as_bytes()) {
         true => Err(CommandError::new(ErrorCode::Malformed, TOO_DEEP)),
         false => Ok(()),
     }
 }
 
-fn malformed(error: String) -> CommandError {
+pub(super) fn malformed(error: String) -> CommandError {
     CommandError::new(ErrorCode::Malformed, error)
 }
 
@@ -346,6 +300,7 @@ fn malformed(error: String) -> CommandError {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::Hello;
     use super::*;
 
     #[test]
@@ -379,14 +334,6 @@ mod tests {
         assert_eq!((refused.error.code, &*refused.error.message), (ErrorCode::Malformed, TOO_DEEP));
         let hello = format!(r#"{{"watch":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
         assert_eq!(Hello::parse(&hello).unwrap_err().message, TOO_DEEP);
-    }
-
-    #[test]
-    fn a_hello_may_be_an_empty_object_or_name_its_type() {
-        assert!(Hello::parse("{}").is_ok());
-        assert!(Hello::parse(r#"{"type":"hello"}"#).is_ok());
-        assert!(Hello::parse(r#"{"type":"send"}"#).is_err());
-        assert!(Hello::parse(r#"{"page_id":"short|p01"}"#).is_err());
     }
 
     proptest! {

@@ -9,6 +9,7 @@ mod depth;
 mod error;
 mod frame;
 mod frame_kind;
+mod hello;
 mod job;
 mod plain;
 mod server;
@@ -19,9 +20,10 @@ pub use data::encode_update;
 pub use depth::{MAX_DEPTH, TOO_DEEP, is_too_deep};
 pub use error::{CommandError, ErrorCode};
 pub use frame::{
-    AckFrame, AuthFrame, BroadcastSession, CallFrame, ChooseLane, ClientFrame, FrameId, Hello, InvalidFrame,
-    Resume, SendFrame, SubmitJob, Subscribe, Target, Unsubscribe,
+    AckFrame, AuthFrame, BroadcastSession, CallFrame, ChooseLane, ClientFrame, FrameId, InvalidFrame,
+    SendFrame, SubmitJob, Subscribe, Target, Unsubscribe,
 };
+pub use hello::{Hello, Resume};
 pub use job::JobReference;
 pub use plain::{explain, read};
 pub use server::{Allow, FrameBody, FrameLimitsInfo, Registered, ResumeOutcome, pong};

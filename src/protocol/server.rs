@@ -4,6 +4,7 @@
 //! frame outside the sequence is a bare `{` and a tail.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::id::Level;
 use pagewire_cluster::id::{Address, NodeNumber};
@@ -87,6 +88,19 @@ impl FrameBody {
             token: &'a str,
         }
         Self::of(&Moved { r#type: "address", page_id: page, token })
+    }
+
+    /// `move`: the page is to open a second socket, at `url` or at the address that it knows, in the given time.
+    pub fn move_to(url: Option<&str>, after: Duration) -> Self {
+        #[derive(Serialize)]
+        struct Move<'a> {
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            url: Option<&'a str>,
+            retry_after_ms: u64,
+        }
+        let retry_after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        Self::of(&Move { r#type: "move", url, retry_after_ms })
     }
 
     /// `registered`: the response to `hello`, outside the sequence.
@@ -217,6 +231,19 @@ mod tests {
             text(&FrameBody::message(&payload, None, None)),
             r#"{"type":"message","payload":{"b":1,  "a":2}}"#
         );
+    }
+
+    #[test]
+    fn the_golden_vectors_of_move_hold() {
+        let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/move.json"));
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        for vector in golden["move"].as_array().unwrap() {
+            let after = Duration::from_millis(vector["retry_after_ms"].as_u64().unwrap());
+            assert_eq!(
+                text(&FrameBody::move_to(vector["url"].as_str(), after)),
+                vector["text"].as_str().unwrap()
+            );
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
     tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));
     tasks.spawn("expiry", TaskKind::Vital, end_idle(leads(), rows(), trees(), timing, cleanup));
     tasks.spawn("server clocks", TaskKind::Vital, compare_server_clocks(leads(), engine.clone(), timing));
+    let lanes = leave_closed_lanes(rollouts.clone(), context.pages.clone(), timing);
+    tasks.spawn("lanes of nodes", TaskKind::Vital, lanes);
     tasks.spawn("orphans", TaskKind::Vital, remove_orphans(leads(), rows(), trees(), cleanup, grace));
 }
 
@@ -224,6 +226,24 @@ async fn reconcile_jobs(
             Err(error) => log_postponed("jobs", error),
         }
         jobs.waiting.send_replace(reconciler.waiting(jobs.records.now_ms()));
+    }
+}
+
+/// Sends the pages of a lane that was taken back to other nodes, on every node: at each change of a rollout, and again for
+/// pages that could not move then. Never returns.
+async fn leave_closed_lanes(rollouts: Rollouts, pages: Arc<Pages>, timing: Timing) {
+    let mut changes = rollouts.changes();
+    let mut ticks = every(timing.lease_ttl);
+    let mut sent = 0;
+    loop {
+        changes.borrow_and_update();
+        let revision = pages.store.rollout_revision();
+        pages.relocator.leave_closed_lane(revision != sent).await;
+        sent = revision;
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = ticks.tick() => {}
+        }
     }
 }
 

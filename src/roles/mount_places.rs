@@ -85,6 +85,7 @@ fn note_of(pools: &MountPools, internal: &str, is_draining: bool) -> NodeNote {
         Some((path.clone(), lanes))
     });
     NodeNote {
+        draining: is_draining,
         internal: internal.to_owned(),
         mounts: pools.iter().map(|(path, pool)| (path.clone(), shown(pool.own_places()))).collect(),
         lanes: lanes.collect(),

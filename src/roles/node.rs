@@ -52,6 +52,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Open until the node drains.
     pub(crate) accepting: Latch,
+    /// The part of the node's row that changes.
+    pub(crate) note: watch::Sender<NodeNote>,
     /// The mounts in code.
     pub(crate) own_mounts: Vec<OwnMount>,
     pub(crate) tasks: Tasks,
@@ -113,9 +115,8 @@ impl Node {
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, &ready).await?;
-        mount_places::spawn(&pool_services, &services.registry, &pools, note);
-        let callbacks = pool_services.callbacks;
-        let clock = services.engine.clock();
+        mount_places::spawn(&pool_services, &services.registry, &pools, note.clone());
+        let (callbacks, clock) = (pool_services.callbacks, services.engine.clock());
         let Services { registry, lease, keyring, .. } = services;
         Ok(Self {
             config,
@@ -129,6 +130,7 @@ impl Node {
             ready,
             metrics,
             accepting,
+            note,
             own_mounts: Vec::new(),
             tasks,
             pools,

@@ -5,6 +5,7 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pagewire_cluster::engine::{Engine, Message};
 use pagewire_cluster::id::Holder;
@@ -13,8 +14,9 @@ use pagewire_cluster::peer::{Incoming, PeerReplier, PeerServer};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{
-    Alive, ClosePages, ClosedPages, ExecutorMessage, ForwardedFrames, HandoverRequest, IdentifyPages,
-    JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery, WaitingJobsQuery,
+    Alive, ClosePages, ClosedPages, DrainNode, ExecutorMessage, ForwardedFrames, HandoverRequest,
+    IdentifyPages, JobNotification, PageMessage, PageStatusQuery, PeerRequest, PushCounts, RolloutQuery,
+    WaitingJobsQuery,
 };
 use tokio::sync::mpsc;
 use tracing::field;
@@ -62,7 +64,8 @@ impl PeerRequests {
             tokio::spawn(catch_up(self.context.clone()));
         }
         self.listening.set(true);
-        let incarnation = Incarnation { parts: self, holder, replier: server.replier() };
+        let (replier, waiting) = (server.replier(), AtomicUsize::new(0));
+        let incarnation = Incarnation { parts: self, holder, replier, waiting };
         let (delayed, early) = mpsc::channel(EARLY_MESSAGES);
         tokio::select! {
             () = incarnation.receive(server, delayed) => {}
@@ -79,6 +82,8 @@ struct Incarnation<'a> {
     parts: &'a PeerRequests,
     holder: Holder,
     replier: PeerReplier,
+    /// The number of messages that arrived early and are not delivered yet.
+    waiting: AtomicUsize,
 }
 
 impl Incarnation<'_> {
@@ -91,9 +96,12 @@ impl Incarnation<'_> {
                     tokio::spawn(catch_up(self.parts.context.clone()));
                 }
                 Incoming::Request(received) => match *received {
+                    // also behind one that waits, so that messages keep their order
                     (PeerRequest::Deliver(delivery), message)
-                        if !self.parts.context.deliver.has_applied(&delivery) =>
+                        if self.waiting.load(Ordering::Relaxed) > 0
+                            || !self.parts.context.deliver.has_applied(&delivery) =>
                     {
+                        self.waiting.fetch_add(1, Ordering::Relaxed);
                         // an error means that the receiver is gone, and with it this future
                         let _ = delayed.send((delivery, message)).await;
                     }
@@ -108,6 +116,7 @@ impl Incarnation<'_> {
         while let Some((delivery, message)) = early.recv().await {
             self.parts.context.deliver.wait_for_view(&delivery).await;
             self.handle(PeerRequest::Deliver(delivery), message);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         std::future::pending().await
     }
@@ -137,10 +146,14 @@ impl Incarnation<'_> {
                 replier.reply::<ForwardedFrames>(message, counts(pushed));
             }
             PeerRequest::Handover(request) => {
-                replier.reply::<HandoverRequest>(message, ready(pages.migrator.hand_over(&request)));
+                replier.reply::<HandoverRequest>(message, pages.migrator.hand_over(&request));
             }
             PeerRequest::PageStatus(query) => {
                 replier.reply::<PageStatusQuery>(message, ready(pages.migrator.status(query.page)));
+            }
+            PeerRequest::Drain(DrainNode {}) => {
+                pages.relocator.request_drain();
+                replier.reply::<DrainNode>(message, ready(()));
             }
             PeerRequest::Ping => replier.reply::<Alive>(message, ready(())),
             PeerRequest::Identify(IdentifyPages { connection, user }) => {

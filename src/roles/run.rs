@@ -84,6 +84,7 @@ async fn until_stopped(
     let stop = async {
         tokio::select! {
             () = stop => {}
+            () = node.context.pages.relocator.drain_requested() => {}
             failed = node.tasks.failed() => failure = Some(failed),
         }
     };
@@ -113,11 +114,10 @@ impl Node {
         let stop = async {
             stop.await;
             self.accepting.set(false);
+            // other nodes send no page here from now on
+            self.note.send_modify(|note| note.draining = true);
             self.pools.begin_drain();
-            tracing::info!(
-                pages = self.hub.len(),
-                "draining: clients are advised to reconnect to another node"
-            );
+            tracing::info!(pages = self.hub.len(), "draining: pages move to other nodes");
         };
         tokio::join!(edge.serve(startup, router, stop), self.serve_nodes(internal, mounts));
         self.await_migration().await;

@@ -26,7 +26,9 @@ use crate::auth::Authenticator;
 use crate::calls::{ExecutorOptions, Executors, LocalWorkers, PageRules};
 use crate::command::{Context, PendingCalls};
 use crate::config::Config;
-use crate::pages::{Budget, Hub, Options, PageStore, PageTokens, Pages, Pusher, StateWatchers};
+use crate::pages::{
+    Budget, Hub, Options, PagePlacement, PageStore, PageTokens, Pages, Pusher, StateWatchers,
+};
 use crate::protocol::{Allow, FrameLimitsInfo};
 use crate::telemetry::Metrics;
 
@@ -140,7 +142,10 @@ impl Services {
 
     fn pages(&self, config: &Config, watching: StateWatchers) -> Pages {
         let (registry, lease) = (self.registry.clone(), self.lease.clone());
-        let store = PageStore::new(registry, lease, watching, self.timing, options(config));
+        let (lane, path) = (config.node.lane.clone(), config.websocket.path.clone());
+        let placement =
+            PagePlacement::new(self.rollouts.clone(), registry.clone(), lease.clone(), lane, path);
+        let store = PageStore::new(registry, lease, watching, self.timing, options(config), placement);
         Pages::new(store, PageTokens::new(self.keyring.clone()), self.peers.clone())
     }
 

@@ -275,3 +275,68 @@ async fn a_reloaded_page_hears_of_the_jobs_that_it_had_submitted() {
     assert_eq!(browser.text("job-id").await, job);
     browser.close().await;
 }
+
+#[tokio::test]
+async fn a_page_of_a_drained_node_moves_to_another_one_and_does_not_notice() {
+    let nats = Nats::start().await;
+    let (mut first, second) =
+        (Node::setup().nats(&nats).start().await, Node::setup().nats(&nats).start().await);
+    let browser = Browser::start("move").await;
+    browser.goto(&first.url()).await;
+    let opened = browser
+        .printed(
+            "const { Pagewire } = await import('/pagewire.js');
+             const page = new Pagewire({ slot: 'test', local_storage: null, session_storage: null });
+             const seen = (window.seen = { page, messages: [], states: [], answers: [] });
+             await page.connect();
+             page.on('state', ({ state }) => seen.states.push(state));
+             page.on('reset', () => seen.states.push('reset'));
+             page.on('message', ({ payload }) => seen.messages.push(payload));
+             seen.calls = setInterval(async () => {
+                 const count = (seen.count = (seen.count ?? 0) + 1);
+                 seen.answers.push(await page.call('echo', count).catch((error) => String(error)));
+             }, 20);
+             console.log(page.registered.session_id);",
+        )
+        .await;
+    let session = opened.first().expect("an id").clone();
+    let api = second.api();
+    let pushes = async {
+        for number in 0..100 {
+            let report = api.send(json!({"session": session}), json!(number)).await;
+            let counted = [&report["reached"], &report["held"]].map(|count| count.as_u64().expect("a count"));
+            assert_eq!(counted.iter().sum::<u64>(), 1, "{report}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let drain = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        first.terminate();
+        let number = second.number().await;
+        eventually("the page is at the other node", SOON, async || {
+            let node = browser.printed("console.log(window.seen.page.registered.node)").await;
+            (node == [number.clone()]).then_some(())
+        })
+        .await;
+    };
+    tokio::join!(pushes, drain);
+    first.exit(SOON).await;
+    let seen = browser
+        .printed(
+            "const { page, messages, states, answers, count } = window.seen;
+             clearInterval(window.seen.calls);
+             while (window.seen.messages.length < 100 || answers.length < window.seen.count) {
+                 await new Promise((later) => setTimeout(later, 10));
+             }
+             console.log(JSON.stringify(messages));
+             console.log(JSON.stringify(states));
+             // calls run at the same time
+             answers.sort((one, other) => one - other);
+             console.log(answers.every((answer, index) => answer === index + 1));
+             console.log(page.state);",
+        )
+        .await;
+    let sent = serde_json::to_string(&(0..100).collect::<Vec<_>>()).expect("JSON");
+    assert_eq!(seen, [sent.as_str(), "[]", "true", "open"]);
+    browser.close().await;
+}

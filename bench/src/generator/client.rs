@@ -28,31 +28,7 @@ pub(super) struct Client {
 impl Client {
     /// Connects, upgrades and sends `hello`. Returns when the page is registered.
     pub(super) async fn open(index: usize, address: SocketAddr, token: &str) -> io::Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        if index >= SOCKETS_PER_ADDRESS {
-            let host = u8::try_from(index / SOCKETS_PER_ADDRESS).map_err(io::Error::other)?;
-            socket.bind((Ipv4Addr::new(127, 0, 1, host), 0).into())?;
-        }
-        let stream = socket.connect(address).await?;
-        stream.set_nodelay(true)?;
-        let request = format!(
-            "GET /_ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
-        );
-        write(&stream, request.as_bytes())?;
-        let mut input = Vec::new();
-        let head = loop {
-            if let Some(at) = input.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            read_more(&stream, &mut input).await?;
-        };
-        if !input.starts_with(b"HTTP/1.1 101") {
-            let refusal = String::from_utf8_lossy(&input);
-            return Err(io::Error::other(format!("not upgraded: {}", refusal.lines().next().unwrap_or(""))));
-        }
-        input.drain(..head);
+        let (stream, mut input) = upgrade(index, address).await?;
         let hello = serde_json::json!({"type": "hello", "token": token}).to_string();
         write(&stream, &frame::text(&hello))?;
         let page = registered(&stream, &mut input).await?;
@@ -153,6 +129,36 @@ impl Client {
     }
 }
 
+/// Connects and upgrades. Returns the socket and the bytes that have arrived after the response.
+pub(super) async fn upgrade(index: usize, address: SocketAddr) -> io::Result<(TcpStream, Vec<u8>)> {
+    let socket = TcpSocket::new_v4()?;
+    if index >= SOCKETS_PER_ADDRESS {
+        let host = u8::try_from(index / SOCKETS_PER_ADDRESS).map_err(io::Error::other)?;
+        socket.bind((Ipv4Addr::new(127, 0, 1, host), 0).into())?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    let request = format!(
+        "GET /_ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+    );
+    write(&stream, request.as_bytes())?;
+    let mut input = Vec::new();
+    let head = loop {
+        if let Some(at) = input.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        read_more(&stream, &mut input).await?;
+    };
+    if !input.starts_with(b"HTTP/1.1 101") {
+        let refusal = String::from_utf8_lossy(&input);
+        return Err(io::Error::other(format!("not upgraded: {}", refusal.lines().next().unwrap_or(""))));
+    }
+    input.drain(..head);
+    Ok((stream, input))
+}
+
 #[derive(Deserialize)]
 struct Registered {
     page_id: Address,
@@ -186,7 +192,7 @@ pub(super) async fn read_more(stream: &TcpStream, input: &mut Vec<u8>) -> io::Re
 }
 
 /// Writes a client's frame. It is small and fits into the kernel's buffer, unless the server has stopped reading.
-fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     match stream.try_write(bytes)? {
         written if written == bytes.len() => Ok(()),
         _ => Err(io::Error::other("the server does not read")),

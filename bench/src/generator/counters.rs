@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -15,6 +16,9 @@ pub(super) struct Counters {
     goal: Cell<u64>,
     /// Ages in microseconds of messages that carry their send time, if they are recorded.
     ages: RefCell<Option<Vec<f64>>>,
+    /// The number of moves so far, and the gaps in microseconds of those since the last call.
+    moved: Cell<u64>,
+    gaps: RefCell<Vec<f64>>,
     failure: RefCell<Option<String>>,
     changed: Notify,
 }
@@ -49,6 +53,27 @@ impl Counters {
             && let Some(sent) = super::frame::sent(text)
         {
             ages.push(now_ns().saturating_sub(sent) as f64 / 1e3);
+        }
+    }
+
+    /// Records that a page has moved, with the longest time in which it can have had no node.
+    pub(super) fn moved(&self, gap: Duration) {
+        self.moved.set(self.moved.get() + 1);
+        self.gaps.borrow_mut().push(gap.as_secs_f64() * 1e6);
+        self.changed.notify_one();
+    }
+
+    /// Waits until pages have moved that many times in total, and returns the gaps since the last call. Returns at once if
+    /// a client fails.
+    pub(super) async fn reach_moves(&self, moves: u64) -> io::Result<Vec<f64>> {
+        loop {
+            if let Some(reason) = &*self.failure.borrow() {
+                return Err(io::Error::other(reason.clone()));
+            }
+            if self.moved.get() >= moves {
+                return Ok(self.gaps.take());
+            }
+            self.changed.notified().await;
         }
     }
 

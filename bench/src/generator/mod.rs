@@ -7,6 +7,7 @@ mod api;
 mod client;
 mod counters;
 mod frame;
+mod moving_client;
 
 use std::cell::RefCell;
 use std::io;
@@ -18,6 +19,7 @@ use api::{ApiConnections, ApiRequests};
 use client::Client;
 use counters::Counters;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use moving_client::MovingClient;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 
@@ -65,6 +67,12 @@ impl Clients {
 
     async fn handle(&mut self, request: HelperRequest) -> io::Result<HelperResponse> {
         match request {
+            HelperRequest::Open { address, tokens, manner: Manner::Moving } => {
+                self.open_moving(address, tokens).await
+            }
+            HelperRequest::Moved { moves } => {
+                Ok(HelperResponse::Aged { each: Times::of(self.counters.reach_moves(moves).await?) })
+            }
             HelperRequest::Open { address, tokens, manner } => self.open(address, tokens, manner).await,
             HelperRequest::Close => {
                 self.pages.clear();
@@ -99,7 +107,7 @@ impl Clients {
         manner: Manner,
     ) -> io::Result<HelperResponse> {
         let ack_every = match manner {
-            Manner::Prompt | Manner::Timed => ACK_EVERY,
+            Manner::Prompt | Manner::Timed | Manner::Moving => ACK_EVERY,
             Manner::Patient => u64::MAX,
         };
         if manner == Manner::Patient {
@@ -122,6 +130,22 @@ impl Clients {
         };
         self.pages = opening.map_ok(follow).try_collect().await?;
         Ok(HelperResponse::Opened { pages: self.pages.iter().map(|client| client.page()).collect() })
+    }
+
+    async fn open_moving(&mut self, address: SocketAddr, tokens: Vec<String>) -> io::Result<HelperResponse> {
+        let open = |(index, token): (usize, String)| MovingClient::open(index, address, token);
+        let mut opening = stream::iter(tokens.into_iter().enumerate()).map(open).buffered(OPENING);
+        let mut pages = Vec::new();
+        while let Some(client) = opening.try_next().await? {
+            pages.push(client.page());
+            let counters = self.counters.clone();
+            self.followers.spawn_local(async move {
+                if let Err(error) = client.follow(counters.clone()).await {
+                    counters.fail(&error);
+                }
+            });
+        }
+        Ok(HelperResponse::Opened { pages })
     }
 
     async fn expect(&self, frames: u64) -> io::Result<HelperResponse> {

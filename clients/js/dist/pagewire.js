@@ -23,6 +23,34 @@ var PagewireError = class extends Error {
   }
 };
 
+// src/acks.ts
+var ACK_MS = 5e3;
+var Acks = class {
+  #incoming;
+  /** Acknowledges a `seq`, unless nothing may be acknowledged now. Returns whether it did. */
+  #send;
+  #timer;
+  constructor(incoming, send) {
+    this.#incoming = incoming;
+    this.#send = send;
+  }
+  /** Handles frames that have arrived. */
+  arrived() {
+    if (this.#incoming.due && this.now()) return;
+    if (this.#incoming.unacked) this.#timer ??= setTimeout(() => this.now(), ACK_MS);
+  }
+  /** Acknowledges everything, if there is anything to acknowledge. Returns whether nothing is left. */
+  now() {
+    this.stop();
+    return !this.#incoming.unacked || this.#send();
+  }
+  /** Stops waiting, because there is no socket. */
+  stop() {
+    clearTimeout(this.#timer);
+    this.#timer = void 0;
+  }
+};
+
 // src/outgoing.ts
 var Outgoing = class {
   /** Not sent on the current socket. */
@@ -161,6 +189,11 @@ var Requests = class {
     this.#write = write2;
     this.#flush();
   }
+  /** Goes on with the same socket after a pause. */
+  continue(write2) {
+    this.#write = write2;
+    this.#flush();
+  }
   /** Handles a lost socket: requests wait for the next one. */
   pause() {
     this.#write = void 0;
@@ -255,13 +288,6 @@ function ask(requests, frame, { timeout_ms, signal } = {}) {
     };
     signal?.addEventListener("abort", abort, { once: true, signal: settled.signal });
   });
-}
-
-// src/backoff.ts
-var LONGEST_MS = 36e5;
-function delayMs(attempt, backoff, advisedMs, random) {
-  const window2 = Math.min(backoff.cap_ms, backoff.base_ms * 2 ** Math.min(attempt, 30));
-  return Math.min(LONGEST_MS, Math.round(advisedMs + random() * window2));
 }
 
 // src/document.ts
@@ -842,6 +868,7 @@ var ABNORMAL = 1006;
 var Link = class {
   #socket;
   #events;
+  #greeted = false;
   #registered = false;
   #over = false;
   #heardAt = Date.now();
@@ -849,13 +876,18 @@ var Link = class {
   /** Runs from opening to `registered`, then between two checks for silence, then from a ping to its reply. */
   #timer;
   #doubting = false;
-  constructor(implementation, url, hello, events) {
+  /** `hello` is asked for its members when the socket is open. */
+  constructor(implementation, url, hello, events, patienceMs = REGISTER_MS) {
     this.#events = events;
     this.#socket = new implementation(url, [SUBPROTOCOL]);
-    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
-    this.#socket.onopen = () => this.write({ type: "hello", ...hello });
+    this.#timer = setTimeout(() => this.drop("the server did not answer"), patienceMs);
+    this.#socket.onopen = () => this.#greet(hello());
     this.#socket.onmessage = (event) => this.#heard(event.data);
     this.#socket.onclose = (event) => this.#end(event.code, event.reason);
+  }
+  /** Whether `hello` was sent. */
+  get greeted() {
+    return this.#greeted;
   }
   /** Whether the server has accepted `hello`. */
   get registered() {
@@ -883,6 +915,10 @@ var Link = class {
     this.#over = true;
     clearTimeout(this.#timer);
     this.#socket.close(1e3);
+  }
+  #greet(hello) {
+    this.#greeted = true;
+    this.write({ type: "hello", ...hello });
   }
   #heard(data) {
     if (this.#over) return;
@@ -930,6 +966,148 @@ function parse(data) {
   }
 }
 
+// src/move.ts
+var MOVE_MS = 4e3;
+var Move = class {
+  #from;
+  #urls;
+  #page;
+  #to;
+  /** The address that the server named, for a page that loses its first socket before it has moved. */
+  named;
+  /** A second socket has said `hello`, so another node may have the page already. */
+  #asked = false;
+  /** The first socket has ended since. */
+  #left = false;
+  #timer;
+  #ended = false;
+  constructor(from, urls, delayMs2, page) {
+    this.#from = from;
+    this.#urls = urls;
+    this.named = urls[0];
+    this.#page = page;
+    if (isHidden()) queueMicrotask(() => !this.#ended && this.#next());
+    else this.#timer = setTimeout(() => this.#next(), delayMs2);
+  }
+  /** Whether a second socket waits for its `registered`. */
+  get asking() {
+    return this.#to?.greeted ?? false;
+  }
+  /** Handles the end of a socket. Returns whether the move goes on, so that the page need not notice. */
+  ended(link) {
+    if (link === this.#to) {
+      this.#next();
+      return true;
+    }
+    this.#asked ||= this.asking;
+    this.#left = this.#asked;
+    return this.#left;
+  }
+  /** Ends the move, because a second socket has the page, or the page needs none. */
+  end(taken) {
+    clearTimeout(this.#timer);
+    this.#ended = true;
+    if (this.#to !== taken) this.#to?.leave();
+    if (taken) this.#from.leave();
+  }
+  #next() {
+    this.#asked ||= this.asking;
+    this.#to = void 0;
+    for (let url; (url = this.#urls.shift()) !== void 0; ) {
+      try {
+        this.#to = this.#page.connect(url);
+        return;
+      } catch {
+      }
+    }
+    this.#page.failed(this.#left);
+  }
+};
+function targets(frame, own, registered) {
+  const named = typeof frame["url"] === "string" && isFor(frame["url"], own) ? [frame["url"]] : [];
+  return registered && !named.includes(own) ? [...named, own] : named;
+}
+function delayOf(frame) {
+  const delay = Number(frame["retry_after_ms"]);
+  return delay > 0 ? delay : 0;
+}
+function isFor(url, own) {
+  try {
+    const { protocol, hostname } = new URL(url);
+    return /^wss?:$/.test(protocol) && (!isLoopback(hostname) || isLoopback(new URL(own).hostname));
+  } catch {
+    return false;
+  }
+}
+function isHidden() {
+  return typeof document !== "undefined" && document.hidden;
+}
+function isLoopback(hostname) {
+  return hostname === "localhost" || hostname === "[::1]" || /^127\./.test(hostname);
+}
+
+// src/backoff.ts
+var LONGEST_MS = 36e5;
+function delayMs(attempt, backoff, advisedMs, random) {
+  const window2 = Math.min(backoff.cap_ms, backoff.base_ms * 2 ** Math.min(attempt, 30));
+  return Math.min(LONGEST_MS, Math.round(advisedMs + random() * window2));
+}
+
+// src/retry.ts
+var STABLE_MS = 5e3;
+var Retry = class {
+  #backoff;
+  #failures = 0;
+  #openedAt = Infinity;
+  #timer;
+  /** The server has asked for the wait, so nothing shortens it. */
+  advised = false;
+  constructor(backoff) {
+    this.#backoff = backoff;
+  }
+  /** Notes that a socket is registered. */
+  opened() {
+    this.#openedAt = Date.now();
+  }
+  /** Attempts again after a wait of at least `advisedMs`. Returns the wait in ms. */
+  schedule(advisedMs, attempt) {
+    if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
+    this.#openedAt = Infinity;
+    const delay = delayMs(this.#failures++, this.#backoff, advisedMs, Math.random);
+    this.advised = advisedMs > 0;
+    this.#timer = setTimeout(attempt, delay);
+    return delay;
+  }
+  cancel() {
+    clearTimeout(this.#timer);
+  }
+};
+
+// src/route.ts
+var Route = class {
+  own;
+  #detour;
+  /** The page could not be opened where it belongs, and has to be opened where it arrives. */
+  stay = false;
+  constructor(own) {
+    this.own = own;
+  }
+  /** The addresses for the next socket, in the order in which they are tried. */
+  get urls() {
+    return this.#detour === void 0 ? [this.own] : [this.#detour, this.own];
+  }
+  /** Notes that a socket at this address is registered. */
+  opened(url) {
+    this.#detour = url === this.own ? void 0 : url;
+    this.stay = false;
+  }
+  /** Notes that a socket has ended. `named` is the address of a move that had not begun. */
+  lost(registered, named) {
+    if (!registered) this.#detour = void 0;
+    else if (named !== void 0) this.#detour = named;
+  }
+};
+
 // src/token.ts
 var TokenSource = class {
   #provider;
@@ -942,6 +1120,10 @@ var TokenSource = class {
   /** Returns the current token; `undefined` for an anonymous page. */
   async get() {
     this.#token ??= await this.#provider?.();
+    return this.#token;
+  }
+  /** The token that the last socket used, or a later one. */
+  get current() {
     return this.#token;
   }
   /** Replaces the token by one that the server has accepted. */
@@ -1485,11 +1667,10 @@ function base(page) {
 }
 
 // src/pagewire.ts
-var ACK_MS = 5e3;
-var STABLE_MS = 5e3;
+var LOST = 1006;
 var Pagewire = class extends Emitter {
-  #url;
-  #backoff;
+  #route;
+  #retry;
   #WebSocket;
   #identity;
   #tokens;
@@ -1499,24 +1680,22 @@ var Pagewire = class extends Emitter {
   #topics;
   #claim;
   #incoming = new Incoming();
+  #acks = new Acks(this.#incoming, () => this.#acknowledge());
   #state = "closed";
   #registered;
   #opening;
   #link;
+  #move;
   /** Incremented so that a waiting attempt notices that it is obsolete. */
   #turn = 0;
-  #failures = 0;
-  #openedAt = Infinity;
-  #advised = false;
   /** The document is in the back/forward cache. */
   #away = false;
-  #retry;
-  #ack;
   #unwatch = () => void 0;
   constructor(options = {}) {
     super();
-    this.#url = socketUrl(options.url);
-    this.#backoff = { base_ms: 500, cap_ms: 2e4, ...options.backoff };
+    this.#route = new Route(socketUrl(options.url));
+    const backoff = { base_ms: 500, cap_ms: 2e4, ...options.backoff };
+    this.#retry = new Retry(backoff);
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } = options;
@@ -1526,7 +1705,7 @@ var Pagewire = class extends Emitter {
     this.#requests = new Requests(options.max_pending ?? 1e3);
     this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
-    this.#topics = new Topics(this.#requests, this.#backoff);
+    this.#topics = new Topics(this.#requests, backoff);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
   /** The connection state. */
@@ -1547,7 +1726,7 @@ var Pagewire = class extends Emitter {
     this.#opening = new Deferred();
     this.#away = false;
     this.#unwatch = watchDocument({
-      hidden: () => this.#acknowledge(),
+      hidden: () => this.#acks.now(),
       leave: () => this.#leave(),
       comeback: () => this.#comeback(),
       wake: () => this.#wake()
@@ -1618,13 +1797,12 @@ var Pagewire = class extends Emitter {
   }
   async #attempt() {
     const turn = ++this.#turn;
-    clearTimeout(this.#retry);
+    this.#retry.cancel();
     this.#change(this.#identity.page ? "recovering" : "connecting", {});
     try {
       await this.#claim.settle();
-      const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
-      if (turn === this.#turn) this.#dial({ ...hello, ...token && { token } });
+      await this.#tokens.get();
+      if (turn === this.#turn) this.#dial();
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#claim.leave();
@@ -1633,23 +1811,71 @@ var Pagewire = class extends Emitter {
       this.#wait(0, { reason });
     }
   }
-  #dial(hello) {
-    try {
-      const link = new Link(this.#WebSocket, this.#url, hello, {
-        registered: (frame) => this.#open(frame, hello, link),
-        frame: (frame) => this.#take(frame, link),
-        closed: (code, reason) => this.#lost(code, reason, hello, link)
-      });
-      this.#link = link;
-    } catch (error) {
-      this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
+  #hello() {
+    const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
+    const token = this.#tokens.current;
+    return { ...hello, ...token && { token }, features: ["move"], ...this.#route.stay && { stay: true } };
+  }
+  #dial() {
+    const hello = this.#hello();
+    let reason = "";
+    for (const url of this.#route.urls) {
+      try {
+        this.#link = this.#connect(url, () => hello, hello);
+        return;
+      } catch (error) {
+        reason = String(error);
+      }
+    }
+    this.#finish({ reason }, new PagewireError("closed", reason));
+  }
+  #connect(url, hello, said, patienceMs) {
+    const greet = () => said = hello();
+    const events = {
+      registered: (frame) => this.#open(frame, said, link, url),
+      frame: (frame) => {
+        if (link === this.#link) this.#take(frame, link);
+      },
+      closed: (code, reason) => this.#lost(code, reason, said, link)
+    };
+    const link = new Link(this.#WebSocket, url, greet, events, patienceMs);
+    return link;
+  }
+  /** Handles `move`: a second socket takes the page over. */
+  #leaveFor(frame, link) {
+    if (this.#move) return;
+    const connect = (url) => this.#connect(url, () => this.#handOver(), {}, MOVE_MS);
+    const failed = (left) => this.#remain(link, left);
+    const urls = targets(frame, this.#route.own, link.registered);
+    this.#move = new Move(link, urls, delayOf(frame), { connect, failed });
+  }
+  /** Returns `hello` for the second socket. From here on the page sends nothing until one of the two has it. */
+  #handOver() {
+    const hello = this.#hello();
+    this.#hush();
+    return { ...hello, stay: true };
+  }
+  /** Handles a move that found no other node. */
+  #remain(link, left) {
+    this.#move = void 0;
+    if (!link.registered) this.#route.stay = true;
+    if (left) this.#lost(LOST, "", {}, link);
+    else if (!link.registered) link.write({ type: "hello", ...this.#hello() });
+    else {
+      this.#requests.continue((text) => link.write(text));
+      this.#trees.open("recovered", []);
+      this.#topics.open("recovered");
     }
   }
-  #open(frame, hello, link) {
+  #open(frame, hello, link, url) {
     const again = this.#registered !== void 0;
+    this.#move?.end(link === this.#link ? void 0 : link);
+    this.#move = void 0;
+    this.#link = link;
+    this.#route.opened(url);
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
-    this.#openedAt = Date.now();
+    this.#retry.opened();
     this.#identity.learn(frame, this.#incoming.last);
     this.#claim.hold(frame.page_id);
     this.#tokens.accepted();
@@ -1658,6 +1884,7 @@ var Pagewire = class extends Emitter {
     this.#requests.open(frame, (text) => link.write(text));
     this.#trees.open(frame.recovered, hello.watch ?? []);
     this.#topics.open(frame.recovered);
+    this.#acks.arrived();
     if (frame.recovered === "reset" || frame.recovered === "new" && again) {
       this.emit("reset", { reason: "the server could not continue where this page was" });
     }
@@ -1668,8 +1895,7 @@ var Pagewire = class extends Emitter {
       const news2 = this.#incoming.accept(frame.seq);
       if (news2 === "duplicate") return;
       if (news2 === "gap") return link.drop(`frame ${this.#incoming.last + 1} is missing`);
-      if (this.#incoming.due) this.#acknowledge();
-      else this.#ack ??= setTimeout(() => this.#acknowledge(), ACK_MS);
+      this.#acks.arrived();
     }
     switch (frame.type) {
       case "message":
@@ -1690,6 +1916,8 @@ var Pagewire = class extends Emitter {
         return this.#identify(String(frame["user"]));
       case "address":
         return this.#readdress(String(frame["page_id"]), String(frame["token"]));
+      case "move":
+        return this.#leaveFor(frame, link);
       case "pong":
         return;
       default:
@@ -1717,6 +1945,9 @@ var Pagewire = class extends Emitter {
     this.emit("address", { page_id });
   }
   #lost(code, text, hello, link) {
+    if (this.#move?.ended(link)) return;
+    if (!link.registered && this.#move) this.#route.stay = true;
+    this.#route.lost(link.registered, this.#move?.named);
     const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending: ending2 } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
@@ -1728,22 +1959,18 @@ var Pagewire = class extends Emitter {
     else this.#finish(change, new PagewireError(ending2, reason || `the server closed with ${code}`));
   }
   #wait(advisedMs, change) {
-    if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
-    this.#openedAt = Infinity;
-    const delay = delayMs(this.#failures++, this.#backoff, advisedMs, Math.random);
-    this.#advised = advisedMs > 0;
-    this.#retry = setTimeout(() => void this.#attempt(), delay);
+    const delay = this.#retry.schedule(advisedMs, () => void this.#attempt());
     this.#change("waiting", { ...change, retry_at: Date.now() + delay });
   }
   /** Handles a visible document or a network that is back: skips the back-off, unless the server asked for it. */
   #wake() {
     if (this.#link) this.#link.doubt();
-    else if (this.#state === "waiting" && !this.#advised && !this.#away) void this.#attempt();
+    else if (this.#state === "waiting" && !this.#retry.advised && !this.#away) void this.#attempt();
   }
   /** Handles an unloaded document: the next document of this tab continues from here, or this one if it returns. */
   #leave() {
     this.#away = true;
-    this.#acknowledge();
+    this.#acks.now();
     this.#turn += 1;
     this.#link?.leave();
     this.#detach();
@@ -1769,22 +1996,25 @@ var Pagewire = class extends Emitter {
     opening?.reject(error);
   }
   #detach() {
-    clearTimeout(this.#retry);
-    clearTimeout(this.#ack);
-    this.#ack = void 0;
+    this.#retry.cancel();
+    this.#acks.stop();
+    this.#move?.end();
+    this.#move = void 0;
     this.#link = void 0;
     this.#claim.leave();
+    this.#hush();
+  }
+  #hush() {
     this.#requests.pause();
     this.#trees.pause();
     this.#topics.pause();
   }
   #acknowledge() {
-    clearTimeout(this.#ack);
-    this.#ack = void 0;
-    if (!this.#incoming.unacked) return;
+    if (this.#move?.asking) return false;
     const seq = this.#incoming.ack();
     this.#identity.seen(seq);
     this.#link?.write({ type: "ack", seq });
+    return true;
   }
   #change(state, change) {
     const previous = this.#state;

@@ -33,6 +33,10 @@ export interface Hello {
   token?: string;
   watch?: Place[];
   pending?: string[];
+  /** What this client knows beside the first version of the protocol. */
+  features?: string[];
+  /** The page is to be opened at this node, whatever its lane is. */
+  stay?: boolean;
 }
 
 /**

@@ -20,6 +20,7 @@ const ABNORMAL = 1006;
 export class Link {
   #socket: WebSocket;
   #events: LinkEvents;
+  #greeted = false;
   #registered = false;
   #over = false;
   #heardAt = Date.now();
@@ -28,13 +29,25 @@ export class Link {
   #timer: ReturnType<typeof setTimeout>;
   #doubting = false;
 
-  constructor(implementation: WebSocketConstructor, url: string, hello: object, events: LinkEvents) {
+  /** `hello` is asked for its members when the socket is open. */
+  constructor(
+    implementation: WebSocketConstructor,
+    url: string,
+    hello: () => object,
+    events: LinkEvents,
+    patienceMs = REGISTER_MS,
+  ) {
     this.#events = events;
     this.#socket = new implementation(url, [SUBPROTOCOL]);
-    this.#timer = setTimeout(() => this.drop("the server did not answer"), REGISTER_MS);
-    this.#socket.onopen = () => this.write({ type: "hello", ...hello });
+    this.#timer = setTimeout(() => this.drop("the server did not answer"), patienceMs);
+    this.#socket.onopen = () => this.#greet(hello());
     this.#socket.onmessage = (event: MessageEvent) => this.#heard(event.data);
     this.#socket.onclose = (event: CloseEvent) => this.#end(event.code, event.reason);
+  }
+
+  /** Whether `hello` was sent. */
+  get greeted(): boolean {
+    return this.#greeted;
   }
 
   /** Whether the server has accepted `hello`. */
@@ -67,6 +80,11 @@ export class Link {
     this.#over = true;
     clearTimeout(this.#timer);
     this.#socket.close(1000);
+  }
+
+  #greet(hello: object): void {
+    this.#greeted = true;
+    this.write({ type: "hello", ...hello });
   }
 
   #heard(data: unknown): void {

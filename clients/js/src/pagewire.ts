@@ -1,5 +1,5 @@
+import { Acks } from "./acks.js";
 import { ask } from "./ask.js";
-import { delayMs } from "./backoff.js";
 import { Claim } from "./claim.js";
 import { verdict } from "./close.js";
 import { Deferred } from "./deferred.js";
@@ -11,8 +11,11 @@ import { Incoming } from "./incoming.js";
 import { Jobs } from "./jobs.js";
 import { watchDocument } from "./lifecycle.js";
 import { Link } from "./link.js";
+import { delayOf, Move, MOVE_MS, targets } from "./move.js";
 import type { DataFrame } from "./replica.js";
 import { serverError, Requests } from "./requests.js";
+import { Retry } from "./retry.js";
+import { Route } from "./route.js";
 import { TokenSource } from "./token.js";
 import { Topics } from "./topics.js";
 import { Trees } from "./trees.js";
@@ -36,10 +39,8 @@ import type {
   WebSocketConstructor,
 } from "./types.js";
 
-/** The longest time in ms until a received frame is acknowledged. */
-const ACK_MS = 5_000;
-/** How long a socket must live, in ms, so that it does not count as a failed attempt. */
-const STABLE_MS = 5_000;
+/** The close code of a socket that ended without one. */
+const LOST = 1006;
 
 /**
  * One page: it stays the same over lost sockets, restarts of its node and reloads of its document.
@@ -52,8 +53,8 @@ const STABLE_MS = 5_000;
  * ```
  */
 export class Pagewire extends Emitter<PagewireEvents> {
-  readonly #url: string;
-  readonly #backoff: Backoff;
+  readonly #route: Route;
+  readonly #retry: Retry;
   readonly #WebSocket: WebSocketConstructor;
   readonly #identity: Identity;
   readonly #tokens: TokenSource;
@@ -63,25 +64,23 @@ export class Pagewire extends Emitter<PagewireEvents> {
   readonly #topics: Topics;
   readonly #claim: Claim;
   readonly #incoming = new Incoming();
+  readonly #acks = new Acks(this.#incoming, () => this.#acknowledge());
   #state: State = "closed";
   #registered: Registered | undefined;
   #opening: Deferred<Registered> | undefined;
   #link: Link | undefined;
+  #move: Move | undefined;
   /** Incremented so that a waiting attempt notices that it is obsolete. */
   #turn = 0;
-  #failures = 0;
-  #openedAt = Infinity;
-  #advised = false;
   /** The document is in the back/forward cache. */
   #away = false;
-  #retry: ReturnType<typeof setTimeout> | undefined;
-  #ack: ReturnType<typeof setTimeout> | undefined;
   #unwatch: () => void = () => undefined;
 
   constructor(options: PagewireOptions = {}) {
     super();
-    this.#url = socketUrl(options.url);
-    this.#backoff = { base_ms: 500, cap_ms: 20_000, ...options.backoff };
+    this.#route = new Route(socketUrl(options.url));
+    const backoff: Backoff = { base_ms: 500, cap_ms: 20_000, ...options.backoff };
+    this.#retry = new Retry(backoff);
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } =
@@ -92,7 +91,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#requests = new Requests(options.max_pending ?? 1_000);
     this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
-    this.#topics = new Topics(this.#requests, this.#backoff);
+    this.#topics = new Topics(this.#requests, backoff);
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
 
@@ -116,7 +115,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#opening = new Deferred();
     this.#away = false;
     this.#unwatch = watchDocument({
-      hidden: () => this.#acknowledge(),
+      hidden: () => this.#acks.now(),
       leave: () => this.#leave(),
       comeback: () => this.#comeback(),
       wake: () => this.#wake(),
@@ -200,13 +199,12 @@ export class Pagewire extends Emitter<PagewireEvents> {
 
   async #attempt(): Promise<void> {
     const turn = ++this.#turn;
-    clearTimeout(this.#retry);
+    this.#retry.cancel();
     this.#change(this.#identity.page ? "recovering" : "connecting", {});
     try {
       await this.#claim.settle();
-      const token = await this.#tokens.get();
-      const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
-      if (turn === this.#turn) this.#dial({ ...hello, ...(token && { token }) });
+      await this.#tokens.get();
+      if (turn === this.#turn) this.#dial();
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#claim.leave();
@@ -216,25 +214,79 @@ export class Pagewire extends Emitter<PagewireEvents> {
     }
   }
 
-  #dial(hello: Hello): void {
-    try {
-      const link: Link = new Link(this.#WebSocket, this.#url, hello, {
-        registered: (frame) => this.#open(frame, hello, link),
-        frame: (frame) => this.#take(frame, link),
-        closed: (code, reason) => this.#lost(code, reason, hello, link),
-      });
-      this.#link = link;
-    } catch (error) {
-      // forbidden from this document (e.g. a ws: address in an https: page): trying again cannot help
-      this.#finish({ reason: String(error) }, new PagewireError("closed", String(error)));
+  #hello(): Hello {
+    const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
+    const token = this.#tokens.current;
+    return { ...hello, ...(token && { token }), features: ["move"], ...(this.#route.stay && { stay: true }) };
+  }
+
+  #dial(): void {
+    const hello = this.#hello();
+    let reason = "";
+    for (const url of this.#route.urls) {
+      try {
+        this.#link = this.#connect(url, () => hello, hello);
+        return;
+      } catch (error) {
+        // forbidden from this document (e.g. a ws: address in an https: page): trying again cannot help
+        reason = String(error);
+      }
+    }
+    this.#finish({ reason }, new PagewireError("closed", reason));
+  }
+
+  #connect(url: string, hello: () => Hello, said: Hello, patienceMs?: number): Link {
+    const greet = (): Hello => (said = hello());
+    const events = {
+      registered: (frame: Registered) => this.#open(frame, said, link, url),
+      frame: (frame: ServerFrame): void => {
+        if (link === this.#link) this.#take(frame, link);
+      },
+      closed: (code: number, reason: string) => this.#lost(code, reason, said, link),
+    };
+    const link: Link = new Link(this.#WebSocket, url, greet, events, patienceMs);
+    return link;
+  }
+
+  /** Handles `move`: a second socket takes the page over. */
+  #leaveFor(frame: ServerFrame, link: Link): void {
+    if (this.#move) return;
+    const connect = (url: string): Link => this.#connect(url, () => this.#handOver(), {}, MOVE_MS);
+    const failed = (left: boolean): void => this.#remain(link, left);
+    const urls = targets(frame, this.#route.own, link.registered);
+    this.#move = new Move(link, urls, delayOf(frame), { connect, failed });
+  }
+
+  /** Returns `hello` for the second socket. From here on the page sends nothing until one of the two has it. */
+  #handOver(): Hello {
+    const hello = this.#hello();
+    this.#hush();
+    return { ...hello, stay: true };
+  }
+
+  /** Handles a move that found no other node. */
+  #remain(link: Link, left: boolean): void {
+    this.#move = undefined;
+    if (!link.registered) this.#route.stay = true;
+    // the close code of the first socket only says that the page was on its way
+    if (left) this.#lost(LOST, "", {}, link);
+    else if (!link.registered) link.write({ type: "hello", ...this.#hello() });
+    else {
+      this.#requests.continue((text) => link.write(text));
+      this.#trees.open("recovered", []);
+      this.#topics.open("recovered");
     }
   }
 
-  #open(frame: Registered, hello: Hello, link: Link): void {
+  #open(frame: Registered, hello: Hello, link: Link, url: string): void {
     const again = this.#registered !== undefined;
+    this.#move?.end(link === this.#link ? undefined : link);
+    this.#move = undefined;
+    this.#link = link;
+    this.#route.opened(url);
     if (frame.recovered !== "recovered") this.#incoming.restart(frame.seq);
     this.#registered = frame;
-    this.#openedAt = Date.now();
+    this.#retry.opened();
     this.#identity.learn(frame, this.#incoming.last);
     this.#claim.hold(frame.page_id);
     this.#tokens.accepted();
@@ -243,6 +295,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#requests.open(frame, (text) => link.write(text));
     this.#trees.open(frame.recovered, hello.watch ?? []);
     this.#topics.open(frame.recovered);
+    this.#acks.arrived();
     if (frame.recovered === "reset" || (frame.recovered === "new" && again)) {
       this.emit("reset", { reason: "the server could not continue where this page was" });
     }
@@ -254,8 +307,7 @@ export class Pagewire extends Emitter<PagewireEvents> {
       const news = this.#incoming.accept(frame.seq);
       if (news === "duplicate") return;
       if (news === "gap") return link.drop(`frame ${this.#incoming.last + 1} is missing`);
-      if (this.#incoming.due) this.#acknowledge();
-      else this.#ack ??= setTimeout(() => this.#acknowledge(), ACK_MS);
+      this.#acks.arrived();
     }
     switch (frame.type) {
       case "message":
@@ -276,6 +328,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
         return this.#identify(String(frame["user"]));
       case "address":
         return this.#readdress(String(frame["page_id"]), String(frame["token"]));
+      case "move":
+        return this.#leaveFor(frame, link);
       case "pong":
         return;
       default:
@@ -308,6 +362,9 @@ export class Pagewire extends Emitter<PagewireEvents> {
   }
 
   #lost(code: number, text: string, hello: Hello, link: Link): void {
+    if (this.#move?.ended(link)) return;
+    if (!link.registered && this.#move) this.#route.stay = true;
+    this.#route.lost(link.registered, this.#move?.named);
     const { reconnect, renewToken, forgetPage, refusesIds, advisedMs, reason, ending } = verdict(code, text);
     this.#detach();
     if (forgetPage) this.#identity.forgetPage();
@@ -321,24 +378,20 @@ export class Pagewire extends Emitter<PagewireEvents> {
   }
 
   #wait(advisedMs: number, change: Partial<StateChange>): void {
-    if (Date.now() - this.#openedAt >= STABLE_MS) this.#failures = 0;
-    this.#openedAt = Infinity;
-    const delay = delayMs(this.#failures++, this.#backoff, advisedMs, Math.random);
-    this.#advised = advisedMs > 0;
-    this.#retry = setTimeout(() => void this.#attempt(), delay);
+    const delay = this.#retry.schedule(advisedMs, () => void this.#attempt());
     this.#change("waiting", { ...change, retry_at: Date.now() + delay });
   }
 
   /** Handles a visible document or a network that is back: skips the back-off, unless the server asked for it. */
   #wake(): void {
     if (this.#link) this.#link.doubt();
-    else if (this.#state === "waiting" && !this.#advised && !this.#away) void this.#attempt();
+    else if (this.#state === "waiting" && !this.#retry.advised && !this.#away) void this.#attempt();
   }
 
   /** Handles an unloaded document: the next document of this tab continues from here, or this one if it returns. */
   #leave(): void {
     this.#away = true;
-    this.#acknowledge();
+    this.#acks.now();
     this.#turn += 1;
     this.#link?.leave();
     this.#detach();
@@ -367,23 +420,28 @@ export class Pagewire extends Emitter<PagewireEvents> {
   }
 
   #detach(): void {
-    clearTimeout(this.#retry);
-    clearTimeout(this.#ack);
-    this.#ack = undefined;
+    this.#retry.cancel();
+    this.#acks.stop();
+    this.#move?.end();
+    this.#move = undefined;
     this.#link = undefined;
     this.#claim.leave();
+    this.#hush();
+  }
+
+  #hush(): void {
     this.#requests.pause();
     this.#trees.pause();
     this.#topics.pause();
   }
 
-  #acknowledge(): void {
-    clearTimeout(this.#ack);
-    this.#ack = undefined;
-    if (!this.#incoming.unacked) return;
+  #acknowledge(): boolean {
+    // what arrives on its old socket while it moves may be sent again at the new node, which still needs it then
+    if (this.#move?.asking) return false;
     const seq = this.#incoming.ack();
     this.#identity.seen(seq);
     this.#link?.write({ type: "ack", seq });
+    return true;
   }
 
   #change(state: State, change: Partial<StateChange>): void {

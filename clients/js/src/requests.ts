@@ -96,6 +96,12 @@ export class Requests {
     this.#flush();
   }
 
+  /** Goes on with the same socket after a pause. */
+  continue(write: (text: string) => void): void {
+    this.#write = write;
+    this.#flush();
+  }
+
   /** Handles a lost socket: requests wait for the next one. */
   pause(): void {
     this.#write = undefined;

@@ -18,6 +18,11 @@ export class TokenSource {
     return this.#token;
   }
 
+  /** The token that the last socket used, or a later one. */
+  get current(): string | undefined {
+    return this.#token;
+  }
+
   /** Replaces the token by one that the server has accepted. */
   replace(token: string): void {
     this.#token = token;

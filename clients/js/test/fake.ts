@@ -10,6 +10,7 @@ export interface ClientFrame {
 /** The server's end of an in-memory socket. */
 export class FakeSocket {
   readonly OPEN = 1;
+  url = "";
   readyState = 0;
   onopen: () => void = () => undefined;
   onmessage: (event: { data: string }) => void = () => undefined;
@@ -87,8 +88,9 @@ export interface Bench {
 export function bench(options: PagewireOptions = {}): Bench {
   const sockets: FakeSocket[] = [];
   class Socket extends FakeSocket {
-    constructor() {
+    constructor(url: string) {
       super();
+      this.url = url;
       sockets.push(this);
     }
   }

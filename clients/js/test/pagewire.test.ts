@@ -17,7 +17,7 @@ test("a first page says hello and is registered", async () => {
   const first = await socket(1);
   first.register("new");
   assert.equal((await registered).page_id, "p|p01");
-  assert.deepEqual(first.frames[0], { type: "hello", token: "jwt" });
+  assert.deepEqual(first.frames[0], { type: "hello", token: "jwt", features: ["move"] });
   assert.deepEqual(states, ["connecting", "open"]);
   page.close();
 });
@@ -157,6 +157,7 @@ test("where no Web Lock can tell a reload from a duplicated tab, a new page open
     connection_id: "c|p01",
     session_id: "s|p01",
     resume: { token: "t1", seq: 0 },
+    features: ["move"],
   });
   before.page.close();
   after.page.close();
@@ -217,7 +218,7 @@ test("ids that the server refuses are forgotten, and a new page opens from nothi
   (await socket(2)).end(4003, '{"reason":"resuming a page needs its token"}');
   const third = await socket(3);
   third.register("new", { page_id: "q|p01" });
-  assert.deepEqual(third.frames[0], { type: "hello" });
+  assert.deepEqual(third.frames[0], { type: "hello", features: ["move"] });
   await lost;
   assert.equal(resets, 1);
   page.close();

@@ -37,6 +37,9 @@ pub struct NodeRow {
 /// The part of a node's row that changes while the node runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeNote {
+    /// It takes no new pages, and its pages leave.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// The address at which other nodes reach its processes, as `host:port`; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub internal: String,

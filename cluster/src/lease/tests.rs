@@ -116,6 +116,7 @@ async fn a_note_of_a_node_is_written_at_once_and_stays_in_its_row() {
     let keeping = tokio::spawn(keeper.keep(notes, pending()));
     let places = MountPlaces { count: 2, ready: vec![0], release: String::new() };
     let told = NodeNote {
+        draining: true,
         internal: "a:1".to_owned(),
         mounts: [("/".to_owned(), places)].into(),
         ..NodeNote::default()

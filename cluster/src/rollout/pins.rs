@@ -68,6 +68,7 @@ impl LanePins {
             let mut state = self.lock();
             let kept = state.lanes.get(pool).filter(|lane| rollouts.is_open(pool, lane));
             let assigned = split.count(decide_for_page(inputs, unit, kept.map(String::as_str), serves));
+            rollouts.applied.entered.note(inputs, unit, &assigned);
             if kept.is_none() && assigned.reason != Reason::Override {
                 state.pin(pool, &assigned.lane);
             }
@@ -90,6 +91,12 @@ impl LanePins {
     /// Returns the lane that the page keeps in a pool, while that lane gets new work.
     pub fn kept(&self, rollouts: &Rollouts, pool: &str) -> Option<String> {
         self.lock().lanes.get(pool).filter(|lane| rollouts.is_open(pool, lane)).cloned()
+    }
+
+    /// Forgets the lane of a pool, because the page or its user has chosen another one.
+    pub fn unpin(&self, pool: &str) {
+        let mut state = self.lock();
+        state.unstored |= state.lanes.remove(pool).is_some();
     }
 
     /// Returns the lane of each pool.

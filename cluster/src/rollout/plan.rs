@@ -168,6 +168,7 @@ pub(super) fn with_step(
     Ok(RolloutUpdate {
         lanes: wanted.lanes.or(stepped.lanes),
         base: wanted.base.or(stepped.base),
+        lingering: wanted.lingering.or(stepped.lingering),
         overrides: wanted.overrides.or(stepped.overrides),
         targeting: wanted.targeting.or(stepped.targeting),
         enrolment: wanted.enrolment.or(stepped.enrolment),
@@ -245,6 +246,8 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
     overrides.retain(|_, own| *own != lane);
     let mut targeting = document.targeting.clone();
     targeting.retain(|rule| rule.lane != lane);
+    let mut lingering = document.lingering.clone();
+    lingering.remove(&lane);
     let mut plan = document.plan.clone();
     if let Some(plan) = plan.as_mut().filter(|plan| plan.lane == lane) {
         plan.state = PlanState::Aborted;
@@ -254,6 +257,7 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
         overrides: Some(overrides),
         targeting: Some(targeting),
         enrolment: document.enrolment.without(&lane),
+        lingering: Some(lingering),
         plan: Some(plan),
         ..RolloutUpdate::default()
     })
@@ -263,9 +267,16 @@ fn switch(document: &RolloutSpec, lane: String) -> Result<RolloutUpdate, SpecErr
     if lane == document.base {
         return Err(StepError::Base(lane).into());
     }
+    let mut lingering = document.lingering.clone();
+    lingering.insert(document.base.clone());
     let former = LaneSpec::new(document.base.as_str(), Weight::default());
     let lanes = document.lanes.iter().filter(|known| known.name != lane).cloned().chain([former]);
-    Ok(RolloutUpdate { lanes: Some(lanes.collect()), base: Some(lane), ..RolloutUpdate::default() })
+    Ok(RolloutUpdate {
+        lanes: Some(lanes.collect()),
+        base: Some(lane),
+        lingering: Some(lingering),
+        ..RolloutUpdate::default()
+    })
 }
 
 fn open_plan(document: &RolloutSpec) -> Result<RolloutPlan, StepError> {

@@ -1,10 +1,11 @@
 //! The document of a pool: how its users are split over lanes, and how the split may change.
 
+mod difference;
 mod error;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 pub use error::SpecError;
@@ -101,6 +102,9 @@ pub struct RolloutSpec {
     /// Handling of work for a lane without living workers.
     #[serde(default)]
     pub fallback: Fallback,
+    /// Lanes with weight 0 whose pages stay until they end: a base before a switch.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lingering: BTreeSet<String>,
     /// Users with a lane of their own, which does not depend on their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, String>,
@@ -146,6 +150,8 @@ pub struct RolloutUpdate {
     pub salt: Option<String>,
     /// Handling of work for a lane without living workers.
     pub fallback: Option<Fallback>,
+    /// All lanes with weight 0 whose pages stay.
+    pub lingering: Option<BTreeSet<String>>,
     /// All users with a lane of their own.
     pub overrides: Option<BTreeMap<String, String>>,
     /// All rules.
@@ -177,6 +183,7 @@ impl RolloutSpec {
             base: BASE.to_owned(),
             lanes: Vec::new(),
             fallback: Fallback::None,
+            lingering: BTreeSet::new(),
             overrides: BTreeMap::new(),
             targeting: Vec::new(),
             limits: LimitsByLane::new(),
@@ -223,6 +230,9 @@ impl RolloutSpec {
             };
         }
         let enrolment = wanted.enrolment.apply(self, &lanes);
+        let mut lingering = wanted.lingering.unwrap_or_else(|| self.lingering.clone());
+        lingering
+            .retain(|name| lanes.iter().any(|lane| lane.name == *name && lane.weight == Weight::default()));
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
@@ -232,6 +242,7 @@ impl RolloutSpec {
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
+            lingering,
             needs: needs(&overrides, &targeting, &enrolment),
             overrides,
             targeting,
@@ -304,27 +315,6 @@ impl RolloutSpec {
         Ok(())
     }
 
-    /// Returns the change that gives a pool the content of this document again.
-    pub fn restored(&self) -> RolloutUpdate {
-        let lane = |lane: &LaneSpec| {
-            let on_regression = Some(lane.on_regression.unwrap_or_default());
-            LaneSpec { on_regression, ..lane.clone() }
-        };
-        RolloutUpdate {
-            lanes: Some(self.lanes.iter().map(lane).collect()),
-            base: Some(self.base.clone()),
-            // a pool without a document has no salt, and keeps the one that it got
-            salt: Some(self.salt.clone()).filter(|_| self.rev > 0),
-            fallback: Some(self.fallback),
-            overrides: Some(self.overrides.clone()),
-            targeting: Some(self.targeting.clone()),
-            limits: Some(self.limits.clone()),
-            enrolment: self.enrolment.restored(),
-            plan: Some(self.plan.clone()),
-            ..RolloutUpdate::default()
-        }
-    }
-
     fn has_lane(&self, name: &str) -> bool {
         name == self.base || self.lanes.iter().any(|lane| lane.name == name)
     }
@@ -332,24 +322,6 @@ impl RolloutSpec {
     /// Returns how many users have a lane as their own.
     pub fn overridden(&self, lane: &str) -> usize {
         self.overrides.values().filter(|own| *own == lane).count()
-    }
-
-    /// The lanes that get more users by this document than by the one before it. A lane that was the base before takes what
-    /// is left: that is no choice of its own.
-    pub fn gains(&self, before: &Self) -> impl Iterator<Item = &str> {
-        let more = |lane: &LaneSpec| {
-            self.overridden(&lane.name) > before.overridden(&lane.name)
-                || self.targeted(&lane.name) > before.targeted(&lane.name)
-        };
-        let had = |name: &str| match before.lanes.iter().find(|lane| lane.name == name) {
-            Some(lane) => lane.weight.buckets(),
-            None if name == before.base => before.remainder().buckets(),
-            None => 0,
-        };
-        let grown = move |lane: &&LaneSpec| lane.weight.buckets() > had(&lane.name) || more(lane);
-        let is_new = self.base != before.base && self.remainder().buckets() > had(&self.base);
-        let base = is_new.then_some(&*self.base);
-        self.lanes.iter().filter(grown).map(|lane| &*lane.name).chain(base)
     }
 
     /// Returns the weight of a lane, which is 0 for one that the pool does not have.

@@ -45,6 +45,8 @@ pub enum PeerRequest {
     Unregister(ClosePages),
     /// The jobs that wait.
     WaitingJobs(WaitingJobsQuery),
+    /// The end of the node, after its pages have moved.
+    Drain(DrainNode),
     /// A sign of life.
     #[serde(rename = "alive")]
     Ping,
@@ -155,6 +157,12 @@ pub struct ClosePages {
 #[serde(tag = "type", rename = "waiting_jobs")]
 pub struct WaitingJobsQuery {}
 
+/// Orders the node to drain and stop, as a signal does. The response comes when it has begun. An older node replies
+/// `unsupported`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "drain")]
+pub struct DrainNode {}
+
 /// Confirms that the node is alive in this epoch.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename = "alive")]
@@ -178,6 +186,7 @@ peer_calls! {
     ClosePages => ClosedPages,
     WaitingJobsQuery => WaitingJobsList,
     ExecutorMessage => ExecutorPush,
+    DrainNode => (),
     Alive => (),
 }
 
@@ -229,6 +238,7 @@ mod tests {
         let closing = ClosePages { scope: Scope::User("*".into()) };
         assert_eq!(read_back(&closing), format!("Unregister({closing:?})"));
         assert_eq!(read_back(&WaitingJobsQuery {}), "WaitingJobs(WaitingJobsQuery)");
+        assert_eq!(read_back(&DrainNode {}), "Drain(DrainNode)");
         assert_eq!(read_back(&Alive {}), "Ping");
         let error = HandlerError { code: "failed".into(), message: "no".into(), retryable: false };
         let value = Some(raw(r#"{"z":1,  "a":2}"#));

@@ -2,21 +2,24 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::super::Edge;
 use super::super::heartbeat::{CloseCause, Heartbeat, HeartbeatAction};
 use super::super::socket::{Disconnect, WebSocketStream};
+use super::super::websocket::writer;
 use super::{UpgradeInfo, closing, remaining};
-use crate::auth::{AuthError, Roles};
+use crate::auth::{AuthError, Roles, Verified};
 use crate::command::{self, Caller};
-use crate::pages::{OpenRequest, Opened};
-use crate::protocol::{Close, CloseCode, Hello};
+use crate::pages::{OpenRequest, Opened, set_knows_move};
+use crate::protocol::{Close, CloseCode, FrameBody, Hello};
 
 /// The close for a foreign origin, sent before anything is read. A browser reports a close code to its page, but
 /// reports nothing about a refused upgrade.
 const FOREIGN: Close = Close::new(CloseCode::Forbidden, "origin");
 
-/// Waits for `hello` and opens the requested page.
+/// Waits for `hello` and opens the requested page. A client whose page belongs to another lane of nodes is told where to
+/// open it, if the client knows `move`.
 ///
 /// # Errors
 ///
@@ -35,11 +38,17 @@ pub(super) async fn accept_hello(
         return Err(Disconnect::Close(closing(edge, CloseCause::Drain)));
     }
     let mut hello = receive_hello(edge, wire, heartbeat).await?;
-    let token = hello.token.as_ref().or(info.token.as_ref());
-    let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
-    let verified = verified.map_err(|error| Disconnect::Close(unauthenticated(error)))?;
-    if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
-        return Err(Disconnect::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
+    let mut verified = authenticate(edge, &hello, &info)?;
+    let user = verified.as_ref().and_then(|verified| verified.identity.user.as_deref());
+    if !hello.stay
+        && let Some(target) = edge.context.pages.store.elsewhere(&hello, user)
+        && hello.knows_move()
+    {
+        let moving = FrameBody::move_to(Some(&target.url), Duration::ZERO);
+        wire.write(edge.timing.write_stall, |out| writer::text(out, &[b"{", moving.bytes()]))?;
+        // a client that cannot open a socket there says so by another `hello`; the others close this one
+        hello = receive_hello(edge, wire, heartbeat).await?;
+        verified = authenticate(edge, &hello, &info)?;
     }
     let anonymous = verified.as_ref().is_none_or(|verified| verified.identity.user.is_none());
     // a returning client proves its identity with the page's token
@@ -50,6 +59,7 @@ pub(super) async fn accept_hello(
         let close = Close::new(CloseCode::RateLimit, "too many new pages from this address");
         return Err(Disconnect::Close(close.after(wait)));
     }
+    let knows_move = hello.knows_move();
     let (shown, waits_for) = (hello.watch.take(), std::mem::take(&mut hello.pending));
     let mut facts = info.facts;
     let (user, roles) = match verified {
@@ -62,11 +72,23 @@ pub(super) async fn accept_hello(
     };
     let open = OpenRequest { hello, user, agent: info.agent };
     let opened = edge.context.pages.opener.open(open).await.map_err(Disconnect::Close)?;
+    set_knows_move(&opened.page, knows_move);
     let caller = Caller { page: opened.page.clone(), roles };
     command::page_opened(&edge.context, &opened.page, &facts).await;
     command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
     Ok((opened, caller.roles))
+}
+
+/// Returns the identity of the client; `None` for a client without a token, where such clients are allowed.
+fn authenticate(edge: &Edge, hello: &Hello, info: &UpgradeInfo) -> Result<Option<Verified>, Disconnect> {
+    let token = hello.token.as_ref().or(info.token.as_ref());
+    let verified = token.map(|token| edge.context.authenticator.verify(token)).transpose();
+    let verified = verified.map_err(|error| Disconnect::Close(unauthenticated(error)))?;
+    if verified.is_none() && !edge.context.authenticator.allows_anonymous() {
+        return Err(Disconnect::Close(Close::new(CloseCode::Unauthenticated, "a token is required")));
+    }
+    Ok(verified)
 }
 
 /// Waits for the first frame of a socket.

@@ -17,7 +17,7 @@ use super::super::websocket::writer;
 use super::{closing, remaining};
 use crate::auth::Roles;
 use crate::command::{self, Caller, SocketEffect};
-use crate::pages::{AttachmentId, DrainOutcome, Opened, Page};
+use crate::pages::{AttachmentId, DrainOutcome, Opened, Page, RunningCommand};
 use crate::protocol::ClientFrame;
 
 /// Maximum bytes of one write, so that a socket with much to write does not delay the other sockets of its thread.
@@ -201,19 +201,23 @@ impl AttachedPage {
             Ok(frame) => frame,
             Err(invalid) => {
                 // a client counts every frame that it has sent, including those that the server cannot parse
-                if page.accept(self.ticket) {
+                if let Some(_running) = RunningCommand::begin(page, self.ticket) {
                     command::refuse(&self.caller, &invalid);
                 }
                 return None;
             }
         };
-        if frame.counted() && !page.accept(self.ticket) {
-            return None;
-        }
+        let counted = match frame.counted() {
+            true => Some(RunningCommand::begin(page, self.ticket)?),
+            false => None,
+        };
         let (context, caller) = (self.edge.context.clone(), self.caller.clone());
         // the beginning of a trace
         let span = tracing::debug_span!("frame", otel.kind = "server", r#type = frame.kind());
-        let running = async move { command::dispatch(&context, &caller, frame, id).await };
+        let running = async move {
+            let _running = counted;
+            command::dispatch(&context, &caller, frame, id).await
+        };
         Some(match span.is_disabled() {
             true => Box::pin(running),
             false => Box::pin(running.instrument(span)),

@@ -27,6 +27,17 @@ pub enum DrainOutcome {
     Close(Close),
 }
 
+/// What happens to a socket that is sent away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pages) enum SendAway {
+    /// Its client opens another one, and this one serves the page until then.
+    Moves,
+    /// It closes, and its client is advised to come back.
+    Closes,
+    /// No socket holds the page.
+    NoSocket,
+}
+
 /// How a socket attaches to a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pages) enum AttachKind {

@@ -13,7 +13,7 @@ use super::ownership::OwnershipWindow;
 use super::push_outcome::{PushEffect, PushOutcome};
 use super::row_state::RowState;
 use super::seq_prefix::SeqPrefix;
-use super::socket::{AttachKind, AttachmentId, DrainOutcome, RegisteredState};
+use super::socket::{AttachKind, AttachmentId, DrainOutcome, RegisteredState, SendAway};
 use super::watches::{PageWatch, PageWatches};
 use crate::pages::outbox::{Budget, EnqueueResult, Outbox, Resumed};
 use crate::protocol::{Close, CloseCode, FrameBody, ResumeOutcome};
@@ -26,8 +26,8 @@ const SLOW: Close = Close::new(CloseCode::SlowConsumer, "the page does not read 
 pub(super) enum HoldState {
     /// A socket.
     Live,
-    /// A socket that must close, because it does not read fast enough.
-    Slow,
+    /// A socket that must close with this.
+    Closing(Close),
     /// No socket; the resume window runs.
     Detached,
     /// No socket yet: this node has won the row and waits for the handover from the old holder.
@@ -41,7 +41,7 @@ pub(super) enum HoldState {
 impl HoldState {
     /// Whether a socket holds the page.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self, Self::Live | Self::Slow)
+        matches!(self, Self::Live | Self::Closing(_))
     }
 
     /// Whether this node holds the page, with or without a socket.
@@ -55,6 +55,8 @@ pub(super) struct PageState {
     pub(super) holding: HoldState,
     /// The number of sockets so far; also the attachment id of the present socket.
     ticket: u64,
+    /// The counted frames whose commands are in progress.
+    running: u32,
     /// The frames of the client that were counted since the last reset.
     received: u64,
     pub(super) outbox: Outbox,
@@ -63,6 +65,8 @@ pub(super) struct PageState {
     pub(super) window: OwnershipWindow,
     pub(super) jobs: TrackedJobs,
     pub(super) watches: PageWatches,
+    /// Whether the client of the present socket knows `move`.
+    pub(super) knows_move: bool,
     /// When the client got its newest token, in seconds since the Unix epoch.
     pub(super) token_given: u64,
 }
@@ -73,6 +77,7 @@ impl PageState {
         Self {
             holding: HoldState::Detached,
             ticket: 0,
+            running: 0,
             received: 0,
             outbox: Outbox::default(),
             budget,
@@ -80,6 +85,7 @@ impl PageState {
             window: OwnershipWindow::default(),
             jobs: TrackedJobs::default(),
             watches: PageWatches::default(),
+            knows_move: false,
             token_given: 0,
         }
     }
@@ -88,7 +94,7 @@ impl PageState {
     pub(super) fn push(&mut self, tail: &FrameBody) -> PushEffect {
         let live = match &self.holding {
             HoldState::Live => true,
-            HoldState::Slow | HoldState::Detached | HoldState::Installing => false,
+            HoldState::Closing(_) | HoldState::Detached | HoldState::Installing => false,
             HoldState::Frozen(frozen) => return frozen.forward(tail).into(),
             HoldState::Gone(_) => return PushOutcome::Missed.into(),
         };
@@ -97,7 +103,7 @@ impl PageState {
         let pushed = self.outbox.push(tail.clone(), self.budget);
         let slow = live && pushed == EnqueueResult::Overflow;
         if slow {
-            self.holding = HoldState::Slow;
+            self.holding = HoldState::Closing(SLOW);
         }
         let outcome = match (pushed, live) {
             (EnqueueResult::Overflow, _) => PushOutcome::Missed,
@@ -167,6 +173,19 @@ impl PageState {
         live
     }
 
+    /// Sends the present socket away: `moving` if its client knows `move`, else the close.
+    pub(super) fn send_away(&mut self, moving: FrameBody, close: Close) -> SendAway {
+        if !matches!(self.holding, HoldState::Live) {
+            return SendAway::NoSocket;
+        }
+        if self.knows_move {
+            self.outbox.push_unsequenced(moving);
+            return SendAway::Moves;
+        }
+        self.holding = HoldState::Closing(close);
+        SendAway::Closes
+    }
+
     /// Numbers frames and passes them to the socket in order, up to about `budget` bytes.
     pub(super) fn take(
         &mut self,
@@ -176,7 +195,7 @@ impl PageState {
     ) -> DrainOutcome {
         match self.holding {
             HoldState::Gone(close) if self.ticket == ticket.0 => return DrainOutcome::Close(close),
-            HoldState::Slow if self.ticket == ticket.0 => return DrainOutcome::Close(SLOW),
+            HoldState::Closing(close) if self.ticket == ticket.0 => return DrainOutcome::Close(close),
             HoldState::Frozen(_) => return DrainOutcome::Close(REPLACED),
             _ if self.ticket != ticket.0 => return DrainOutcome::Close(REPLACED),
             _ => {}
@@ -195,14 +214,26 @@ impl PageState {
         if self.outbox.is_empty() { DrainOutcome::Empty } else { DrainOutcome::More }
     }
 
-    /// Counts one client frame; `false` when another socket holds the page.
+    /// Counts one client frame, whose command begins; `false` when another socket holds the page.
     pub(super) fn accept(&mut self, ticket: AttachmentId) -> bool {
         let holds = self.ticket == ticket.0 && matches!(self.holding, HoldState::Live);
         if holds {
             self.received += 1;
+            self.running += 1;
             self.row.confirm();
         }
         holds
+    }
+
+    /// Records that the command of a counted frame has ended. Returns whether another node waits for that.
+    pub(super) fn finish(&mut self) -> bool {
+        self.running = self.running.saturating_sub(1);
+        self.running == 0 && matches!(self.holding, HoldState::Frozen(_))
+    }
+
+    /// Whether no command of a counted frame is in progress.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running == 0
     }
 
     /// Records that the client has everything up to `seq`, which also proves that it has the newest token.

@@ -55,6 +55,37 @@ fn the_newest_socket_wins_and_the_older_one_is_told() {
 }
 
 #[test]
+fn a_socket_that_is_sent_away_moves_if_its_client_can_and_closes_with_the_advice_otherwise() {
+    let close = Close::new(CloseCode::Draining, "");
+    let moving = || FrameBody::move_to(Some("ws://b:1/_ws"), std::time::Duration::ZERO);
+    let page = page();
+    assert_eq!(send_away(&page, moving(), close), SendAway::NoSocket);
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
+    set_knows_move(&page, true);
+    page.push(&message());
+    assert_eq!(send_away(&page, moving(), close), SendAway::Moves);
+    let (sent, taken) = frames(&page, ticket);
+    assert!(sent[1].starts_with(r#"{"type":"move","#) && sent[2].starts_with(r#"{"seq":1,"#), "{sent:?}");
+    assert_eq!(taken, DrainOutcome::Empty, "the socket serves the page until another node has it");
+    set_knows_move(&page, false);
+    assert_eq!(send_away(&page, moving(), close), SendAway::Closes);
+    assert!(matches!(page.push(&message()), PushOutcome::Held), "for its next socket");
+    assert_eq!(frames(&page, ticket), (Vec::new(), DrainOutcome::Close(close)));
+}
+
+#[tokio::test]
+async fn a_page_that_leaves_waits_for_the_command_that_it_has_counted() {
+    let page = Arc::new(page());
+    let ticket = page.attach(AttachKind::New, registered).unwrap();
+    idle(&page).await;
+    let running = RunningCommand::begin(&page, ticket).unwrap();
+    assert!(page.freeze(NodeNumber::new(2).unwrap(), 2, 5, 0).is_some());
+    assert!(RunningCommand::begin(&page, ticket).is_none(), "the other node processes the later frames");
+    let (ended, ()) = tokio::join!(idle(&page), async { drop(running) });
+    assert_eq!(ended, ());
+}
+
+#[test]
 fn a_page_in_its_resume_window_holds_messages_and_a_slow_one_is_closed() {
     let page = page();
     let ticket = page.attach(AttachKind::New, registered).unwrap();

@@ -29,7 +29,11 @@ pub(crate) struct Opening {
 
 impl Opening {
     pub(super) fn at(node: &Node) -> Self {
-        let mut request = format!("ws://{}/_ws", node.address()).into_client_request().expect("a URL");
+        Self::at_url(&format!("ws://{}/_ws", node.address()))
+    }
+
+    pub(crate) fn at_url(url: &str) -> Self {
+        let mut request = url.into_client_request().expect("a URL");
         let subprotocol = HeaderValue::from_static("pagewire.v1");
         request.headers_mut().insert("sec-websocket-protocol", subprotocol);
         Self { request, hello: json!({"type": "hello"}), receive_buffer: None }
