@@ -4,6 +4,7 @@ mod difference;
 mod error;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +12,16 @@ use bytes::Bytes;
 pub use error::SpecError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use validation::validate;
 
 use super::analysis::LaneReport;
 use super::enrolment_rules::{EnrolmentRules, EnrolmentUpdate, LATCHED, SELF_SERVICE};
 use super::gates::OnRegression;
 use super::limits::{self, LimitsByLane};
 use super::plan::{RolloutPlan, RolloutStep, with_step};
-use super::split::remainder;
-use super::targeting::{self, TargetRule};
+use super::split::{positioned, remainder};
+use super::targeting::TargetRule;
 use super::weight::Weight;
-use crate::id::MAX_USER;
 use crate::wire;
 
 /// Base lane of a pool without a document.
@@ -209,7 +210,7 @@ impl RolloutSpec {
         let wanted = with_step(self, wanted)?;
         let base = wanted.base.unwrap_or_else(|| self.base.clone());
         let lanes = match wanted.lanes {
-            Some(lanes) => self.normalize(lanes, &base)?,
+            Some(lanes) => positioned(self, lanes, &base)?,
             None => self.lanes.clone(),
         };
         let origin = if self.origin.is_empty() { salt.clone() } else { self.origin.clone() };
@@ -254,65 +255,8 @@ impl RolloutSpec {
             updated: now,
             other: self.other.clone(),
         };
-        next.validate()?;
+        validate(&next)?;
         Ok(next)
-    }
-
-    /// Assigns a position to every lane. A lane that had a position keeps it, independent of the order of `wanted`,
-    /// because moving the lane would move its users.
-    fn normalize(&self, mut wanted: Vec<LaneSpec>, base: &str) -> Result<Vec<LaneSpec>, SpecError> {
-        let mut places: [Option<LaneSpec>; LANES] = [const { None }; LANES];
-        for (place, had) in places.iter_mut().zip(&self.lanes) {
-            let kept = wanted.iter().position(|lane| lane.name == had.name).map(|at| wanted.remove(at));
-            *place =
-                kept.map(|lane| LaneSpec { on_regression: lane.on_regression.or(had.on_regression), ..lane });
-        }
-        for lane in wanted {
-            *places.iter_mut().find(|place| place.is_none()).ok_or(SpecError::Lanes)? = Some(lane);
-        }
-        // the first position gets a lane with weight 0, because the second lane needs a lane before it to grow from
-        // the highest bucket
-        if let [first @ None, Some(_)] = &mut places {
-            let former = self.lanes.first().map(|lane| &lane.name).filter(|name| *name != base);
-            let name = former.unwrap_or(&self.base).clone();
-            *first = Some(LaneSpec::new(name, Weight::default()));
-        }
-        // the default is not written, so that equal documents are equal
-        let policy = |lane: &LaneSpec| lane.on_regression.filter(|policy| *policy != OnRegression::default());
-        Ok(places
-            .into_iter()
-            .flatten()
-            .map(|lane| LaneSpec { on_regression: policy(&lane), ..lane })
-            .collect())
-    }
-
-    fn validate(&self) -> Result<(), SpecError> {
-        let mut names = vec![&self.pool];
-        names.extend(self.lanes.iter().map(|lane| &lane.name));
-        names.push(&self.base);
-        if let Some(name) = names.iter().find(|name| !is_name(name)) {
-            return Err(SpecError::Name((*name).clone()));
-        }
-        let lanes = &names[1..];
-        if let Some((_, lane)) = lanes.iter().enumerate().find(|(at, lane)| lanes[..*at].contains(lane)) {
-            return Err(SpecError::Twice((*lane).clone()));
-        }
-        remainder(&self.lanes)?;
-        targeting::check(&self.targeting)?;
-        let mut used = self.overrides.values().chain(self.targeting.iter().map(|rule| &rule.lane));
-        if let Some(lane) = used.find(|lane| !lanes.contains(lane)) {
-            return Err(SpecError::UnknownLane(lane.clone()));
-        }
-        if self.overrides.len() > MAX_OVERRIDES {
-            return Err(SpecError::Overrides);
-        }
-        if self.overrides.keys().any(|user| !(1..=MAX_USER).contains(&user.len())) {
-            return Err(SpecError::User);
-        }
-        if self.salt.len() > MAX_NAME || self.comment.len() > MAX_COMMENT {
-            return Err(SpecError::Long);
-        }
-        Ok(())
     }
 
     fn has_lane(&self, name: &str) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Owns: which weights follow from those that are named. Never: the rest of a document (`spec`).
 
-use super::spec::{LANES, LaneSpec, SpecError};
+use super::gates::OnRegression;
+use super::spec::{LANES, LaneSpec, RolloutSpec, SpecError};
 use super::weight::{BUCKETS, Weight};
 
 /// Returns `lanes` with the weights in `named` applied. Naming the base describes the whole split: lanes that are not
@@ -61,4 +62,32 @@ pub(super) fn remainder(lanes: &[LaneSpec]) -> Result<Weight, SpecError> {
     let sum: u32 = lanes.iter().map(|lane| u32::from(lane.weight.buckets())).sum();
     let rest = u32::from(BUCKETS).checked_sub(sum).and_then(|rest| u16::try_from(rest).ok());
     rest.and_then(Weight::of_buckets).ok_or(SpecError::Sum(sum))
+}
+
+/// Assigns a position to every lane. A lane that had a position keeps it, independent of the order of `wanted`,
+/// because moving the lane would move its users.
+pub(super) fn positioned(
+    document: &RolloutSpec,
+    mut wanted: Vec<LaneSpec>,
+    base: &str,
+) -> Result<Vec<LaneSpec>, SpecError> {
+    let mut places: [Option<LaneSpec>; LANES] = [const { None }; LANES];
+    for (place, had) in places.iter_mut().zip(&document.lanes) {
+        let kept = wanted.iter().position(|lane| lane.name == had.name).map(|at| wanted.remove(at));
+        *place =
+            kept.map(|lane| LaneSpec { on_regression: lane.on_regression.or(had.on_regression), ..lane });
+    }
+    for lane in wanted {
+        *places.iter_mut().find(|place| place.is_none()).ok_or(SpecError::Lanes)? = Some(lane);
+    }
+    // the first position gets a lane with weight 0, because the second lane needs a lane before it to grow from
+    // the highest bucket
+    if let [first @ None, Some(_)] = &mut places {
+        let former = document.lanes.first().map(|lane| &lane.name).filter(|name| *name != base);
+        let name = former.unwrap_or(&document.base).clone();
+        *first = Some(LaneSpec::new(name, Weight::default()));
+    }
+    // the default is not written, so that equal documents are equal
+    let policy = |lane: &LaneSpec| lane.on_regression.filter(|policy| *policy != OnRegression::default());
+    Ok(places.into_iter().flatten().map(|lane| LaneSpec { on_regression: policy(&lane), ..lane }).collect())
 }
