@@ -2,6 +2,7 @@
 //! it.
 
 mod abort;
+mod events;
 mod explain;
 mod limits;
 mod nats_mapping;
@@ -18,11 +19,12 @@ use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Holder;
 use pagewire_cluster::rollout::{
     self, ChangeError, EnrolmentMode, EnrolmentUpdate, Fallback, Propagation, RolloutAudience, RolloutChange,
-    RolloutSpec, RolloutStep, RolloutUpdate, TargetRule, is_name,
+    RolloutSpec, RolloutStep, RolloutUpdate, Rollouts, TargetRule, is_name,
 };
 use serde::Deserialize;
 
 pub(super) use self::abort::{__path_abort, abort};
+pub(super) use self::events::{__path_events, events};
 pub(super) use self::explain::{__path_explain, explain};
 use self::limits::LimitsMembers;
 pub(super) use self::nats_mapping::{__path_nats_mapping, nats_mapping};
@@ -232,11 +234,23 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
     responses((status = 200, body = RolloutStatus), (status = "default", body = ErrorBody)))]
 pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
-    let document = rollouts.document(&pool).await?;
+    let (document, is_stored) = stored_or_applied(rollouts, &pool).await;
     let propagation = rollouts.propagation(&pool, document.rev, &audience(&parts, &pool)).await;
     let mut status = status_of(&parts, document, &propagation);
     status.warn_of(&rollouts.latches());
+    if !is_stored {
+        status.warn("the cluster stores nothing now: this is the rollout that this node has applied");
+    }
     Ok(status.respond())
+}
+
+/// Returns the document of a pool as it is stored; as this node has applied it, with `false`, while the cluster stores nothing.
+async fn stored_or_applied(rollouts: &Rollouts, pool: &str) -> (RolloutSpec, bool) {
+    if let Ok(document) = rollouts.document(pool).await {
+        return (document, true);
+    }
+    let applied = rollouts.documents().into_iter().find(|document| document.pool == pool);
+    (applied.unwrap_or_else(|| RolloutSpec::unwritten(pool)), false)
 }
 
 /// Changes the rollout of a pool, then waits until the nodes and workers have applied it.

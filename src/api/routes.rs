@@ -41,6 +41,7 @@ fn work() -> OpenApiRouter<ApiState> {
         .routes(routes!(rollouts::rollouts))
         .routes(routes!(rollouts::status, rollouts::change))
         .routes(routes!(rollouts::abort))
+        .routes(routes!(rollouts::events))
         .routes(routes!(rollouts::explain))
         .routes(routes!(rollouts::nats_mapping))
         .routes(routes!(rollouts::overrides, rollouts::assign_many))

@@ -37,8 +37,9 @@ fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
 
 /// Spawns the duties of a node; the end of one drains the node.
 pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Context>, lifetime: &Lifetime) {
-    let Services { engine, subjects, timing, registry, lease, jobs, states, rollouts, analysis, .. } =
-        services;
+    let Services {
+        engine, subjects, timing, registry, lease, jobs, states, rollouts, analysis, latches, ..
+    } = services;
     let (timing, rows, trees) = (*timing, || registry.clone(), || states.clone());
     let leadership = Leadership::new(rows(), lease.clone());
     let leads = || leadership.clone();
@@ -53,7 +54,7 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
         TaskKind::Vital,
         reconcile_jobs(leads(), jobs.clone(), rollouts.clone(), timing, unclaimed),
     );
-    let decisions = rollout_analysis::decide(leads(), analysis.clone(), rollouts.clone());
+    let decisions = rollout_analysis::decide(leads(), analysis.clone(), rollouts.clone(), latches.clone());
     tasks.spawn("rollout decisions", TaskKind::Vital, decisions);
     tasks.spawn("tokens", TaskKind::Vital, renew_tokens(leads(), context.pages.clone(), timing));
     tasks.spawn("job results", TaskKind::Vital, find_job_results(context.clone(), timing));

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::rollout::analysis::{LaneAnalysis, RolloutDecision, decide_step};
-use pagewire_cluster::rollout::{ChangeError, PlanState, RolloutSpec, RolloutUpdate, Rollouts};
+use pagewire_cluster::rollout::{
+    Abort, Audience, ChangeError, Latches, PlanState, RolloutSpec, RolloutStep, RolloutUpdate, Rollouts,
+};
 use tokio::time::Instant;
 
 use super::leader::Leadership;
@@ -52,7 +54,12 @@ pub(super) async fn spawn_evidence(
 }
 
 /// Reports on the lanes and takes the steps that the evidence asks for, on the leader. Never returns.
-pub(super) async fn decide(leadership: Leadership, analysis: LaneAnalysis, rollouts: Rollouts) {
+pub(super) async fn decide(
+    leadership: Leadership,
+    analysis: LaneAnalysis,
+    rollouts: Rollouts,
+    latches: Latches,
+) {
     let mut turns = leadership.turns(analysis.interval());
     let mut steps = HeldSteps::default();
     loop {
@@ -63,7 +70,7 @@ pub(super) async fn decide(leadership: Leadership, analysis: LaneAnalysis, rollo
             analysis.publish_report(&report).await;
             let held = steps.held(&document).elapsed();
             if let Some(decision) = decide_step(&document, &report, held) {
-                take(&rollouts, &document, decision).await;
+                take(&rollouts, &latches, &document, decision).await;
             }
         }
     }
@@ -88,10 +95,21 @@ impl HeldSteps {
     }
 }
 
-async fn take(rollouts: &Rollouts, document: &RolloutSpec, decision: RolloutDecision) {
+/// Takes a step. An abort is also taken while the cluster stores nothing.
+async fn take(rollouts: &Rollouts, latches: &Latches, document: &RolloutSpec, decision: RolloutDecision) {
     let RolloutDecision { step, why, evidence } = decision;
     let (pool, action) = (&document.pool, step.text());
     tracing::warn!(pool, action, why, "the evidence decides");
+    let abort = match &step {
+        RolloutStep::Abort { lane } => Some(Abort {
+            pool: pool.clone(),
+            lane: lane.clone(),
+            revision: Some(document.rev),
+            comment: why.clone(),
+            by: AUTHOR.to_owned(),
+        }),
+        _ => None,
+    };
     let wanted = RolloutUpdate {
         step: Some(step),
         comment: why,
@@ -102,6 +120,12 @@ async fn take(rollouts: &Rollouts, document: &RolloutSpec, decision: RolloutDeci
         Ok(changed) => tracing::info!(pool, revision = changed.document.rev, action, "rollout changed"),
         // the next turn decides by the document that is there then
         Err(ChangeError::Conflict(_)) => tracing::info!(pool, action, "an operator was first"),
+        Err(ChangeError::Unavailable) if let Some(abort) = abort => {
+            match latches.abort(abort, &Audience::default()).await {
+                Ok(_) => tracing::info!(pool, action, "the lane is taken back, which is written later"),
+                Err(error) => tracing::warn!(pool, action, %error, "rollout not changed, it is tried again"),
+            }
+        }
         Err(error) => tracing::warn!(pool, action, %error, "rollout not changed, it is tried again"),
     }
 }
@@ -110,7 +134,7 @@ async fn take(rollouts: &Rollouts, document: &RolloutSpec, decision: RolloutDeci
 mod tests {
     use std::time::Duration;
 
-    use pagewire_cluster::rollout::{RolloutStep, Weight};
+    use pagewire_cluster::rollout::Weight;
 
     use super::*;
 

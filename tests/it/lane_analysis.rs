@@ -113,3 +113,26 @@ async fn a_bad_release_is_paused_when_its_leader_dies_because_the_next_one_has_t
     assert!(status["comment"].as_str().expect("a comment").contains("with failed calls"), "{status}");
     assert_eq!(status["lanes"][0]["weight"], 50, "an operator decides what comes next");
 }
+
+#[tokio::test]
+async fn a_stream_has_the_rollout_first_and_then_each_change_and_the_numbers_of_the_lanes() {
+    let nats = Nats::start().await;
+    let node = Node::setup().nats(&nats).start().await;
+    let _stable = WorkerProcess::start(&nats, "stable").await;
+    let _canary = WorkerProcess::start(&nats, "canary").await;
+    let stream = node.api().request(Method::GET, "/api/v1/rollouts/default/events").send().await;
+    let mut stream = stream.expect("an answer");
+    let mut text = String::new();
+    let mut shows = async |part: &str| {
+        while !text.contains(part) {
+            let chunk = tokio::time::timeout(SOON, stream.chunk()).await.expect("an event in time");
+            text.push_str(&String::from_utf8_lossy(&chunk.expect("a chunk").expect("the stream goes on")));
+        }
+    };
+    shows("event: rollout\ndata: {\"pool\":\"default\",\"revision\":0").await;
+    rollout(&node, &["set-weight", "default", "canary=50"]).await;
+    shows("\"revision\":1").await;
+    call(&node, 0..10).await;
+    shows("event: analysis\ndata: [{\"lane\":\"canary\"").await;
+    shows("\"units\":").await;
+}

@@ -267,6 +267,11 @@ impl RolloutStatus {
         self.warnings.extend(own.map(warning));
     }
 
+    /// Adds a problem that an operator should know.
+    pub(super) fn warn(&mut self, warning: &str) {
+        self.warnings.push(warning.to_owned());
+    }
+
     /// The response, with the revision as its `ETag`.
     pub(super) fn respond(self) -> Response {
         ([(header::ETAG, format!("\"{}\"", self.rollout.revision))], Json(self)).into_response()
