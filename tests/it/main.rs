@@ -58,6 +58,7 @@ mod registry;
 mod restarts;
 mod resume;
 mod rollouts;
+mod rollouts_under_load;
 mod smuggling;
 mod sockets;
 mod state;

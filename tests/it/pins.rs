@@ -128,8 +128,8 @@ async fn a_page_that_resumes_at_another_node_keeps_its_lane_even_when_its_node_w
 #[tokio::test]
 async fn no_page_meets_two_lanes_while_a_weight_rises_and_falls_under_load() {
     let nats = Nats::start().await;
-    let nodes =
-        [Node::setup().users().nats(&nats).start().await, Node::setup().users().nats(&nats).start().await];
+    let setup = || Node::setup().users().nats(&nats).set("limits.frames_per_second", 100_000);
+    let nodes = [setup().start().await, setup().start().await];
     let _workers = workers(&nats, &[&nodes[0], &nodes[1]]).await;
     set_canary(&nodes[0], 50.0).await;
     let changed = AtomicBool::new(false);

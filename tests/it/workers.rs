@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::environment::{Api, Nats, Node, Page, SOON, Token, WorkerProcess, eventually, pagewire};
 
@@ -279,14 +281,29 @@ async fn a_users_calls_and_jobs_wait_for_each_other_at_no_other_worker() {
     for id in 0..10 {
         page.send(json!({"type": "job", "id": id, "kind": "echo", "data": id})).await;
     }
-    let mut ended = Vec::new();
-    while ended.len() < 10 {
+    let (mut jobs, mut ended) = (vec![String::new(); 10], 0);
+    while ended < 10 {
         let frame = page.next().await;
-        if frame["type"] == "result" {
-            ended.push(frame["value"].as_u64().expect("a number"));
+        match frame["type"].as_str() {
+            Some("accepted") => {
+                let place =
+                    frame["id"].as_u64().and_then(|id| jobs.get_mut(id as usize)).expect("an id of the page");
+                *place = frame["job"].as_str().expect("an id").to_owned();
+            }
+            Some("result") => ended += 1,
+            _ => {}
         }
     }
-    assert!(ended.is_sorted(), "one after the other, in the order of their submission: {ended:?}");
+    // the page may be told of two ends in another order, because the next job does not wait for that
+    let mut times = Vec::new();
+    for job in &jobs {
+        let record = node.api().get_json(&format!("/api/v1/jobs/{job}")).await;
+        times.extend(["started_at", "ended_at"].map(|member| {
+            let text = record[member].as_str().expect("a time");
+            OffsetDateTime::parse(text, &Rfc3339).expect("a time")
+        }));
+    }
+    assert!(times.is_sorted(), "one after the other, in the order of their submission: {times:?}");
     drop(workers);
 }
 
