@@ -300,7 +300,9 @@ async fn apply(
 }
 
 fn status_of(parts: &ApiState, document: RolloutSpec, propagation: &Propagation) -> RolloutStatus {
+    // a report about an earlier revision says nothing about the lanes of this one
     let analysis = parts.context.analysis.report(&document.pool);
+    let analysis = analysis.filter(|report| report.revision == document.rev);
     let pool = document.pool.clone();
     let servers = LaneServers::new(parts, &pool);
     RolloutStatus::new(document, propagation, servers, analysis)
