@@ -88,7 +88,7 @@ async fn roll(nodes: [&Node; 2], pages: &[String], number: usize) {
         (before, kept) = (after, keeps);
     }
     assert!(before.iter().all(|is_canary| *is_canary), "the last step has everybody");
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         rollout(node, &["abort", "default"]).await;
         assert!(in_canary(nodes).await.iter().all(|is_canary| !is_canary), "an abort takes everybody back");
     } else {
