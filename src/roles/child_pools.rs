@@ -73,7 +73,7 @@ impl ChildPools {
         let (rollouts, workers) = (services.rollouts.clone(), services.jobs.workers.clone());
         let lane = services.config.node.lane.clone();
         async move {
-            let (mut documents, mut members) = (rollouts.changes(), workers.changes());
+            let (mut documents, mut members) = (rollouts.document_changes(), workers.changes());
             loop {
                 for (name, pool) in &self.pools {
                     let group = WorkerGroup::new(name.as_str(), lane.as_str());

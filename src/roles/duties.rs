@@ -210,7 +210,7 @@ async fn reconcile_jobs(
     timing: Timing,
     unclaimed: Duration,
 ) {
-    let changes = vec![jobs.workers.changes(), rollouts.changes()];
+    let changes = vec![jobs.workers.changes(), rollouts.document_changes()];
     let mut turns = leadership.turns(timing.lease_renew).or_on_change(changes);
     let new = || JobReconciler::new(unclaimed).with_rollouts(rollouts.clone());
     let mut reconciler = new();
@@ -233,7 +233,7 @@ async fn reconcile_jobs(
 /// Sends the pages of a lane that was taken back to other nodes, on every node: at each change of a rollout, and again for
 /// pages that could not move then. Never returns.
 async fn leave_closed_lanes(rollouts: Rollouts, pages: Arc<Pages>, timing: Timing) {
-    let mut changes = rollouts.changes();
+    let mut changes = rollouts.document_changes();
     let mut ticks = every(timing.lease_ttl);
     let mut sent = 0;
     loop {

@@ -41,7 +41,7 @@ pub(super) async fn spawn_evidence(
     rollouts: &Rollouts,
 ) -> Result<(), Unavailable> {
     tasks.spawn("lane evidence", TaskKind::Vital, analysis.collect_digests().await?);
-    let (analysis, mut changes) = (analysis.clone(), rollouts.changes());
+    let (analysis, mut changes) = (analysis.clone(), rollouts.document_changes());
     tasks.spawn("lane documents", TaskKind::Vital, async move {
         loop {
             analysis.follow_documents();

@@ -27,6 +27,8 @@ pub(super) struct AppliedRollouts {
     pub(super) counts: AssignmentCounts,
     /// A counter of applied changes.
     pub(super) changes: watch::Sender<u64>,
+    /// A counter of those that are of documents or latches: there are far fewer of them than of rows of users.
+    pub(super) document_changes: watch::Sender<u64>,
     pub(super) entered: EnteredUsers,
     /// Messages of latches that were not genuine.
     refused: AtomicU64,
@@ -42,7 +44,7 @@ struct SplitTable {
 impl AppliedRollouts {
     /// Applies a document.
     pub(super) fn install(&self, document: RolloutSpec) {
-        self.write(|table| {
+        self.write_documents(|table| {
             // after a reconnect the same document arrives again; keep its counts
             if table.splits.get(&document.pool).is_some_and(|split| split.document == document) {
                 return false;
@@ -58,7 +60,7 @@ impl AppliedRollouts {
 
     /// Takes the document with that key away.
     pub(super) fn remove(&self, key: &str) {
-        self.write(|table| {
+        self.write_documents(|table| {
             let gone: Vec<String> =
                 table.splits.keys().filter(|pool| config_key::rollout(pool) == key).cloned().collect();
             for pool in &gone {
@@ -73,7 +75,7 @@ impl AppliedRollouts {
     pub(super) fn hold(&self, held: HeldLatch) -> Holding {
         let AbortLatch { pool, lane, revision, by, .. } = held.latch.clone();
         let mut holding = Holding::Foreign;
-        self.write(|table| {
+        self.write_documents(|table| {
             let split = table.splits.get(&pool).cloned();
             holding = table.latches.hold(held, split.as_ref().map(|split| &split.document));
             let Some(split) = split.filter(|_| holding == Holding::New) else { return false };
@@ -96,11 +98,20 @@ impl AppliedRollouts {
         self.split(pool).is_some_and(|split| !is_open(&split.document, &ClosedLanes::new(), lane))
     }
 
-    /// Changes the table. `change` returns whether something has changed.
-    fn write(&self, change: impl FnOnce(&mut SplitTable) -> bool) {
-        if change(&mut self.table.write().unwrap_or_else(PoisonError::into_inner)) {
+    /// Changes documents or latches. `change` returns whether something has changed.
+    fn write_documents(&self, change: impl FnOnce(&mut SplitTable) -> bool) {
+        if self.write(change) {
+            self.document_changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Changes the table. `change` returns whether something has changed, and so does this.
+    fn write(&self, change: impl FnOnce(&mut SplitTable) -> bool) -> bool {
+        let has_changed = change(&mut self.table.write().unwrap_or_else(PoisonError::into_inner));
+        if has_changed {
             self.changes.send_modify(|count| *count += 1);
         }
+        has_changed
     }
 
     fn table(&self) -> RwLockReadGuard<'_, SplitTable> {

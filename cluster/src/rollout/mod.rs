@@ -183,9 +183,14 @@ impl Rollouts {
         self.with_inputs(pool, unit, |_, inputs| decide(inputs, unit, serves))
     }
 
-    /// Returns a counter of applied changes.
+    /// Returns a counter of applied changes: of documents, aborts, and what is remembered of users.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.applied.changes.subscribe()
+    }
+
+    /// Returns a counter of applied documents and aborts only, for what users have no part in.
+    pub fn document_changes(&self) -> watch::Receiver<u64> {
+        self.applied.document_changes.subscribe()
     }
 
     /// Whether this process has applied a document of the pool.

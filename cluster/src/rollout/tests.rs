@@ -173,8 +173,10 @@ async fn what_a_page_meets_decides_for_its_user_in_every_process_until_another_p
     assert_eq!(one.enrolments().named_headers().into_iter().collect::<Vec<_>>(), ["x-lane"]);
     let claims = serde_json::json!({"plan": "beta"}).as_object().unwrap().clone();
     let beta = PageFacts { claims, ..PageFacts::default() };
+    let documents = *one.document_changes().borrow();
     one.enrolments().page_opened(ann, &beta).await.unwrap();
     assert_eq!(lane(&one, ann), "canary", "at once in this process");
+    assert_eq!(*one.document_changes().borrow(), documents, "a row of a user is no document");
     is_in(&two, ann, "canary").await;
     assert_eq!(lane(&following(&engine).await, ann), "canary", "in one that starts later");
     let before = *two.changes().borrow();

@@ -38,7 +38,7 @@ pub(in crate::api) async fn events(
 ) -> Result<Response, ApiError> {
     let mut ticks = interval(parts.context.analysis.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (changes, ready) = (parts.context.rollouts.changes(), parts.ready.clone());
+    let (changes, ready) = (parts.context.rollouts.document_changes(), parts.ready.clone());
     let watcher = RolloutWatcher { parts, pool, changes, ticks, shown: None, compared: None };
     Ok(sse::respond(ready, None, None, watcher))
 }
