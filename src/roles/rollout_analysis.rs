@@ -35,21 +35,9 @@ pub(super) async fn spawn(tasks: &Tasks, analysis: &LaneAnalysis) -> Result<(), 
 ///
 /// # Errors
 /// [`Unavailable`] when the engine is unavailable.
-pub(super) async fn spawn_evidence(
-    tasks: &Tasks,
-    analysis: &LaneAnalysis,
-    rollouts: &Rollouts,
-) -> Result<(), Unavailable> {
+pub(super) async fn spawn_evidence(tasks: &Tasks, analysis: &LaneAnalysis) -> Result<(), Unavailable> {
     tasks.spawn("lane evidence", TaskKind::Vital, analysis.collect_digests().await?);
-    let (analysis, mut changes) = (analysis.clone(), rollouts.document_changes());
-    tasks.spawn("lane documents", TaskKind::Vital, async move {
-        loop {
-            analysis.follow_documents();
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    });
+    tasks.spawn("lane documents", TaskKind::Vital, analysis.clone().follow_documents());
     Ok(())
 }
 

@@ -80,7 +80,7 @@ impl Services {
         tasks.spawn("rollouts", TaskKind::Vital, rollouts.follow().await?);
         let analysis = LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest);
         rollout_analysis::spawn(tasks, &analysis).await?;
-        rollout_analysis::spawn_evidence(tasks, &analysis, &rollouts).await?;
+        rollout_analysis::spawn_evidence(tasks, &analysis).await?;
         let (keeper, lease) =
             claim_node(&engine, &subjects, timing, claim_request(config), row(config)).await?;
         let latches = Latches::new(&engine, &subjects, &keyring, &rollouts, timing);

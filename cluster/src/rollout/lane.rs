@@ -4,7 +4,6 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::active::{LaneInputs, decide};
 use super::spec::RolloutSpec;
 use super::weight::BUCKETS;
 use crate::id::{Key, WorkOwner};
@@ -73,11 +72,6 @@ impl RolloutSpec {
         (bucket >= BUCKETS - weight(1)).then_some(1)
     }
 
-    /// Returns the lane of a unit by this document, whether it has workers or not.
-    pub fn lane_of(&self, unit: RoutingKey<'_>) -> String {
-        decide(LaneInputs::of(self), unit, |_| true).lane
-    }
-
     /// Returns the name of the lane at a position.
     pub fn lane(&self, place: Option<usize>) -> &str {
         place.and_then(|index| self.lanes.get(index)).map_or(&self.base, |lane| &lane.name)
@@ -91,6 +85,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
 
+    use super::super::active::{LaneInputs, decide};
     use super::super::enrolment::{EnrolledLane, Enrolment};
     use super::super::enrolment_rules::EnrolmentRules;
     use super::super::spec::LaneSpec;

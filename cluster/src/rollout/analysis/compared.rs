@@ -27,18 +27,19 @@ pub(super) fn compares(document: &RolloutSpec, lane: &str) -> bool {
     if lane == document.base { has_weight(None) } else { has_weight(Some(lane)) }
 }
 
-/// Returns the unit of a piece of work that ran in `lane`; `None` if it is no evidence. `assigned` is the lane that the unit
-/// has now, and `revision` the revision that decided the lane of the work; without one it has to be the same lane.
+/// Returns the unit of a piece of work that ran in `lane`; `None` if it is no evidence. `assigned` returns the lane that the unit
+/// has now, whether it has workers or not, and `revision` the revision that decided the lane of the work; without one it has to be the same lane.
 pub(super) fn compared(
     document: &RolloutSpec,
     lane: &str,
     unit: RoutingKey<'_>,
-    assigned: &LaneAssignment,
+    assigned: impl FnOnce() -> LaneAssignment,
     revision: Option<u64>,
 ) -> Option<ComparedUnit> {
     if !compares(document, lane) {
         return None;
     }
+    let assigned = assigned();
     let by_hash = match assigned.reason {
         Reason::Weight | Reason::Base => true,
         // of those that stay, only those that would be there anyway
@@ -81,8 +82,8 @@ mod tests {
         let ann = RoutingKey::User("ann");
         let unit = |canary, lane, unit, revision| {
             let document = document(canary);
-            let assigned = decide(LaneInputs::of(&document), unit, |_| true);
-            compared(&document, lane, unit, &assigned, revision)
+            let assigned = || decide(LaneInputs::of(&document), unit, |_| true);
+            compared(&document, lane, unit, assigned, revision)
         };
         let found = unit(10_000, "canary", ann, None).unwrap();
         assert_eq!((found.revision, found.is_base), (4, false));

@@ -32,6 +32,7 @@ pub use metric::{LaneWork, Metric};
 pub use outcomes::{FinishedWork, LaneRelease, OutcomeLog, WorkOutcome};
 pub use report::{LaneReport, MetricReport, PoolReport, REGRESSION};
 
+use super::active::ActiveRollout;
 use super::{RolloutSpec, Rollouts};
 use crate::engine::{BusEvent, Engine, Message, Subscription, Unavailable};
 use crate::subject::Subjects;
@@ -136,22 +137,28 @@ impl LaneAnalysis {
         Some(read(evidence))
     }
 
-    /// Applies the documents that this process has applied, so that the weights of each revision are known when work that it
-    /// decided ends.
-    pub fn follow_documents(&self) {
-        for document in self.rollouts.documents() {
-            self.with_evidence(&document.pool, |_| ());
+    /// Applies each document that this process applies, so that the weights of its revision are known when work that it
+    /// decided ends. Never returns while the rollouts are followed.
+    pub async fn follow_documents(self) {
+        let mut changes = self.rollouts.document_changes();
+        loop {
+            for split in self.rollouts.applied.splits() {
+                self.with_evidence(&split.document.pool, |_| ());
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
         }
     }
 
     /// Returns the document of each pool with lanes to compare, and the numbers of this node.
     pub fn current(&self) -> Vec<(RolloutSpec, PoolReport)> {
-        let report = |document: RolloutSpec| {
-            let margin = document.margin();
-            let report = self.with_evidence(&document.pool, |evidence| evidence.report(margin))?;
-            (!report.lanes.is_empty()).then_some((document, report))
+        let report = |split: Arc<ActiveRollout>| {
+            let ActiveRollout { document, .. } = &*split;
+            let report = self.with_evidence(&document.pool, |evidence| evidence.report(document.margin()))?;
+            (!report.lanes.is_empty()).then(|| (document.clone(), report))
         };
-        self.rollouts.documents().into_iter().filter_map(report).collect()
+        self.rollouts.applied.splits().into_iter().filter_map(report).collect()
     }
 
     /// Publishes a report to all processes.

@@ -82,12 +82,8 @@ impl OutcomeLog {
     /// Counts a piece of work, if its lane is compared with another one and its unit is there by its hash.
     pub fn record(&self, lane: &LaneRelease, work: FinishedWork<'_>) {
         let Some(split) = self.rollouts.split(&lane.pool) else { return };
-        if !compares(&split.document, &lane.lane) {
-            return;
-        }
-        // whether the lane has workers does not matter: it did this work
-        let assigned = self.rollouts.explain(&lane.pool, work.unit, |_| true);
-        let unit = compared(&split.document, &lane.lane, work.unit, &assigned, work.revision);
+        let assigned = || self.rollouts.explain(&lane.pool, work.unit, |_| true);
+        let unit = compared(&split.document, &lane.lane, work.unit, assigned, work.revision);
         let Some(compared) = unit else { return };
         let us = u64::try_from(work.ran.as_micros()).unwrap_or(u64::MAX);
         let slow = (work.outcome == WorkOutcome::Served && self.is_slow(&lane.pool, work.kind, us))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::{AutoPromotion, LaneSpec, OnRegression, RolloutUpdate, RoutingKey, Weight};
 use super::*;
 use crate::rollout::RolloutStep;
+use crate::rollout::active::{LaneInputs, decide};
 use crate::simulation::FaultRng;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -41,7 +42,7 @@ fn canary_jobs_until_abort(seed: u64, percent: f64, per_mille: [u16; 2], jobs: u
     let (mut evidence, mut in_canary) = (PoolEvidence::default(), 0);
     evidence.apply(&document);
     for unit in 0..jobs {
-        let lane = document.lane_of(RoutingKey::User(&unit.to_string()));
+        let lane = decide(LaneInputs::of(&document), RoutingKey::User(&unit.to_string()), |_| true).lane;
         let is_canary = lane == "canary";
         in_canary += u32::from(is_canary);
         let fails = rng.hits(per_mille[usize::from(is_canary)]);
