@@ -249,8 +249,7 @@ async fn stored_or_applied(rollouts: &Rollouts, pool: &str) -> (RolloutSpec, boo
     if let Ok(document) = rollouts.document(pool).await {
         return (document, true);
     }
-    let applied = rollouts.documents().into_iter().find(|document| document.pool == pool);
-    (applied.unwrap_or_else(|| RolloutSpec::unwritten(pool)), false)
+    (rollouts.applied_document(pool).unwrap_or_else(|| RolloutSpec::unwritten(pool)), false)
 }
 
 /// Changes the rollout of a pool, then waits until the nodes and workers have applied it.

@@ -203,6 +203,11 @@ impl Rollouts {
         self.applied.documents()
     }
 
+    /// Returns the document of a pool that this process has applied.
+    pub fn applied_document(&self, pool: &str) -> Option<RolloutSpec> {
+        self.split(pool).map(|split| split.document.clone())
+    }
+
     /// Returns the aborts that this process has applied and that are not written yet.
     pub fn latches(&self) -> Vec<AbortLatch> {
         self.applied.latches().into_iter().map(|held| held.latch).collect()

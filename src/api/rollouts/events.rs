@@ -63,8 +63,7 @@ impl EventSource for RolloutWatcher {
 impl RolloutWatcher {
     /// Returns the document that this node has applied, if it was not shown yet.
     fn changed(&mut self) -> Option<RolloutSpec> {
-        let documents = self.parts.context.rollouts.documents();
-        let document = documents.into_iter().find(|document| document.pool == self.pool);
+        let document = self.parts.context.rollouts.applied_document(&self.pool);
         let document = document.unwrap_or_else(|| RolloutSpec::unwritten(&self.pool));
         let is_new = self.shown.as_ref() != Some(&document);
         self.shown = Some(document.clone());

@@ -43,7 +43,7 @@ impl LaneBefore {
     /// from the store, because an abort does not wait for it.
     pub(super) async fn count(parts: &ApiState, pool: &str, lane: Option<&str>) -> Option<Self> {
         let rollouts = &parts.context.rollouts;
-        let document = rollouts.documents().into_iter().find(|document| document.pool == pool)?;
+        let document = rollouts.applied_document(pool)?;
         let planned = document.plan.as_ref().map(|plan| plan.lane.as_str());
         let lane = lane.or(planned)?.to_owned();
         let users = {

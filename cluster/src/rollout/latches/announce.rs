@@ -100,8 +100,8 @@ impl Latches {
     }
 
     fn latch(&self, Abort { pool, lane, revision, comment, by }: Abort) -> Result<AbortLatch, ChangeError> {
-        let split = self.rollouts.split(&pool);
-        let document = split.map_or_else(|| RolloutSpec::unwritten(&pool), |split| split.document.clone());
+        let document = self.rollouts.applied_document(&pool);
+        let document = document.unwrap_or_else(|| RolloutSpec::unwritten(&pool));
         if revision.is_some_and(|revision| revision != document.rev) {
             return Err(ChangeError::Conflict(Box::new(document)));
         }
