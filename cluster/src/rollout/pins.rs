@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Rollouts;
 use super::active::{LaneAssignment, LaneInputs, Reason, decide, own_lane, settle};
 use super::lane::RoutingKey;
+use super::waiting::is_open;
 use crate::wire::PinnedLanes;
 
 /// Maximum number of pools in which a page keeps a lane. In further pools each call is decided anew.
@@ -33,6 +34,11 @@ struct PinState {
 }
 
 impl PinState {
+    /// Returns the lane of a pool, while it gets new work by these inputs.
+    fn open(&self, pool: &str, LaneInputs { document, closed, .. }: LaneInputs<'_>) -> Option<String> {
+        self.lanes.get(pool).filter(|lane| is_open(document, closed, lane)).cloned()
+    }
+
     fn pin(&mut self, pool: &str, lane: &str) {
         let others = || self.lanes.iter().filter(|(known, _)| *known != pool);
         let bytes: usize = others().map(|(pool, lane)| pool.len() + lane.len()).sum();
@@ -66,8 +72,8 @@ impl LanePins {
         rollouts.with_inputs(pool, unit, |split, inputs| {
             let Some(split) = split else { return decide(inputs, unit, serves) };
             let mut state = self.lock();
-            let kept = state.lanes.get(pool).filter(|lane| rollouts.is_open(pool, lane));
-            let assigned = split.count(decide_for_page(inputs, unit, kept.map(String::as_str), serves));
+            let kept = state.open(pool, inputs);
+            let assigned = split.count(decide_for_page(inputs, unit, kept.as_deref(), serves));
             rollouts.applied.entered.note(inputs, unit, &assigned);
             if kept.is_none() && assigned.reason != Reason::Override {
                 state.pin(pool, &assigned.lane);
@@ -84,8 +90,10 @@ impl LanePins {
         unit: RoutingKey<'_>,
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
-        let kept = self.kept(rollouts, pool);
-        rollouts.with_inputs(pool, unit, |_, inputs| decide_for_page(inputs, unit, kept.as_deref(), serves))
+        rollouts.with_inputs(pool, unit, |_, inputs| {
+            let kept = self.lock().open(pool, inputs);
+            decide_for_page(inputs, unit, kept.as_deref(), serves)
+        })
     }
 
     /// Returns the lane that the page keeps in a pool, while that lane gets new work.
