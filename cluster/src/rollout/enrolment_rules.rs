@@ -132,9 +132,9 @@ impl RolloutSpec {
         if let Some(choice) = self.choice(row) {
             return Some((&choice.lane, Reason::Choice));
         }
-        let weight = |name: &str| self.lanes.iter().find(|lane| lane.name == name).map(|lane| lane.weight);
         let latched = self.latched(row).filter(|latched| latched.lane != by_hash);
-        let latched = latched.filter(|latched| weight(&latched.lane) > Some(Weight::default()));
+        let has_weight = |lane: &str| lane != self.base && self.weight(lane) > Weight::default();
+        let latched = latched.filter(|latched| has_weight(&latched.lane));
         latched.map(|latched| (latched.lane.as_str(), Reason::Latched))
     }
 

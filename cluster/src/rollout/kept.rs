@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::Rollouts;
-use super::active::ActiveRollout;
+use super::active::{ActiveRollout, own_lane};
 use super::lane::RoutingKey;
 use super::spec::RolloutSpec;
 use super::weight::Weight;
@@ -19,12 +19,8 @@ impl RolloutSpec {
     /// Returns whether a unit that is in a lane may stay in it: the lane is the base, has a weight, is the unit's own, or
     /// was the base before a switch.
     pub fn keeps(&self, lane: &str, unit: RoutingKey<'_>) -> bool {
-        let is_own = match unit {
-            RoutingKey::User(user) => self.overrides.get(user).is_some_and(|own| own == lane),
-            RoutingKey::Connection(_) => false,
-        };
-        let has_weight =
-            self.lanes.iter().any(|known| known.name == lane && known.weight > Weight::default());
+        let is_own = own_lane(self, unit) == Some(lane);
+        let has_weight = self.weight(lane) > Weight::default();
         lane == self.base || is_own || has_weight || self.lingering.contains(lane)
     }
 }

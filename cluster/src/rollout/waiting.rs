@@ -83,8 +83,7 @@ fn move_by(inputs: LaneInputs<'_>, work: WaitingWork<'_>, serves: impl Fn(&str) 
 
 /// Returns whether a lane gets new work.
 pub(super) fn is_open(document: &RolloutSpec, closed: &ClosedLanes, lane: &str) -> bool {
-    let has_weight = |spec: &super::LaneSpec| spec.name == lane && spec.weight.buckets() > 0;
-    let is_used = document.lanes.iter().any(has_weight)
+    let is_used = document.weight(lane).buckets() > 0
         || document.overridden(lane) > 0
         || document.targeted(lane) > 0
         || (document.enrolment.self_service && document.enrolment.started.contains_key(lane));

@@ -20,11 +20,10 @@ pub(super) struct ComparedUnit {
 
 /// Returns whether a lane has something to be compared with.
 pub(super) fn compares(document: &RolloutSpec, lane: &str) -> bool {
-    let has_weight = |name: Option<&str>| {
-        let mut lanes = document.lanes.iter().filter(|lane| lane.weight.buckets() > 0);
-        lanes.any(|lane| name.is_none_or(|name| lane.name == name))
-    };
-    if lane == document.base { has_weight(None) } else { has_weight(Some(lane)) }
+    match lane == document.base {
+        true => document.lanes.iter().any(|lane| lane.weight.buckets() > 0),
+        false => document.weight(lane).buckets() > 0,
+    }
 }
 
 /// Returns the unit of a piece of work that ran in `lane`; `None` if it is no evidence. `assigned` returns the lane that the unit

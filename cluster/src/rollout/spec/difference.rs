@@ -32,13 +32,8 @@ impl RolloutSpec {
             self.overridden(&lane.name) > before.overridden(&lane.name)
                 || self.targeted(&lane.name) > before.targeted(&lane.name)
         };
-        let had = |name: &str| match before.lanes.iter().find(|lane| lane.name == name) {
-            Some(lane) => lane.weight.buckets(),
-            None if name == before.base => before.remainder().buckets(),
-            None => 0,
-        };
-        let grown = move |lane: &&LaneSpec| lane.weight.buckets() > had(&lane.name) || more(lane);
-        let is_new = self.base != before.base && self.remainder().buckets() > had(&self.base);
+        let grown = move |lane: &&LaneSpec| lane.weight > before.weight(&lane.name) || more(lane);
+        let is_new = self.base != before.base && self.remainder() > before.weight(&self.base);
         let base = is_new.then_some(&*self.base);
         self.lanes.iter().filter(grown).map(|lane| &*lane.name).chain(base)
     }
