@@ -16,11 +16,11 @@ use axum::extract::{Extension, FromRequestParts, Path, State};
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
-use pagewire_cluster::id::Holder;
 use pagewire_cluster::rollout::{
     self, ChangeError, EnrolmentMode, EnrolmentUpdate, Fallback, Propagation, RolloutAudience, RolloutChange,
-    RolloutSpec, RolloutStep, RolloutUpdate, Rollouts, TargetRule, is_name,
+    RolloutSpec, RolloutStep, RolloutUpdate, Rollouts, TargetRule, WorkerProcess, is_name,
 };
+use pagewire_cluster::worker::WorkerRow;
 use serde::Deserialize;
 
 pub(super) use self::abort::{__path_abort, abort};
@@ -117,6 +117,8 @@ impl ChangeRequest {
             rollout::LaneSpec { name, weight, on_regression }
         };
         let former = former.map(RolloutSpec::restored).unwrap_or_default();
+        let (mode, self_service) = (self.enrolment, self.self_service);
+        let enrolment = EnrolmentUpdate { mode, self_service, started: None };
         RolloutUpdate {
             lanes: self.lanes.map(|lanes| lanes.into_iter().map(lane).collect()).or(former.lanes),
             base: self.base.or(former.base),
@@ -124,11 +126,7 @@ impl ChangeRequest {
             fallback: self.fallback.or(former.fallback),
             targeting: self.targeting.or(former.targeting),
             limits: self.limits.map(limits::of_request).or(former.limits),
-            enrolment: EnrolmentUpdate {
-                mode: self.enrolment.or(former.enrolment.mode),
-                self_service: self.self_service.or(former.enrolment.self_service),
-                started: former.enrolment.started,
-            },
+            enrolment: enrolment.or(former.enrolment),
             step: self.step,
             comment: self.comment,
             ..former
@@ -208,15 +206,14 @@ async fn write(
     }
 }
 
-fn nodes(parts: &ApiState) -> Vec<Holder> {
-    parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect()
-}
-
-/// Returns the nodes and workers that apply the rollout of a pool.
-fn audience(parts: &ApiState, pool: &str) -> RolloutAudience {
-    let nodes = nodes(parts);
+/// Returns the living nodes, and the living workers outside of them: those of a pool, or all.
+fn audience(parts: &ApiState, pool: Option<&str>) -> RolloutAudience {
+    let nodes = parts.registry.view().nodes().into_iter().map(|(holder, _)| holder).collect();
     let roster = parts.context.workers.roster();
-    RolloutAudience { nodes, workers: roster.processes_of(pool) }
+    let outside = |row: &WorkerRow| row.node.is_none() && pool.is_none_or(|pool| row.pool == pool);
+    let workers = roster.list().into_iter().filter(|(_, row)| outside(row));
+    let process = |row: &WorkerRow| WorkerProcess { host: row.host.clone(), pid: row.process };
+    RolloutAudience { nodes, workers: workers.map(|(worker, row)| (worker.id, process(row))).collect() }
 }
 
 /// Lists the pools that have a rollout document.
@@ -235,7 +232,7 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
 pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
     let (document, is_stored) = stored_or_applied(rollouts, &pool).await;
-    let propagation = rollouts.propagation(&pool, document.rev, &audience(&parts, &pool)).await;
+    let propagation = rollouts.propagation(&pool, document.rev, &audience(&parts, Some(&pool))).await;
     let mut status = status_of(&parts, document, &propagation);
     status.warn_of(&rollouts.latches());
     if !is_stored {
@@ -294,7 +291,7 @@ async fn apply(
     by: &str,
 ) -> Result<RolloutStatus, ApiError> {
     let changed = write(parts, pool, expected, wanted, force, by).await?;
-    let propagation = parts.context.rollouts.wait_until_applied(&changed, &audience(parts, pool)).await;
+    let propagation = parts.context.rollouts.wait_until_applied(&changed, &audience(parts, Some(pool))).await;
     Ok(status_of(parts, changed.document, &propagation))
 }
 

@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::rollout::analysis::{LaneAnalysis, RolloutDecision, decide_step};
 use pagewire_cluster::rollout::{
-    Abort, Audience, ChangeError, Latches, PlanState, RolloutSpec, RolloutStep, RolloutUpdate, Rollouts,
+    Abort, ChangeError, Latches, PlanState, RolloutAudience, RolloutSpec, RolloutStep, RolloutUpdate,
+    Rollouts,
 };
 use tokio::time::Instant;
 
@@ -109,7 +110,7 @@ async fn take(rollouts: &Rollouts, latches: &Latches, document: &RolloutSpec, de
         // the next turn decides by the document that is there then
         Err(ChangeError::Conflict(_)) => tracing::info!(pool, action, "an operator was first"),
         Err(ChangeError::Unavailable) if let Some(abort) = abort => {
-            match latches.abort(abort, &Audience::default()).await {
+            match latches.abort(abort, &RolloutAudience::default()).await {
                 Ok(_) => tracing::info!(pool, action, "the lane is taken back, which is written later"),
                 Err(error) => tracing::warn!(pool, action, %error, "rollout not changed, it is tried again"),
             }

@@ -74,7 +74,8 @@ pub struct EnrolmentUpdate {
 
 impl EnrolmentUpdate {
     /// Returns the change with what `other` changes beside it.
-    pub(super) fn or(self, other: Self) -> Self {
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
         Self {
             mode: self.mode.or(other.mode),
             self_service: self.self_service.or(other.self_service),

@@ -1,7 +1,7 @@
 //! Aborts of lanes that hold before a document says so. Pure.
 //!
 //! Owns: which latches a process holds, for which document one is valid, and when it ends. Never: how latches reach other
-//! processes (`latches`), or how one becomes a revision (`abort`).
+//! processes (`latches`), or how one becomes a revision (`latches::write`).
 //!
 //! A latch closes a lane and does nothing else: it gives no lane a user. It is valid for revisions of one document up to its own.
 //! The revision after it ends it, because that revision contains the abort, or was written by someone who has decided

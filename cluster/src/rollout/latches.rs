@@ -15,10 +15,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-pub use self::announce::{Abort, AbortOutcome, Audience, WorkerProcess};
+pub use self::announce::{Abort, AbortOutcome};
 pub use self::write::AbortWrite;
 use self::write::AbortWriter;
 use super::Rollouts;
+use super::audience::WorkerProcess;
 use super::latch::{HeldLatch, Holding};
 use crate::engine::{BusEvent, Engine, Message, RequestError, Subscription, Unavailable};
 use crate::id::{Holder, Key, NodeNumber};

@@ -9,19 +9,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join, join_all};
 
 use super::Rollouts;
+use super::audience::RolloutAudience;
 use super::change::RolloutChange;
-use crate::id::{Holder, Key, NodeNumber};
+use crate::id::{Key, NodeNumber};
 use crate::peer::{PeerClient, PeerError};
 use crate::wire::{RolloutQuery, RolloutState};
-
-/// The processes that apply the rollout of a pool.
-#[derive(Debug, Clone, Default)]
-pub struct RolloutAudience {
-    /// The living nodes.
-    pub nodes: Vec<Holder>,
-    /// The living workers of the pool that are processes of their own.
-    pub workers: Vec<Key>,
-}
 
 /// The propagation of a revision of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +124,7 @@ async fn query(
         let reply = peers.request(*node, &request, None).await;
         state(reply, node.node.to_string()).map(|state| (node.node, state))
     });
-    let workers = by.workers.iter().map(async |worker| {
+    let workers = by.workers.iter().map(async |(worker, _)| {
         let reply = peers.request_worker(*worker, &request).await;
         state(reply, worker.to_string()).map(|state| (*worker, state))
     });

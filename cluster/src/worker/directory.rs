@@ -102,13 +102,6 @@ impl WorkerDirectory {
         (rows.len(), releases)
     }
 
-    /// Returns the living workers of a pool that are processes of their own, those that drain too.
-    pub fn processes_of(&self, pool: &str) -> Vec<Key> {
-        let members =
-            self.teams.iter().filter(|(team, _)| team.pool == pool).flat_map(|(_, members)| members);
-        members.filter(|(_, member)| member.row.node.is_none()).map(|(id, _)| *id).collect()
-    }
-
     /// Returns whether a pool has a worker that accepts new work, in any lane.
     pub fn serves_pool(&self, pool: &str) -> bool {
         self.teams.keys().any(|team| team.pool == pool && self.serves(team))

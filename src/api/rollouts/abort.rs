@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use pagewire_cluster::rollout::{Abort, AbortOutcome, AbortWrite, Audience, WorkerProcess};
+use pagewire_cluster::rollout::{Abort, AbortOutcome, AbortWrite};
 use pagewire_cluster::wire::LatchReply;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use super::super::auth::Principal;
 use super::super::error::{ApiError, ErrorBody};
 use super::super::extract::Body;
 use super::taken_back::{LaneBefore, TakenBack};
-use super::{Pool, nodes, refused};
+use super::{Pool, audience, refused};
 
 /// Takes a lane back.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
@@ -111,7 +111,7 @@ pub(in crate::api) async fn abort(
 ) -> Result<Json<AbortResponse>, ApiError> {
     let before = LaneBefore::count(&parts, &pool, lane.as_deref()).await;
     let abort = Abort { pool: pool.clone(), lane, revision, comment, by: who.name().to_owned() };
-    let outcome = parts.context.latches.abort(abort, &audience(&parts)).await.map_err(refused)?;
+    let outcome = parts.context.latches.abort(abort, &audience(&parts, None)).await.map_err(refused)?;
     // no job can move while the cluster stores nothing
     let within = if outcome.written.is_some() { parts.timing.deliver } else { Duration::ZERO };
     let taken_back = match before {
@@ -119,18 +119,4 @@ pub(in crate::api) async fn abort(
         None => None,
     };
     Ok(Json(AbortResponse::new(outcome, taken_back)))
-}
-
-/// Returns the living processes, as this node sees them.
-fn audience(parts: &ApiState) -> Audience {
-    let roster = parts.context.workers.roster();
-    let outside = roster.list().into_iter().filter(|(_, row)| row.node.is_none());
-    let process = |row: &pagewire_cluster::worker::WorkerRow| WorkerProcess {
-        host: row.host.clone(),
-        pid: row.process,
-    };
-    Audience {
-        nodes: nodes(parts),
-        workers: outside.map(|(worker, row)| (worker.id, process(row))).collect(),
-    }
 }

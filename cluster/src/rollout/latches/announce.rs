@@ -10,13 +10,14 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use tokio::time::{Instant, timeout};
 
+use super::super::audience::{RolloutAudience, WorkerProcess};
 use super::super::change::ChangeError;
 use super::super::latch::{HeldLatch, Holding};
 use super::super::plan::{RolloutStep, lane_to_abort};
 use super::super::spec::{RolloutSpec, RolloutUpdate};
 use super::{AbortWrite, INBOX_BYTES, Latches};
 use crate::engine::{BusEvent, Message, RequestError, Subscription};
-use crate::id::{Holder, Key};
+use crate::id::Key;
 use crate::subject::{leaf, worker_leaf};
 use crate::wire::{self, AbortLatch, Alive, LatchMessage, LatchReply, SignedLatch};
 
@@ -33,24 +34,6 @@ pub struct Abort {
     pub comment: String,
     /// Author.
     pub by: String,
-}
-
-/// A process of workers outside the nodes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WorkerProcess {
-    /// Name of its machine.
-    pub host: String,
-    /// Process id on that machine.
-    pub pid: u32,
-}
-
-/// The processes that must apply an abort.
-#[derive(Debug, Clone, Default)]
-pub struct Audience {
-    /// The living nodes.
-    pub nodes: Vec<Holder>,
-    /// The living workers outside the nodes, with their processes.
-    pub workers: Vec<(Key, WorkerProcess)>,
 }
 
 /// What an abort has done so far.
@@ -80,7 +63,7 @@ impl Latches {
     /// - [`ChangeError::Invalid`] when the pool has no such lane beside the base.
     /// - [`ChangeError::Conflict`] when this process applies another revision than the named one.
     /// - [`ChangeError::Unavailable`] when too many aborts wait to be written.
-    pub async fn abort(&self, abort: Abort, audience: &Audience) -> Result<AbortOutcome, ChangeError> {
+    pub async fn abort(&self, abort: Abort, audience: &RolloutAudience) -> Result<AbortOutcome, ChangeError> {
         let latch = self.latch(abort)?;
         let signed = SignedLatch::new(&latch, |content| self.keyring.sign(content));
         let until = Instant::now() + self.timing.deliver;
@@ -117,7 +100,7 @@ impl Latches {
     async fn announce(
         &self,
         signed: SignedLatch,
-        audience: &Audience,
+        audience: &RolloutAudience,
         until: Instant,
     ) -> BTreeMap<LatchReply, Option<Duration>> {
         let mut applied: BTreeMap<_, _> = audience.processes().map(|process| (process, None)).collect();
@@ -155,7 +138,7 @@ impl Latches {
 
     /// Returns the subjects of the audience that have no responder any more although their leases have not expired, each when
     /// that is known.
-    fn gone(&self, audience: &Audience) -> impl Stream<Item = LatchReply> {
+    fn gone(&self, audience: &RolloutAudience) -> impl Stream<Item = LatchReply> {
         let nodes = audience.nodes.iter().map(|node| {
             let subject = self.subjects.node(node.node, node.epoch, leaf::ALIVE);
             (LatchReply::Node { node: node.node }, subject)
@@ -174,7 +157,7 @@ impl Latches {
     }
 }
 
-impl Audience {
+impl RolloutAudience {
     /// Returns the processes, and how many subjects each has.
     fn subjects(&self) -> BTreeMap<LatchReply, usize> {
         let mut subjects = BTreeMap::new();

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::Memory;
 use crate::id::NodeNumber;
 use crate::peer::PeerClient;
-use crate::rollout::{LaneSpec, RolloutUpdate, RoutingKey, Weight};
+use crate::rollout::{LaneSpec, RolloutAudience, RolloutUpdate, RoutingKey, Weight};
 use crate::wire::AbortLatch;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ async fn an_abort_reaches_every_process_and_becomes_one_revision() {
     }
     let nodes = [1, 2].map(|node| Holder { node: NodeNumber::new(node).unwrap(), epoch: 1 }).to_vec();
     let gone = (Key::random(), worker(8));
-    let audience = Audience { nodes, workers: vec![(Key::random(), worker(7)), gone] };
+    let audience = RolloutAudience { nodes, workers: vec![(Key::random(), worker(7)), gone] };
     let mut alive = Vec::new();
     for node in &audience.nodes {
         let subject = one.latches.subjects.node_pattern(node.node, node.epoch);
@@ -157,7 +157,7 @@ async fn a_latch_that_is_sent_again_ends_no_later_rollout() {
     one.rollouts.change("p", None, canary(100.0), "bob").await.unwrap();
     one.is_at("canary").await;
     let recorded = sent(&one, 1);
-    one.latches.abort(abort(), &Audience::default()).await.unwrap();
+    one.latches.abort(abort(), &RolloutAudience::default()).await.unwrap();
     one.rollouts.change("p", None, canary(100.0), "bob").await.unwrap();
     one.is_at("canary").await;
     let marker = one.latches.subjects.latch_replies(Key::random());
@@ -204,15 +204,15 @@ async fn a_latch_without_a_signature_of_the_cluster_is_counted_and_has_no_effect
 #[tokio::test]
 async fn an_abort_needs_a_lane_beside_the_base_and_the_revision_that_it_names() {
     let one = Process::node(&memory(), 1).await;
-    let refused = one.latches.abort(abort(), &Audience::default()).await.unwrap_err();
+    let refused = one.latches.abort(abort(), &RolloutAudience::default()).await.unwrap_err();
     assert!(refused.to_string().contains("no lane canary"), "{refused}");
     one.rollouts.change("p", None, canary(10.0), "bob").await.unwrap();
     one.rollouts.state("p", 1).await;
     let late = Abort { revision: Some(7), ..abort() };
-    let refused = one.latches.abort(late, &Audience::default()).await.unwrap_err();
+    let refused = one.latches.abort(late, &RolloutAudience::default()).await.unwrap_err();
     assert!(refused.to_string().contains("at revision 1, written by bob"), "{refused}");
     let long = Abort { comment: "x".repeat(1000), ..abort() };
-    let refused = one.latches.abort(long, &Audience::default()).await.unwrap_err();
+    let refused = one.latches.abort(long, &RolloutAudience::default()).await.unwrap_err();
     assert!(refused.to_string().contains("comment"), "{refused}");
     assert!(one.rollouts.latches().is_empty());
 }
