@@ -34,18 +34,14 @@ pub(super) struct WorkLanes {
 }
 
 impl WorkLanes {
-    fn serves(&self, pool: &str, lane: &str) -> bool {
-        self.workers.roster().serves(&WorkerGroup::new(pool, lane))
-    }
-
     /// Returns the lane that runs the work of a routing key, and counts it.
     pub(super) fn of(&self, pool: &str, unit: RoutingKey<'_>) -> LaneAssignment {
-        self.rollouts.lane_for(pool, unit, |lane| self.serves(pool, lane))
+        self.rollouts.lane_for(pool, unit, |lane| self.workers.serve(pool, lane))
     }
 
     /// Returns the workers of the lane of a call without counting it.
     pub(super) fn explain_call(&self, call: &CallRequest, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
-        let serves = |lane: &str| self.serves(pool, lane);
+        let serves = |lane: &str| self.workers.serve(pool, lane);
         let assigned = match &call.pins {
             Some(pins) => pins.explain(&self.rollouts, pool, unit, serves),
             None => self.rollouts.explain(pool, unit, serves),
@@ -57,7 +53,7 @@ impl WorkLanes {
     pub(super) fn of_call(&self, call: &CallRequest, pool: &str, unit: RoutingKey<'_>) -> CallLane {
         let (assigned, bond) = match &call.pins {
             Some(pins) if self.rollouts.has_pool(pool) => {
-                let serves = |lane: &str| self.serves(pool, lane);
+                let serves = |lane: &str| self.workers.serve(pool, lane);
                 let assigned = pins.assign(&self.rollouts, pool, unit, serves);
                 let is_home = self.rollouts.explain(pool, unit, serves).lane == assigned.lane;
                 (assigned, if is_home { LaneBond::Kept } else { LaneBond::Visiting })

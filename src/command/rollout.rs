@@ -1,7 +1,6 @@
 //! `rollout`: a page chooses the lane of its user in a pool, where the rollout allows it.
 
 use pagewire_cluster::rollout::{ChoiceError, RoutingKey, is_name};
-use pagewire_cluster::worker::WorkerGroup;
 use serde_json::json;
 
 use super::{Caller, Context, Reply};
@@ -26,8 +25,7 @@ pub(super) async fn run(
     // the calls of this page follow the choice too; other pages of the user keep what they have
     caller.page.pins.unpin(pool);
     context.pages.store.store_pins(&caller.page);
-    let roster = context.workers.roster();
-    let assigned = rollouts.explain(pool, unit, |lane| roster.serves(&WorkerGroup::new(pool, lane)));
+    let assigned = rollouts.explain(pool, unit, |lane| context.workers.serve(pool, lane));
     Ok(Reply::value(&json!({"lane": assigned.lane, "reason": assigned.reason.text()})))
 }
 

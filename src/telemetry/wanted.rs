@@ -102,10 +102,10 @@ impl fmt::Debug for WantedCollector {
 
 impl Collector for WantedCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let waiting = self.waiting.borrow().clone();
+        let waiting = self.waiting.borrow().groups.clone();
         let mut lanes = {
             let roster = self.workers.roster();
-            work_of(roster.list().into_iter().map(|(_, row)| row), &waiting.groups, self.clock.now_ms())
+            work_of(roster.list().into_iter().map(|(_, row)| row), &waiting, self.clock.now_ms())
         };
         for document in self.rollouts.documents() {
             for lane in document.limits.keys() {

@@ -8,7 +8,7 @@ use crate::worker::{WorkerGroup, Workers};
 
 /// Returns the workers of the lane that the owner of assigned work is in.
 pub fn group_of_user(pool: &str, owner: &str, rollouts: &Rollouts, workers: &Workers) -> WorkerGroup {
-    let serves = |lane: &str| workers.roster().serves(&WorkerGroup::new(pool, lane));
+    let serves = |lane: &str| workers.serve(pool, lane);
     WorkerGroup::new(pool, rollouts.explain(pool, RoutingKey::of_owner(owner), serves).lane)
 }
 
@@ -21,6 +21,5 @@ pub fn lane_move(record: &Record, rollouts: &Rollouts, workers: &Workers) -> Opt
         revision: record.lane_rev,
         began: record.attempts > 0,
     };
-    let serves = |lane: &str| workers.roster().serves(&WorkerGroup::new(pool, lane));
-    rollouts.move_of(pool, work, serves).filter(|_| record.state.is_waiting())
+    rollouts.move_of(pool, work, |lane| workers.serve(pool, lane)).filter(|_| record.state.is_waiting())
 }

@@ -65,6 +65,11 @@ impl Workers {
         self.roster.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns whether a lane of a pool has a living worker.
+    pub fn serve(&self, pool: &str, lane: &str) -> bool {
+        self.roster().serves(&WorkerGroup::new(pool, lane))
+    }
+
     /// Returns a counter of leases that were added or removed; renewals do not count.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
