@@ -296,4 +296,4 @@ impl ServingPart {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -164,7 +164,6 @@ async fn until_drained(
 
 #[cfg(test)]
 mod tests {
-    use pagewire_cluster::engine::{Engine, Memory};
     use pagewire_worker::demo::demo_handlers;
 
     use super::*;
@@ -172,23 +171,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_drains_when_a_task_that_it_needs_panics() {
-        let (timing, tasks) = (Timing::TEST, Tasks::default());
+        let tasks = Tasks::default();
         let config = crate::config::load(&crate::config::Sources::default()).unwrap();
-        let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
-        let workers = Workers::new(&engine, &subjects, timing);
-        let peers = PeerClient::new(&engine, &subjects, timing.deliver);
-        let rollouts = Rollouts::new(&engine, peers, timing.deliver);
-        let services = PoolServices {
-            jobs: Jobs::new(&engine, &subjects, timing, &workers),
-            analysis: LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest),
-            rollouts,
-            config: Arc::new(config),
-            node: None,
-            local: LocalWorkers::default(),
-            metrics: Arc::new(Metrics::new("stable", "dev")),
-            callbacks: Callbacks::default(),
-            tasks: tasks.clone(),
-        };
+        let (services, _workers) = pools::tests::services(config, None, &tasks);
         let own = pools::own(&OwnHandlers {
             pool: DEFAULT_POOL.to_owned(),
             slots: SlotOptions::new(1),

@@ -23,11 +23,7 @@ async fn workers(nats: &Nats, nodes: &[&Node]) -> [WorkerProcess; 2] {
         WorkerProcess::setup(nats, "canary").with("--slots", "64").failing().start().await,
     ];
     for node in nodes {
-        eventually("the node sees both", SOON, async || {
-            let workers = node.api().get_json("/api/v1/workers").await;
-            (workers["items"].as_array()?.len() == 2).then_some(())
-        })
-        .await;
+        node.api().sees_workers(2).await;
     }
     workers
 }

@@ -4,6 +4,15 @@ use serde_json::{Value, json};
 
 use crate::environment::{Nats, Node, Page, SOON, Token, WorkerProcess, eventually, pagewire};
 
+/// Starts a worker of each lane, and waits until the nodes see them.
+async fn workers(nats: &Nats, nodes: [&Node; 2]) -> [WorkerProcess; 2] {
+    let workers = [WorkerProcess::start(nats, "stable").await, WorkerProcess::start(nats, "canary").await];
+    for node in nodes {
+        node.api().sees_workers(2).await;
+    }
+    workers
+}
+
 /// Returns the lane of a user or connection, and why.
 async fn lane(node: &Node, who: &str) -> (String, String) {
     let explained = node.api().get_json(&format!("/api/v1/rollouts/default/explain?{who}")).await;
@@ -40,11 +49,7 @@ async fn a_rule_about_a_claim_a_header_or_an_address_holds_for_the_jobs_of_the_u
     let nats = Nats::start().await;
     let setup = || Node::setup().nats(&nats).users().set("proxy.trusted", "127.0.0.1");
     let (one, two) = (setup().start().await, setup().start().await);
-    let (_stable, _canary) =
-        (WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "canary").await);
-    for node in [&one, &two] {
-        node.api().sees_workers(2).await;
-    }
+    let _workers = workers(&nats, [&one, &two]).await;
     let run = async |arguments: &[&str]| pagewire(&one, &[&["rollout"], arguments].concat()).await;
     assert_eq!(run(&["set-weight", "default", "canary=0"]).await.code, 0);
     let rules: [&[&str]; 4] = [
@@ -118,11 +123,7 @@ async fn a_page_chooses_a_lane_where_the_rollout_allows_it_until_the_lane_is_abo
     let nats = Nats::start().await;
     let setup = || Node::setup().nats(&nats).users();
     let (one, two) = (setup().start().await, setup().start().await);
-    let (_stable, _canary) =
-        (WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "canary").await);
-    for node in [&one, &two] {
-        node.api().sees_workers(2).await;
-    }
+    let _workers = workers(&nats, [&one, &two]).await;
     let run = async |arguments: &[&str]| pagewire(&one, &[&["rollout"], arguments].concat()).await;
     assert_eq!(run(&["set-weight", "default", "canary=0"]).await.code, 0);
     let mut ann = Page::opening(&one).token(&Token::of("ann").sign()).open().await;
@@ -165,11 +166,7 @@ async fn a_page_chooses_a_lane_where_the_rollout_allows_it_until_the_lane_is_abo
 async fn a_user_stays_in_a_lane_when_its_weight_falls_until_it_is_back_at_its_start() {
     let nats = Nats::start().await;
     let (one, two) = (Node::setup().nats(&nats).start().await, Node::setup().nats(&nats).start().await);
-    let (_stable, _canary) =
-        (WorkerProcess::start(&nats, "stable").await, WorkerProcess::start(&nats, "canary").await);
-    for node in [&one, &two] {
-        node.api().sees_workers(2).await;
-    }
+    let _workers = workers(&nats, [&one, &two]).await;
     let run = async |arguments: &[&str]| pagewire(&one, &[&["rollout"], arguments].concat()).await;
     let started = run(&["set-weight", "default", "canary=10", "--enrolment", "latched"]).await;
     assert_eq!(started.code, 0, "{started:?}");

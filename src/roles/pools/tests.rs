@@ -39,7 +39,12 @@ fn a_node_alone_serves_all_handlers_and_a_node_with_pools_only_these() {
     assert!(pools("[[pool]]\nname = \"a\"", &Handlers::default()).unwrap_err().contains("no handlers"));
 }
 
-fn services(config: Config, tasks: &Tasks) -> (PoolServices, Workers) {
+/// Returns what all workers of a node share, on an engine in memory.
+pub(in crate::roles) fn services(
+    config: Config,
+    node: Option<NodeNumber>,
+    tasks: &Tasks,
+) -> (PoolServices, Workers) {
     let timing = Timing::TEST;
     let (engine, subjects) = (Engine::Memory(Memory::with_timing(&timing)), Subjects::new("main"));
     let workers = Workers::new(&engine, &subjects, timing);
@@ -50,7 +55,7 @@ fn services(config: Config, tasks: &Tasks) -> (PoolServices, Workers) {
         analysis: LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest),
         rollouts,
         config: Arc::new(config),
-        node: NodeNumber::new(3),
+        node,
         local: LocalWorkers::default(),
         metrics: Arc::new(Metrics::new("stable", "dev")),
         callbacks: Callbacks::default(),
@@ -78,7 +83,7 @@ async fn methods_are(workers: &Workers, expected: &[&str]) {
 #[tokio::test]
 async fn a_new_set_of_handlers_is_served_by_a_new_worker_and_the_old_one_leaves() {
     let tasks = Tasks::default();
-    let (services, workers) = services(config("[[pool]]\nname = \"a\""), &tasks);
+    let (services, workers) = services(config("[[pool]]\nname = \"a\""), NodeNumber::new(3), &tasks);
     tasks.spawn("workers", TaskKind::Vital, workers.follow().await.unwrap());
     let options =
         HandlerOptions { mode: Some(HandlerMode::Any), retries: Some(2), ..HandlerOptions::default() };
