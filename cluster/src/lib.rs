@@ -10,7 +10,7 @@
 //! - primitives: [`engine`]
 //! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`peer`] (between nodes),
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
-//!   [`worker`] (processes that run handlers), [`job`] (durable work), [`state`] (trees at four levels),
+//!   [`worker`] (processes that run handlers), [`job`] (durable work), [`resident`] (objects of pages), [`state`] (trees at four levels),
 //!   [`lock`] (one holder of a name at a time)
 
 pub mod clock;
@@ -23,6 +23,7 @@ pub mod lease;
 pub mod lock;
 pub mod peer;
 pub mod registry;
+pub mod resident;
 pub mod rollout;
 #[cfg(feature = "simulation")]
 pub mod simulation;

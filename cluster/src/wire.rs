@@ -26,7 +26,7 @@ pub use peer_response::{
 pub(crate) use work::present;
 pub use work::{
     CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobOffer, JobUpdate,
-    Progress, Wake, WorkerCall,
+    ObjectGiven, ObjectNotice, ObjectRequest, ObjectState, PageEvent, Progress, Wake, WorkerCall,
 };
 
 /// Encodes a message as JSON. Serialising these shapes cannot fail: string keys, no foreign `Serialize`.

@@ -164,6 +164,7 @@ pub(super) async fn call(
         session,
         // a program's own call, wherever the page is
         pins: None,
+        event: None,
     };
     let result = parts.context.executors.call(call).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], String::from(Box::<str>::from(result))))

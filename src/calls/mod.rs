@@ -20,11 +20,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::id::{Address, Key, WorkOwner};
 use pagewire_cluster::job::{Jobs, Quarantines};
 use pagewire_cluster::rollout::{LanePins, Rollouts, RoutingKey};
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::wire::{HandlerError, PageEvent};
 use pagewire_cluster::worker::Workers;
 use pagewire_worker::handlers::Handlers;
 use serde_json::value::RawValue;
@@ -102,6 +102,8 @@ pub struct CallRequest {
     pub session: Option<Key>,
     /// The lanes that the page keeps, for a call that a page makes itself.
     pub pins: Option<Arc<LanePins>>,
+    /// What has happened to the page, in place of a call; `method` is the class of its object.
+    pub event: Option<PageEvent>,
 }
 
 /// A call with the place where it runs.
@@ -288,6 +290,15 @@ impl Executors {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the worker to which the messages of a page are sent now; `None` without one.
+    pub fn home_of(&self, call: &CallRequest) -> Option<Key> {
+        let owner = WorkOwner::of(call.user.as_deref(), call.connection)?.key();
+        let pool = submit::pool(call.pool.as_deref()).ok()?;
+        let unit = RoutingKey::of(call.user.as_deref(), call.connection);
+        let group = self.lanes.explain_call(call, pool, unit);
+        self.workers.roster().choose(&group, &owner, Some(&call.method))
     }
 
     /// Returns the kinds of work that killed their executors.

@@ -56,6 +56,7 @@ fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
         page,
         session,
         pins: None,
+        event: None,
     })
 }
 

@@ -35,6 +35,7 @@ pub(super) fn run(
         page: context.pages.store.address(&page),
         session: Some(page.session().key),
         pins: Some(page.pins.clone()),
+        event: None,
     };
     let (executors, store) = (context.executors.clone(), context.pages.store.clone());
     let flight = context.in_flight.begin(page.key(), account, id.json())?;

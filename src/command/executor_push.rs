@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::id::Scope;
 use pagewire_cluster::wire::{ExecutorMessage, ExecutorPush, HandlerError};
 use pagewire_cluster::worker::WorkerId;
 
@@ -14,11 +15,17 @@ use super::Context;
 /// Delivers a message of an executor. The worker has checked its lease before it sent the message, but may have been
 /// paused since.
 pub async fn push_of_executor(context: Arc<Context>, message: ExecutorMessage) -> ExecutorPush {
-    let ExecutorMessage { to, payload, worker, epoch } = message;
+    let ExecutorMessage { to, payload, worker, epoch, is_notice } = message;
     let refused = |code, message: &str| ExecutorPush::Refused(HandlerError::new(code, message));
     let alive = context.workers.is_alive(WorkerId { id: worker, epoch }).await;
+    let sent = async {
+        match to {
+            Scope::Page(page) if is_notice => context.deliver.tell(page, payload).await,
+            to => context.deliver.send(to, payload, None).await,
+        }
+    };
     match alive {
-        Ok(true) => match context.deliver.send(to, payload, None).await {
+        Ok(true) => match sent.await {
             Ok(report) => ExecutorPush::Delivered(report.reach),
             Err(error) => refused(error.code, &error.message),
         },

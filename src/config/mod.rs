@@ -37,7 +37,7 @@ pub use mount::{CacheConfig, MountConfig, StaticConfig, StaticRule, Upstream, Up
 pub use mount_lane::MountLaneConfig;
 pub use mount_process::{MountApplication, MountProcessConfig, Need};
 pub use mount_program::ProgramUpstream;
-pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
+pub use pool::{FreeAffinity, PagesConfig, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
 pub use proxy::{ProxyConfig, TrustedNet};
 pub use secret::Secret;
 pub use sticky::{Sticky, UnknownSticky};

@@ -58,6 +58,8 @@ pub struct PoolConfig {
     pub directory: PathBuf,
     /// When a child is replaced by a new one.
     pub recycle: RecycleConfig,
+    /// The limits of the objects of resident pages.
+    pub pages: PagesConfig,
     /// Children that take all kinds of work, instead of `free` and `assigned`; only for `pagewire worker … -- PROGRAM`.
     #[serde(skip)]
     pub shared: Option<u32>,
@@ -116,6 +118,25 @@ pub struct RecycleConfig {
     /// Its age in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age_s: Option<u64>,
+}
+
+/// `[pool.pages]`: the objects of resident pages in each worker of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PagesConfig {
+    /// The most objects.
+    pub max: u32,
+    /// How long an object stays that is not used, in seconds; 0 for ever.
+    pub idle_s: u64,
+    /// Bytes of memory of a child above which objects are put aside; written as a number, or with `K`, `M` or `G`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
+    pub max_rss: Option<u64>,
+}
+
+impl Default for PagesConfig {
+    fn default() -> Self {
+        Self { max: 10_000, idle_s: 3600, max_rss: None }
+    }
 }
 
 /// `[pool.scale]`: the number of children of each kind.
@@ -194,6 +215,8 @@ impl PoolConfig {
         if let Some(slots) = self.slots {
             found.range("pool.slots", slots, 1..=MAX_SLOTS);
         }
+        found.range("pool.pages.max", self.pages.max, 0..=10_000_000);
+        found.range("pool.pages.idle_s", self.pages.idle_s, 0..=366 * DAY_S);
         match self.runtime() {
             PoolRuntime::InProcess => self.check_without_children(found),
             PoolRuntime::Child => self.check_child(found),
@@ -217,6 +240,7 @@ impl PoolConfig {
             ("directory", !self.directory.as_os_str().is_empty()),
             ("recycle", self.recycle != RecycleConfig::default()),
             ("scale", self.scale.is_some()),
+            ("pages.max_rss", self.pages.max_rss.is_some()),
         ];
         for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
             let name = &self.name;
@@ -247,6 +271,9 @@ impl PoolConfig {
             found.range("pool.slots", most.saturating_mul(self.slots()), 0..=MAX_CHILDREN * 64);
         }
         found.range("pool.start_ms", self.start_ms(), 100..=600_000);
+        if let Some(bytes) = self.pages.max_rss {
+            found.range("pool.pages.max_rss", bytes, 1 << 20..=1 << 50);
+        }
         let RecycleConfig { max_work, max_rss, max_age_s } = self.recycle;
         if let Some(work) = max_work {
             found.range("pool.recycle.max_work", work, 1..=u64::MAX);
@@ -294,6 +321,7 @@ pub(super) fn known_keys() -> Table {
     table.insert("lanes".to_owned(), Value::Table(Table::new()));
     table.insert("env".to_owned(), Value::Table(Table::new()));
     table.insert("recycle".to_owned(), Value::Table(keys(&["max_work", "max_rss", "max_age_s"])));
+    table.insert("pages".to_owned(), Value::Table(keys(&["max", "idle_s", "max_rss"])));
     table.insert("scale".to_owned(), Value::Table(keys(&["min", "max", "max_users"])));
     table
 }

@@ -32,7 +32,7 @@ use crate::telemetry::{child_of, current_trace};
 /// The path of the route.
 pub(super) const PATH: &str = "/_call/{method}";
 /// The longest name of a method in bytes.
-const MAX_METHOD: usize = 200;
+pub(super) const MAX_METHOD: usize = 200;
 
 /// Headers of every response, which is data for a program.
 const HEADERS: [(HeaderName, HeaderValue); 3] = [
@@ -51,7 +51,7 @@ pub(super) struct CallOptions {
 }
 
 /// Why a call has no result.
-struct HttpCallError {
+pub(super) struct HttpCallError {
     error: ExecutorError,
     /// The status, if it is not that of the code.
     status: Option<StatusCode>,
@@ -65,7 +65,7 @@ impl<E: Into<ExecutorError>> From<E> for HttpCallError {
     }
 }
 
-fn refused(code: ErrorCode, message: impl Into<std::borrow::Cow<'static, str>>) -> HttpCallError {
+pub(super) fn refused(code: ErrorCode, message: impl Into<std::borrow::Cow<'static, str>>) -> HttpCallError {
     CommandError::new(code, message).into()
 }
 
@@ -76,14 +76,24 @@ pub(super) async fn call(
     options: Result<Query<CallOptions>, QueryRejection>,
     request: Request,
 ) -> Response<Body> {
-    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let span = child_of(
-        tracing::info_span!("http call", trace = Empty),
-        parent.and_then(TraceParent::parse).as_ref(),
-    );
+    let parent = caller_trace(request.headers());
+    answer(parent.as_ref(), run(&edge, method, options, request)).await
+}
+
+/// Returns the trace of the caller.
+pub(super) fn caller_trace(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get("traceparent").and_then(|value| TraceParent::parse(value.to_str().ok()?))
+}
+
+/// Runs a call in a span of its own and returns its response.
+pub(super) async fn answer(
+    parent: Option<&TraceParent>,
+    call: impl Future<Output = Result<Box<RawValue>, HttpCallError>>,
+) -> Response<Body> {
+    let span = child_of(tracing::info_span!("http call", trace = Empty), parent);
     async move {
         let id = trace_id().unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
-        match run(&edge, method, options, request).await {
+        match call.await {
             Ok(value) => respond(StatusCode::OK, Box::<str>::from(value).into(), None, &id),
             Err(failure) => failure.respond(&id),
         }
@@ -133,13 +143,14 @@ async fn run(
         page: None,
         session: None,
         pins: None,
+        event: None,
     };
     Ok(edge.context.executors.call(call).await?)
 }
 
 impl Edge {
     /// Returns the user of a request; `None` for an anonymous one.
-    fn caller(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, HttpCallError> {
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, HttpCallError> {
         if self.is_draining() {
             let after = Some(self.timing.reconnect_jitter);
             return Err(HttpCallError { after, ..CommandError::unavailable().into() });
@@ -171,7 +182,7 @@ impl Edge {
         }
     }
 
-    fn admit_anonymous_call(&self, request: &Request) -> Result<(), HttpCallError> {
+    pub(super) fn admit_anonymous_call(&self, request: &Request) -> Result<(), HttpCallError> {
         let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
             return Err(refused(ErrorCode::Malformed, "the request has no address"));
         };
@@ -184,7 +195,7 @@ impl Edge {
 }
 
 /// Reads the body: the argument of the call, `null` if it is empty.
-async fn params(request: Request) -> Result<Box<RawValue>, HttpCallError> {
+pub(super) async fn params(request: Request) -> Result<Box<RawValue>, HttpCallError> {
     let is_json = is_json(request.headers());
     // the listener limits the size and the time of a body
     let body = to_bytes(request.into_body(), usize::MAX).await.map_err(|error| unread(&error))?;

@@ -19,6 +19,7 @@ mod heartbeat;
 mod http;
 mod http_call;
 mod http_limits;
+mod http_page;
 mod listener;
 mod mounted;
 mod origin;
@@ -119,6 +120,7 @@ impl Edge {
             .route(&self.path, get(upgrade::upgrade))
             .route(CLIENT_PATH, get(async move |request: HeaderMap| client.answer(&request).await))
             .route(http_call::PATH, post(http_call::call))
+            .route(http_page::PATH, post(http_page::call))
             .with_state(self.clone())
             .fallback_service(rest)
     }

@@ -17,7 +17,7 @@ use pagewire_cluster::engine::{Unavailable, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key, NodeNumber, Scope};
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::{Expirable, PageRemoval, RemovalKind, RowLookup};
-use pagewire_cluster::wire::ClosePages;
+use pagewire_cluster::wire::{ClosePages, PageEvent};
 
 use super::hub::LastOf;
 use super::page::{AttachmentId, Page};
@@ -52,6 +52,7 @@ impl PageCloser {
     /// Detaches a socket: the page stays for the resume window, then leaves the cluster.
     pub fn detach(self: &Arc<Self>, page: &Arc<Page>, ticket: AttachmentId) {
         if page.detach(ticket) {
+            self.store.residents.report(page, PageEvent::Away);
             self.keep_for_window(page, ticket);
         }
     }
@@ -71,7 +72,13 @@ impl PageCloser {
 
     /// Removes a page that has left this node from the cluster. A row without a page would otherwise stay for as long
     /// as this node runs. A session or connection without other pages is idle from here on.
-    pub(super) async fn remove_from_cluster(&self, page: &Page, last: LastOf, removal_kind: RemovalKind) {
+    pub(super) async fn remove_from_cluster(
+        &self,
+        page: &Arc<Page>,
+        last: LastOf,
+        removal_kind: RemovalKind,
+    ) {
+        self.store.residents.report(page, PageEvent::Close);
         self.store.watching.leave(page);
         // other pages that are still here may have no row yet
         let alone = self.store.incarnations.is_rewriting();
@@ -248,6 +255,7 @@ impl PageCloser {
             && page.version().rev < rev
         {
             page.leave(None, UNREGISTERED);
+            self.store.residents.report(&page, PageEvent::Close);
             self.store.hub.remove(&page);
             self.store.watching.leave(&page);
         }

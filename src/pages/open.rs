@@ -11,6 +11,7 @@ use std::sync::Arc;
 use pagewire_cluster::engine::{Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::registry::{Expirable, PageRow, RemovalKind, RowLookup};
+use pagewire_cluster::wire::PageEvent;
 
 use super::access::{PageAccess, check_generation, check_owner, is_anonymous};
 use super::close::PageCloser;
@@ -91,6 +92,7 @@ impl PageOpener {
             self.access.await_named(holder, open).await;
         }
         let place = self.access.place(holder, claims.as_ref(), open)?;
+        let place = Membership { resident: open.hello.resident.clone().map(Arc::new), ..place };
         let connection = place.connection.key;
         let claims = claims.as_ref().filter(|claims| claims.connection == connection);
         let following = if is_anonymous(claims) { self.access.anonymous_pages(connection, None) } else { 0 };
@@ -213,7 +215,7 @@ impl PageOpener {
         self.access.claim_for(claims.connection, anonymous, user).await?;
         let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, self.store.now_ms());
+        let plan = Takeover::plan(found, claims, holder, open, is_alive, self.store.now_ms());
         self.take(holder, claims, seq, plan, &open.agent).await
     }
 
@@ -306,7 +308,9 @@ impl PageOpener {
         let user = self.store.intern(row.user.as_deref());
         let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
         let pins = row.pins.clone();
-        let place = Membership { session: row.session, connection: row.connection, user, topics, pins };
+        let resident = row.resident.clone().map(Arc::new);
+        let (session, connection) = (row.session, row.connection);
+        let place = Membership { session, connection, user, topics, pins, resident };
         let page = Page::new(key, place, row.opened, rev, row.generation, self.store.options.budget);
         if others {
             page.mark_acquired(rev);
@@ -334,6 +338,8 @@ impl PageOpener {
             let token = self.tokens.issue(&page, state.generation, state.user.as_deref(), issued);
             registered(&self.store.options, holder, &page, &state, &token)
         })?;
+        let event = if kind == AttachKind::New { PageEvent::Wake } else { PageEvent::Back };
+        self.store.residents.report(&page, event);
         Some(Opened { page, ticket, recovered })
     }
 

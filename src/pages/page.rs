@@ -18,6 +18,7 @@ mod watches;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key, Level, NodeNumber};
+use pagewire_cluster::resident::ResidentClass;
 use pagewire_cluster::rollout::LanePins;
 use pagewire_cluster::state::Path;
 use pagewire_cluster::wire::{HandedOver, PageJob, PinnedLanes};
@@ -54,12 +55,14 @@ pub struct Membership {
     pub topics: Vec<Arc<str>>,
     /// The lanes that its calls keep.
     pub pins: PinnedLanes,
+    /// The class of its object, for a resident page.
+    pub resident: Option<Arc<ResidentClass>>,
 }
 
 impl Membership {
     /// The place of a page without topics that keeps no lane yet.
     pub fn new(session: Address, connection: Address, user: Option<Arc<str>>) -> Self {
-        Self { session, connection, user, topics: Vec::new(), pins: PinnedLanes::new() }
+        Self { session, connection, user, topics: Vec::new(), pins: PinnedLanes::new(), resident: None }
     }
 }
 
@@ -71,6 +74,8 @@ pub struct Page {
     opened: u64,
     /// The lanes that the page's calls keep.
     pub pins: Arc<LanePins>,
+    /// The class of the page's object, for a resident page.
+    pub resident: Option<Arc<ResidentClass>>,
     state: Mutex<PageState>,
     changed: Notify,
     ended: Notify,
@@ -87,11 +92,12 @@ impl Page {
         generation: u32,
         budget: Budget,
     ) -> Self {
-        let Membership { session, connection, user, topics, pins } = place;
+        let Membership { session, connection, user, topics, pins, resident } = place;
         let state = PageState::new(RowState::new(rev, generation, user, topics), budget);
         let (changed, ended, idle) = (Notify::new(), Notify::new(), Notify::new());
         let pins = Arc::new(LanePins::new(pins));
-        Self { key, session, connection, opened, pins, state: Mutex::new(state), changed, ended, idle }
+        let state = Mutex::new(state);
+        Self { key, session, connection, opened, pins, resident, state, changed, ended, idle }
     }
 
     /// The state is consistent at every step, so a poisoned lock is still usable.
@@ -128,7 +134,8 @@ impl Page {
     pub fn place(&self) -> Membership {
         let RowVersion { user, topics, .. } = self.version();
         let pins = self.pins.lanes();
-        Membership { session: self.session, connection: self.connection, user, topics, pins }
+        let resident = self.resident.clone();
+        Membership { session: self.session, connection: self.connection, user, topics, pins, resident }
     }
 
     /// Whether a socket holds the page.

@@ -65,7 +65,8 @@ impl PageStore {
         }
         Ok(self.registry.row(page).await?.map(|(row, _)| {
             let user = row.user.as_deref().map(Arc::from);
-            let place = Membership::new(row.session, row.connection, user);
+            let resident = row.resident.map(Arc::new);
+            let place = Membership { resident, ..Membership::new(row.session, row.connection, user) };
             (place, LanePins::new(row.pins))
         }))
     }

@@ -13,7 +13,7 @@ use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::peer::{PeerClient, PeerError};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::wire::{JobNotification, JobUpdate, PageMessage, PushCounts};
+use pagewire_cluster::wire::{JobNotification, JobUpdate, ObjectNotice, PageMessage, PushCounts};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
@@ -73,9 +73,22 @@ impl Pusher {
         payload: Box<RawValue>,
         from: Option<Address>,
     ) -> Result<PushReport, CommandError> {
+        self.deliver(PageMessage { to, seen: None, payload, from, is_notice: false }).await
+    }
+
+    /// Tells a page about its object. `notice` is an [`ObjectNotice`] as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pusher::send`].
+    pub async fn tell(&self, page: Address, notice: Box<RawValue>) -> Result<PushReport, CommandError> {
+        let to = Scope::Page(page);
+        self.deliver(PageMessage { to, seen: None, payload: notice, from: None, is_notice: true }).await
+    }
+
+    async fn deliver(&self, delivery: PageMessage) -> Result<PushReport, CommandError> {
         let own = self.lease.holder().ok_or_else(CommandError::unavailable)?;
         let started = Instant::now();
-        let delivery = PageMessage { to, seen: None, payload, from };
         let outcome = match delivery.to {
             Scope::Page(address) => self.send_to_page(own, address, delivery).await,
             _ => self.send_to_scope(own, delivery).await,
@@ -213,11 +226,12 @@ impl Pusher {
             Scope::Topic(topic) => Some(topic.as_str()),
             _ => None,
         };
-        self.hub.push(
-            &delivery.to,
-            delivery.seen,
-            &FrameBody::message(&delivery.payload, delivery.from, topic),
-        )
+        let notice = || serde_json::from_str::<ObjectNotice>(delivery.payload.get()).ok();
+        let body = match delivery.is_notice.then(notice).flatten() {
+            Some(notice) => FrameBody::resident(&notice),
+            None => FrameBody::message(&delivery.payload, delivery.from, topic),
+        };
+        self.hub.push(&delivery.to, delivery.seen, &body)
     }
 
     /// Whether this node has applied the rows that the sender of a message has seen, and has their pages.

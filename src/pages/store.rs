@@ -10,6 +10,7 @@ use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::lease::{NodeLease, NodeRow};
 use pagewire_cluster::registry::{PageEntry, PageRow, Registry};
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::PageEvent;
 use tokio::sync::Semaphore;
 
 use super::hub::Hub;
@@ -18,6 +19,7 @@ use super::outbox::Budget;
 use super::page::{Membership, Page};
 use super::pins::WRITERS;
 use super::placement::{MoveTarget, PagePlacement};
+use super::residents::ResidentFeed;
 use super::state_watch::StateWatchers;
 use crate::protocol::{Allow, FrameLimitsInfo, Hello};
 
@@ -53,6 +55,8 @@ pub struct PageStore {
     pub(super) placement: PagePlacement,
     pub(super) incarnations: Incarnations,
     pub(super) pin_writers: Semaphore,
+    /// What happens to resident pages.
+    pub residents: ResidentFeed,
 }
 
 impl PageStore {
@@ -71,8 +75,19 @@ impl PageStore {
         placement: PagePlacement,
     ) -> Self {
         let (hub, incarnations) = (watching.hub(), Incarnations::default());
-        let pin_writers = Semaphore::new(WRITERS);
-        Self { hub, registry, lease, watching, timing, options, placement, incarnations, pin_writers }
+        let (pin_writers, residents) = (Semaphore::new(WRITERS), ResidentFeed::default());
+        Self {
+            hub,
+            registry,
+            lease,
+            watching,
+            timing,
+            options,
+            placement,
+            incarnations,
+            pin_writers,
+            residents,
+        }
     }
 
     /// Returns where the page of a socket has to be opened; `None` for here.
@@ -112,6 +127,7 @@ impl PageStore {
             user: seen.user.clone(),
             topics: seen.topics.to_vec(),
             pins: Default::default(),
+            resident: None,
         };
         here.or_else(|| self.registry.view().page(page).map(place))
     }
@@ -140,7 +156,11 @@ impl PageStore {
     ) {
         let known = page.user();
         match user.clone().filter(|_| known.is_none()) {
-            Some(new) => self.hub.identify(page, &new, || page.set_row(rev, generation, user)),
+            Some(new) => {
+                self.hub.identify(page, &new, || page.set_row(rev, generation, user));
+                // the object belongs to the user from now on
+                self.residents.report(page, PageEvent::Wake);
+            }
             None => drop(page.set_row(rev, generation, user)),
         }
     }
@@ -164,6 +184,7 @@ impl PageStore {
             user: place.user.as_deref().map(str::to_owned),
             topics: place.topics.iter().map(|topic| topic.to_string()).collect(),
             pins: place.pins.clone(),
+            resident: place.resident.as_deref().cloned(),
             lane: self.options.lane.clone(),
             release: self.options.release.clone(),
             opened,

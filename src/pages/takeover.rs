@@ -9,6 +9,7 @@ use pagewire_cluster::id::{Address, Holder};
 use pagewire_cluster::registry::PageRow;
 
 use super::page::Membership;
+use super::request::OpenRequest;
 use super::token::PageClaims;
 
 /// The plan to take a page.
@@ -29,23 +30,24 @@ pub(super) struct Takeover {
 }
 
 impl Takeover {
-    /// Plans to take the page of these claims for a client of `user`. `is_alive`: whether a holder is alive, as far as
+    /// Plans to take the page of these claims for the client of `open`. `is_alive`: whether a holder is alive, as far as
     /// this node sees. `now`: milliseconds since the Unix epoch.
     pub(super) fn plan(
         found: Option<(&PageRow, u64)>,
         claims: &PageClaims,
         holder: Holder,
-        user: Option<&Arc<str>>,
+        open: &OpenRequest,
         is_alive: impl Fn(Holder) -> bool,
         now: u64,
     ) -> Self {
         let is_other = |old: &Holder| *old != holder && is_alive(*old);
-        let user = |owner: Option<&str>| owner.map(Arc::from).or_else(|| user.cloned());
+        let user = |owner: Option<&str>| owner.map(Arc::from).or_else(|| open.user.clone());
         let Some((row, rev)) = found else {
             let at = |key| Address { key, node: holder.node };
             let (session, connection) = (at(claims.session), at(claims.connection));
             let user = user(claims.user.as_deref());
-            let place = Membership::new(session, connection, user);
+            let resident = open.hello.resident.clone().map(Arc::new);
+            let place = Membership { resident, ..Membership::new(session, connection, user) };
             let (expect, generation) = (Precondition::Absent, claims.generation + 1);
             return Self { expect, generation, old: None, has_copies: false, place, opened: now };
         };
@@ -58,6 +60,7 @@ impl Takeover {
             user: user(row.user.as_deref()),
             topics: row.topics.iter().map(|topic| topic.as_str().into()).collect(),
             pins: row.pins.clone(),
+            resident: row.resident.clone().map(Arc::new),
         };
         let (expect, old) = (Precondition::Rev(rev), old.filter(is_other));
         Self { expect, generation, old, has_copies, place, opened: row.opened }
@@ -85,6 +88,7 @@ mod tests {
     use pagewire_cluster::id::{Key, NodeNumber};
 
     use super::*;
+    use crate::protocol::Hello;
 
     fn node(number: u16) -> Holder {
         Holder { node: NodeNumber::new(number).unwrap(), epoch: 7 }
@@ -106,6 +110,7 @@ mod tests {
             connection: at(3),
             user: user.map(str::to_owned),
             pins: Default::default(),
+            resident: None,
             topics: vec!["news".to_owned()],
             lane: "stable".to_owned(),
             release: "1".to_owned(),
@@ -116,8 +121,9 @@ mod tests {
 
     fn plan(found: Option<PageRow>, generation: u32, dead: Option<Holder>) -> Takeover {
         let found = found.as_ref().map(|row| (row, 11));
-        let (claims, bob) = (claims(generation), Arc::from("bob"));
-        Takeover::plan(found, &claims, node(1), Some(&bob), |holder| Some(holder) != dead, 99)
+        let (hello, user) = (Hello::default(), Some(Arc::from("bob")));
+        let open = OpenRequest { hello, user, agent: String::new() };
+        Takeover::plan(found, &claims(generation), node(1), &open, |holder| Some(holder) != dead, 99)
     }
 
     #[test]

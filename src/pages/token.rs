@@ -87,6 +87,16 @@ impl PageTokens {
         &self.keyring
     }
 
+    /// Returns whether a token is that of a page, and not too old.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the key ring cannot be read.
+    pub async fn proves(&self, token: &str, page: Key, age: Duration) -> Result<bool, Unavailable> {
+        let claims = self.verify(token).await?;
+        Ok(claims.is_some_and(|claims| claims.page == page && !claims.is_older_than(age, self.now_s())))
+    }
+
     /// The claims of a genuine token; `None` for any other text.
     ///
     /// # Errors

@@ -3,10 +3,14 @@
 //! Owns: which page a client asks for, and what the client knows. Never: the check of it.
 
 use pagewire_cluster::id::Address;
+use pagewire_cluster::resident::ResidentClass;
 use serde::Deserialize;
 
 use super::frame::{Envelope, FrameId, malformed, shallow};
 use super::{CommandError, ErrorCode, PathRef, read};
+
+/// Maximum length of the name of a class, in bytes.
+const MAX_CLASS: usize = 200;
 
 /// The feature of a client that knows `move`.
 const MOVE: &str = "move";
@@ -33,6 +37,9 @@ pub struct Hello {
     /// What the client knows beside the first version of the protocol.
     #[serde(default)]
     pub features: Vec<String>,
+    /// The class of the object that the page gets, if it is a resident page.
+    #[serde(default)]
+    pub resident: Option<ResidentClass>,
     /// The page is to be opened here, whatever its lane is: the client has moved, or cannot.
     #[serde(default)]
     pub stay: bool,
@@ -53,6 +60,16 @@ impl Hello {
         self.features.iter().any(|feature| feature == MOVE)
     }
 
+    fn checked(self) -> Result<Self, CommandError> {
+        match &self.resident {
+            Some(ResidentClass { class, .. }) if !is_class(class) => {
+                let message = "the class of a resident page has 1 to 200 bytes and no dot";
+                Err(CommandError::new(ErrorCode::Malformed, message))
+            }
+            _ => Ok(self),
+        }
+    }
+
     /// Parses a `hello`. The member `type` may be missing.
     ///
     /// # Errors
@@ -62,10 +79,15 @@ impl Hello {
         let envelope: Envelope<'_> = read(text.as_bytes()).map_err(malformed)?;
         shallow(text)?;
         match envelope.kind.as_deref() {
-            None | Some("hello") => read(text.as_bytes()).map_err(malformed),
+            None | Some("hello") => read::<Self>(text.as_bytes()).map_err(malformed).and_then(Self::checked),
             Some(_) => Err(CommandError::new(ErrorCode::Malformed, "the first frame is hello")),
         }
     }
+}
+
+/// Returns whether a text may name a class.
+fn is_class(class: &str) -> bool {
+    (1..=MAX_CLASS).contains(&class.len()) && !class.contains('.')
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pagewire_cluster::id::Level;
 use pagewire_cluster::id::{Address, NodeNumber};
-use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::wire::{HandlerError, ObjectNotice};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -31,6 +31,17 @@ impl FrameBody {
             topic: Option<&'a str>,
         }
         Self::of(&Message { r#type: "message", payload, from, topic })
+    }
+
+    /// `resident`: what has become of the object of the page.
+    pub fn resident(notice: &ObjectNotice) -> Self {
+        #[derive(Serialize)]
+        struct Resident<'a> {
+            r#type: &'static str,
+            #[serde(flatten)]
+            notice: &'a ObjectNotice,
+        }
+        Self::of(&Resident { r#type: "resident", notice })
     }
 
     /// `result`: the only terminal frame of a command that succeeded.

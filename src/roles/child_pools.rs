@@ -220,6 +220,7 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
             max_work: pool.recycle.max_work,
             max_rss: pool.recycle.max_rss,
             max_age: pool.recycle.max_age_s.map(Duration::from_secs),
+            objects_rss: pool.pages.max_rss,
         },
         affinity: match pool.affinity() {
             config::FreeAffinity::User => FreeAffinity::User,

@@ -16,6 +16,7 @@ mod node;
 mod peer_server;
 mod pools;
 mod python_package;
+mod resident_pages;
 mod rollout_analysis;
 mod run;
 mod services;

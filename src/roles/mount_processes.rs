@@ -113,6 +113,7 @@ fn options(
             max_work: process.max_requests,
             max_rss: process.max_rss,
             max_age: process.max_age_s.map(Duration::from_secs),
+            objects_rss: None,
         },
         affinity: FreeAffinity::LeastLoaded,
         methods: Vec::new(),

@@ -20,7 +20,7 @@ use super::peer_server::PeerRequests;
 use super::pools::{self, NodePools, PoolServices};
 use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
-use super::{StartError, duties, mount_places};
+use super::{StartError, duties, mount_places, resident_pages};
 use crate::calls::LocalWorkers;
 use crate::command::Context;
 use crate::config::Config;
@@ -112,6 +112,11 @@ impl Node {
             listening: ready.latch("peer server"),
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
+        let Services { workers, rollouts, .. } = &services;
+        let events = resident_pages::deliver(context.clone());
+        tasks.spawn("resident pages", TaskKind::Vital, events);
+        let homes = resident_pages::follow_executors(context.clone(), workers.clone(), rollouts.clone());
+        tasks.spawn("executors of resident pages", TaskKind::Vital, homes);
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, &ready).await?;

@@ -209,7 +209,7 @@ async fn a_message_that_waits_for_the_view_holds_up_no_other_request_of_a_node()
     let peers = PeerClient::new(&peer, &Subjects::new("main"), Duration::from_secs(60));
     let payload = RawValue::from_string("1".to_owned()).unwrap();
     let query = PageStatusQuery { page };
-    let early = PageMessage { to: Scope::All, seen: Some(u64::MAX), payload, from: None };
+    let early = PageMessage { to: Scope::All, seen: Some(u64::MAX), payload, from: None, is_notice: false };
     tokio::select! {
         biased;
         early = peers.request(holder, &early, None) => panic!("the rows that it needs are not there: {early:?}"),
@@ -238,7 +238,7 @@ async fn a_message_of_a_worker_that_is_dead_or_replaced_reaches_no_page() {
     let sent = |worker, epoch| {
         let payload = RawValue::from_string("1".to_owned()).unwrap();
         let to = Scope::User("ann".into());
-        let message = ExecutorMessage { to, payload, worker, epoch };
+        let message = ExecutorMessage { to, payload, worker, epoch, is_notice: false };
         let peers = peers.clone();
         async move { peers.request(holder, &message, None).await.unwrap() }
     };

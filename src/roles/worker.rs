@@ -4,6 +4,7 @@
 //! (`pagewire_cluster::job`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagewire_cluster::id::{Key, NodeNumber};
 use pagewire_cluster::job::Jobs;
@@ -15,6 +16,7 @@ use pagewire_cluster::worker::{
 };
 use pagewire_worker::entry::{WorkerEntry, WorkerLoad};
 use pagewire_worker::handlers::Handlers;
+use pagewire_worker::residence::ObjectLimits;
 use pagewire_worker::run::serve;
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
@@ -26,7 +28,7 @@ use super::StartError;
 use super::pools::PoolServices;
 use super::tasks::TaskKind;
 use crate::calls::{ExecutorOptions, Executors, LocalWorkers, NestedExecutors};
-use crate::config::{Config, ExecutorsConfig};
+use crate::config::{Config, ExecutorsConfig, PagesConfig};
 use crate::telemetry::{ExecutorPlace, Metrics, WorkMetrics};
 
 /// The pool, slots and handlers of a worker.
@@ -114,6 +116,7 @@ impl WorkerRole {
             is_inside_node,
             lease,
             outgoing,
+            objects: object_limits(config, &group.pool),
         };
         let intake = WorkStream::open(jobs, rollouts, who, draining.clone()).await?;
         let (stopping, ended) = (tasks.stopping(), tasks.stopping().child_token());
@@ -209,6 +212,14 @@ fn outgoing(
     let none = Handlers::default();
     let (jobs, rollouts, metrics) = (jobs.clone(), rollouts.clone(), metrics.clone());
     Arc::new(NestedExecutors(Executors::new(none, options, jobs, workers, rollouts, timing, metrics)))
+}
+
+/// Returns the limits of the objects of resident pages of a pool.
+fn object_limits(config: &Config, pool: &str) -> ObjectLimits {
+    let configured = config.pool.iter().find(|configured| configured.name == pool);
+    let PagesConfig { max, idle_s, .. } = configured.map(|pool| pool.pages).unwrap_or_default();
+    let most = usize::try_from(max).unwrap_or(usize::MAX);
+    ObjectLimits { most: Some(most), idle: (idle_s > 0).then(|| Duration::from_secs(idle_s)) }
 }
 
 /// Returns whether a worker is given free work. Logs if it is given no work at all.

@@ -23,6 +23,7 @@ use super::batches::BatchCollector;
 use super::children::{ChildCollector, ChildSource};
 use super::mounts::MountMetrics;
 use super::refused_requests::refused_requests;
+use super::resident::ResidentMetrics;
 use super::rollouts::RolloutCollector;
 use super::waiting::WaitingJobsCollector;
 use super::wanted::WantedCollector;
@@ -73,6 +74,8 @@ pub struct Metrics {
     pub nats_reconnects: Counter,
     /// Requests of mounts.
     pub mounts: MountMetrics,
+    /// Objects of resident pages.
+    pub residents: ResidentMetrics,
     frames: Family<Direction, Counter>,
     closed: Family<CloseLabels, Counter>,
     recovered: Family<OutcomeLabels, Counter>,
@@ -119,6 +122,7 @@ impl Metrics {
             outbox_bytes: Gauge::default(),
             nats_reconnects: Counter::default(),
             mounts: MountMetrics::default(),
+            residents: ResidentMetrics::default(),
             closed: Family::default(),
             recovered: Family::default(),
             push_seconds: seconds(),
@@ -166,6 +170,7 @@ impl Metrics {
         let run_seconds = self.worker_call_seconds.clone();
         all.register("worker_call_seconds", "How long the handler of a call ran", run_seconds);
         all.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
+        self.residents.register(all);
         all.register_collector(Box::new(BatchCollector));
         all.register("http_refused", "HTTP requests refused for their framing", refused_requests());
     }

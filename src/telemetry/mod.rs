@@ -14,6 +14,7 @@ mod metrics;
 mod mounts;
 mod readiness;
 mod refused_requests;
+mod resident;
 mod rollouts;
 mod trace;
 mod waiting;

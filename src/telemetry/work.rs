@@ -6,6 +6,7 @@ use std::time::Duration;
 use pagewire_cluster::job::{Affinity, JobState, Record};
 use pagewire_cluster::rollout::analysis::{FinishedWork, LaneRelease, OutcomeLog};
 use pagewire_cluster::trace::TraceParent;
+use pagewire_worker::residence::ObjectChange;
 use pagewire_worker::run::WorkObserver;
 use tracing::Span;
 
@@ -83,6 +84,10 @@ impl WorkObserver for WorkMetrics {
     fn call_ended(&self, method: &str, affinity: Affinity, outcome: &'static str, ran: Duration) {
         let exec = executor_name(self.place, affinity);
         self.metrics.record_worker_call(method.to_owned(), exec, outcome, ran);
+    }
+
+    fn object_changed(&self, class: &str, change: ObjectChange) {
+        self.metrics.residents.record(class, change);
     }
 
     fn work_finished(&self, work: FinishedWork<'_>) {

@@ -10,15 +10,19 @@ use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::subject::worker_leaf;
-use pagewire_cluster::wire::{self, Cancel, ClaimsQuery, JobOffer, RolloutQuery, Wake};
+use pagewire_cluster::wire::{
+    self, Cancel, ClaimsQuery, JobOffer, ObjectGiven, ObjectRequest, RolloutQuery, Wake,
+};
 use pagewire_cluster::worker::WorkerGroup;
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::affinity::AssignedJobs;
 use super::call::reply_bytes;
 use super::claim::Claims;
 use super::entry::WorkerEntry;
+use super::object::ObjectMessage;
 use super::queue::FreeJobs;
 use super::work::WorkerParts;
 
@@ -131,6 +135,11 @@ impl WorkerControl {
                     self.report_rollout(query, message);
                 }
             }
+            Some(worker_leaf::OBJECT) => {
+                if let Some(request) = read(&message) {
+                    self.give_object(request, message);
+                }
+            }
             Some(worker_leaf::CALL) => {
                 if let Some(call) = read(&message) {
                     self.entry.accept_message(call, message);
@@ -143,6 +152,19 @@ impl WorkerControl {
     fn acknowledge(&self, message: Message) {
         let engine = self.parts.jobs.engine.clone();
         tokio::spawn(async move { reply_bytes(&engine, message, Bytes::new()).await });
+    }
+
+    /// Gives up the object of a page, and replies when it has left.
+    fn give_object(&self, request: ObjectRequest, message: Message) {
+        let engine = self.parts.jobs.engine.clone();
+        let (left, has_left) = oneshot::channel();
+        let ObjectRequest { page, why } = request;
+        // an error means that no object can live here any more
+        let _ = self.parts.object_messages.send(ObjectMessage::Leave { page, seat: None, why, left });
+        tokio::spawn(async move {
+            let had = has_left.await.unwrap_or(false);
+            reply_bytes(&engine, message, wire::encode(&ObjectGiven { had })).await;
+        });
     }
 
     /// Replies with the revision of a rollout that this worker has applied, when that is the requested one or a later one.

@@ -14,26 +14,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::id::{Entity, Scope, WorkOwner};
+use pagewire_cluster::id::{Address, Entity, Key, Scope, WorkOwner};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lock::Locks;
 use pagewire_cluster::state::{DraftWrite, Edit, Fence, Operation, ReadValue, StateError, StateStore};
 use pagewire_cluster::trace::TraceParent;
-use pagewire_cluster::wire::{ExecutorMessage, HandlerError, PushCounts};
+use pagewire_cluster::wire::{ExecutorMessage, HandlerError, ObjectNotice, PushCounts};
 use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::{Instrument, Span};
 
+use super::object_terms::ObjectTerms;
 use super::outgoing::WorkSubmitter;
 use super::push::ExecutorPusher;
 use super::user_turns::UserTurns;
+use super::work::WorkerParts;
 
 /// Checks the effects of all work of one worker.
 pub struct Supervisor {
     group: WorkerGroup,
     lease: WorkerLease,
     turns: Arc<UserTurns>,
+    objects: Arc<ObjectTerms>,
     jobs: Jobs,
     locks: Locks,
     states: StateStore,
@@ -50,6 +53,13 @@ struct Owned {
     term: u64,
 }
 
+/// The page of the object that work is for, and the term of the object.
+#[derive(Debug, Clone, Copy)]
+struct OwnedPage {
+    page: Key,
+    term: u64,
+}
+
 /// Work that stands until this is dropped.
 pub struct Standing(Arc<StandingWork>);
 
@@ -58,6 +68,8 @@ struct StandingWork {
     worker: WorkerId,
     /// `None` for work that any worker may run.
     owned: Option<Owned>,
+    /// `None` unless the work is for the object of a page.
+    object: Option<OwnedPage>,
     ended: AtomicBool,
 }
 
@@ -82,13 +94,13 @@ fn refused(error: StateError) -> HandlerError {
 
 impl Supervisor {
     pub(crate) fn new(
-        jobs: &Jobs,
-        group: &WorkerGroup,
-        lease: &WorkerLease,
+        parts: &WorkerParts,
         turns: Arc<UserTurns>,
         outgoing: Arc<dyn WorkSubmitter>,
     ) -> Arc<Self> {
+        let WorkerParts { jobs, group, lease, objects, .. } = parts;
         Arc::new(Self {
+            objects: objects.clone(),
             group: group.clone(),
             lease: lease.clone(),
             turns,
@@ -124,8 +136,48 @@ impl Supervisor {
                 Some(Owned { user: owner.into(), term })
             }
         };
+        Ok(self.standing(worker, owned, None))
+    }
+
+    fn standing(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        owned: Option<Owned>,
+        object: Option<OwnedPage>,
+    ) -> Standing {
         let ended = AtomicBool::new(false);
-        Ok(Standing(Arc::new(StandingWork { supervisor: self.clone(), worker, owned, ended })))
+        Standing(Arc::new(StandingWork { supervisor: self.clone(), worker, owned, object, ended }))
+    }
+
+    /// Begins work for the object of a page, which has this term. The work stands for as long as the object lives here,
+    /// whichever worker owns the user.
+    ///
+    /// # Errors
+    ///
+    /// `stale` when the object does not live here any more.
+    pub(crate) fn begin_object(
+        self: &Arc<Self>,
+        page: Key,
+        term: u64,
+        owner: Option<&str>,
+    ) -> Result<Standing, HandlerError> {
+        let worker = self.lease.worker().ok_or_else(|| stale("the lease of this worker has expired"))?;
+        if self.objects.of(page) != Some(term) {
+            return Err(stale("the object of the page has left this worker"));
+        }
+        let owned = owner.and_then(|user| Some(Owned { user: user.into(), term: self.turns.term_of(user)? }));
+        Ok(self.standing(worker, owned, Some(OwnedPage { page, term })))
+    }
+
+    /// Stamps the tree of a page before the first work of its object, because a worker that had the object may still have
+    /// writes on their way.
+    ///
+    /// # Errors
+    ///
+    /// Those of a write of the tree.
+    pub(crate) async fn stamp_page(&self, page: Key, term: u64) -> Result<(), HandlerError> {
+        let fence = page_fence(&self.group.pool, page, term);
+        self.states.stamp(&Entity::Page(page), fence).await.map_err(refused)
     }
 
     async fn stamp(&self, user: &str, tree: Entity, term: u64) -> Result<(), HandlerError> {
@@ -140,6 +192,11 @@ impl Supervisor {
         stamped.insert(user.into(), term);
         Ok(())
     }
+}
+
+/// Returns the fence of the object of a page. No user has such an owner key.
+fn page_fence(pool: &str, page: Key, term: u64) -> Fence {
+    Fence::new(pool, &format!("\0page.{page}"), term)
 }
 
 /// Returns the tree of the owner of assigned work: of the user, or of the connection of work without a user.
@@ -184,11 +241,33 @@ impl StandingWork {
         if lease.worker() != Some(self.worker) {
             return Err(stale("the lease of this worker has expired"));
         }
+        if let Some(OwnedPage { page, term }) = self.object {
+            return match self.supervisor.objects.of(page) == Some(term) {
+                true => Ok(Some(page_fence(&group.pool, page, term))),
+                false => Err(stale("the object of the page has left this worker")),
+            };
+        }
         match &self.owned {
             Some(Owned { user, term }) if turns.term_of(user) != Some(*term) => {
                 Err(stale("another worker has taken the user over"))
             }
             owned => Ok(owned.as_ref().map(|Owned { user, term }| Fence::new(&group.pool, user, *term))),
+        }
+    }
+}
+
+impl StandingWork {
+    /// Checks a write of a tree and returns its fence. The tree of the page of an object has the fence of the object, any
+    /// other one that of the user, if this worker owns the user.
+    fn check_write(&self, tree: &Entity) -> Result<Option<Fence>, HandlerError> {
+        let fence = self.check()?;
+        match (self.object, &self.owned) {
+            (Some(OwnedPage { page, .. }), owned) if *tree != Entity::Page(page) => {
+                let Supervisor { turns, group, .. } = &*self.supervisor;
+                let owned = owned.as_ref().filter(|owned| turns.term_of(&owned.user) == Some(owned.term));
+                Ok(owned.map(|Owned { user, term }| Fence::new(&group.pool, user, *term)))
+            }
+            _ => Ok(fence),
         }
     }
 }
@@ -237,10 +316,35 @@ impl Effects {
     ///
     /// `stale` when this work does not stand any more; `unavailable` and `too_large` as for a push of the server API.
     pub async fn push(&self, to: Scope, payload: Box<RawValue>) -> Result<PushCounts, HandlerError> {
+        self.send(to, payload, false).await
+    }
+
+    /// Tells a page what has become of its object.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Effects::push`].
+    pub(crate) async fn tell_page(
+        &self,
+        page: Address,
+        notice: &ObjectNotice,
+    ) -> Result<PushCounts, HandlerError> {
+        let payload = serde_json::value::to_raw_value(notice);
+        // the members are texts
+        let payload = payload.unwrap_or_else(|_| RawValue::NULL.to_owned());
+        self.send(Scope::Page(page), payload, true).await
+    }
+
+    async fn send(
+        &self,
+        to: Scope,
+        payload: Box<RawValue>,
+        is_notice: bool,
+    ) -> Result<PushCounts, HandlerError> {
         let work = self.work()?;
         work.check()?;
         let WorkerId { id: worker, epoch } = work.worker;
-        let message = ExecutorMessage { to, payload, worker, epoch };
+        let message = ExecutorMessage { to, payload, worker, epoch, is_notice };
         let span = tracing::debug_span!(parent: &self.span, "push");
         work.supervisor.pusher.send(&message, self.trace.as_ref()).instrument(span).await
     }
@@ -268,7 +372,7 @@ impl Effects {
         if_revision: Option<u64>,
     ) -> Result<u64, HandlerError> {
         let work = self.work()?;
-        let fence = work.check()?;
+        let fence = work.check_write(tree)?;
         let write = DraftWrite { operation: Operation::Edit(edits), if_revision, from: None, fence };
         let span = tracing::debug_span!(parent: &self.span, "write state", level = tree.level().name());
         work.supervisor.states.write(tree, write).instrument(span).await.map_err(refused)

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{AskedCall, CallAdmission};
 use super::affinity::AssignedJobs;
 use super::call::ReplyPath;
+use super::object::ObjectMessage;
 use super::slots::Slot;
 use super::work::WorkerParts;
 
@@ -75,6 +76,17 @@ impl WorkerEntry {
         }
     }
 
+    /// Resolves when the objects of resident pages that live here have left.
+    pub(crate) async fn objects_left(&self) {
+        let (left, have_left) = oneshot::channel();
+        if self.parts.objects.count() > 0
+            && self.parts.object_messages.send(ObjectMessage::LeaveAll { left }).is_ok()
+        {
+            // an error means that the task that moves them has ended
+            let _ = have_left.await;
+        }
+    }
+
     /// Returns what the worker does now.
     pub fn load(&self) -> WorkerLoad {
         let queued = u32::try_from(self.admission.waiting()).unwrap_or(u32::MAX);
@@ -123,6 +135,11 @@ impl WorkerEntry {
         // from now on, so that a worker that drains waits for the look-up
         let unanswered = self.parts.unanswered.token();
         let asked = move |call, affinity, reply| AskedCall::new(call, affinity, trace, reply, unanswered);
+        let has_object = call.page.is_some_and(|page| self.parts.objects.of(page.key).is_some());
+        if has_object && !self.is_draining() {
+            // the object of the page lives here, whichever worker its user is assigned to by now
+            return self.admission.enqueue(asked(call, Affinity::Assigned, reply));
+        }
         let is_here = call.lane.as_deref().is_none_or(|lane| self.assigned.assignment.is_lane(lane));
         if is_here && self.assigned.has(&user, &call.method) {
             return self.admission.enqueue(asked(call, Affinity::Assigned, reply));

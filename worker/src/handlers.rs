@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::attempt::Reporter;
 use super::effects::Effects;
+use super::object::ObjectWork;
 use super::outgoing::WorkIdentity;
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.
@@ -42,6 +43,8 @@ pub enum RunFailure {
     Stopped,
     /// The executor ends before the handler does; the work has not failed.
     Returned,
+    /// The executor that the object of a resident page lived in is gone; the work has not begun.
+    NoObject,
     /// The executor that ran the handler died.
     Lost {
         /// Whether the executor ran nothing else.
@@ -97,6 +100,8 @@ pub struct HandlerInput {
     pub alone: bool,
     /// What the handler may do inside Pagewire.
     pub effects: Effects,
+    /// The object that the work is for; `None` for a handler.
+    pub object: Option<ObjectWork>,
     /// Asks the handler to stop.
     pub stop: StopSignal,
 }
@@ -160,6 +165,7 @@ impl HandlerInput {
             reporter: Reporter::silent(),
             alone: false,
             effects: Effects::none(),
+            object: None,
             stop: StopSignal::default(),
         }
     }
@@ -190,6 +196,21 @@ pub enum Serial {
     Page,
 }
 
+/// Whether a handler belongs to the objects of resident pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ObjectRole {
+    /// It does not.
+    #[default]
+    None,
+    /// It is a class: it makes the objects, and is told what happens to their pages.
+    Class,
+    /// It is a method of an object.
+    Method {
+        /// Whether it runs beside other methods of the object.
+        concurrent: bool,
+    },
+}
+
 /// How a handler is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HandlerOptions {
@@ -201,6 +222,8 @@ pub struct HandlerOptions {
     pub mode: Option<HandlerMode>,
     /// How often a failed job is retried if its submitter does not say it.
     pub retries: Option<u32>,
+    /// Whether it belongs to the objects of resident pages.
+    pub object: ObjectRole,
 }
 
 /// Where the work of a handler runs if neither the caller nor the configuration says it.

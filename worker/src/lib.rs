@@ -22,6 +22,9 @@
 //! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
 //! any more; [`requests`] are the same for handlers outside of this process, and [`outgoing`] is what they ask of others.
 //!
+//! The objects of resident pages live in executors ([`object`]); `residence` knows which ones live here, `object_terms` which of
+//! them may have effects.
+//!
 //! A call is followed through `call_subscription`, `control`, [`entry`] and `admission` to [`call`], and through `call_lines` if it
 //! runs after others; `running`, [`slots`] and `work` are
 //! what these parts share.
@@ -41,6 +44,8 @@ pub mod entry;
 mod finished;
 mod foreign_users;
 pub mod handlers;
+pub mod object;
+mod object_terms;
 mod open_jobs;
 mod open_queue;
 mod open_watch;
@@ -51,6 +56,7 @@ mod push;
 pub mod quarantine;
 mod queue;
 pub mod requests;
+pub mod residence;
 pub mod run;
 mod running;
 pub mod runtime;

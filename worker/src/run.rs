@@ -10,7 +10,7 @@ use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::job::{Affinity, JobState, Record};
 use pagewire_cluster::rollout::analysis::FinishedWork;
 use pagewire_cluster::trace::TraceParent;
-use pagewire_cluster::wire::{CallAnswer, WorkerCall};
+use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tracing::{Instrument, Span};
@@ -22,9 +22,11 @@ use super::effects::Supervisor;
 use super::entry::WorkerEntry;
 use super::finished;
 use super::handlers::{
-    HandlerInput, Handlers, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit, call_snoozed,
+    HandlerInput, Handlers, ObjectRole, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit,
+    call_snoozed,
 };
 use super::quarantine::PoolQuarantine;
+use super::residence::{ObjectChange, Residence};
 use super::stream::WorkStream;
 use super::work::Work;
 
@@ -52,6 +54,9 @@ pub trait WorkObserver: Send + Sync + 'static {
     /// A call has been answered; `outcome` is `ok` or an error code of Pagewire.
     fn call_ended(&self, method: &str, affinity: Affinity, outcome: &'static str, ran: Duration);
 
+    /// Something has become of the object of a resident page.
+    fn object_changed(&self, _class: &str, _change: ObjectChange) {}
+
     /// A handler has ended with an outcome by which the lanes of its pool are compared.
     fn work_finished(&self, _work: FinishedWork<'_>) {}
 }
@@ -65,7 +70,9 @@ pub async fn serve(
     observer: Arc<dyn WorkObserver>,
 ) {
     let (entry, supervisor, quarantine) = (stream.entry(), stream.supervisor(), stream.quarantine());
-    let runner = Runner { entry, supervisor, quarantine, handlers, lines: CallLines::default(), observer };
+    let residence = stream.open_residence(&handlers, &observer);
+    let lines = CallLines::default();
+    let runner = Runner { entry, supervisor, residence, quarantine, handlers, lines, observer };
     while let Some(work) = stream.next().await {
         match work {
             Work::Job(attempt) => drop(tokio::spawn(runner.clone().run(*attempt, leaving.clone()))),
@@ -88,6 +95,7 @@ pub async fn serve(
 struct Runner {
     entry: WorkerEntry,
     supervisor: Arc<Supervisor>,
+    residence: Arc<Residence>,
     quarantine: Arc<PoolQuarantine>,
     handlers: Handlers,
     lines: CallLines,
@@ -144,6 +152,10 @@ impl Runner {
 
     async fn run_attempt(&self, attempt: &Attempt, trace: Option<TraceParent>, stop: StopSignal) -> Outcome {
         let record = attempt.record();
+        if self.handlers.options(&record.kind).object != ObjectRole::None {
+            let message = "a method of a resident page is called, it is no job";
+            return Outcome::Failed(HandlerError::new(ErrorCode::Malformed, message));
+        }
         let (owner, user) = (record.owner(), record.user.as_deref());
         // without the right to have effects, the job begins again where that right is
         let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
@@ -170,7 +182,7 @@ impl Runner {
             Err(RunFailure::Failed(error)) => Outcome::Failed(error),
             Err(RunFailure::RetryAfter(error, after)) => Outcome::RetryAfter(error, after),
             Err(RunFailure::Snoozed(after)) => Outcome::Snoozed(after),
-            Err(RunFailure::Returned) => Outcome::Returned,
+            Err(RunFailure::Returned | RunFailure::NoObject) => Outcome::Returned,
             Err(RunFailure::Stopped) => Outcome::Stopped,
             Err(RunFailure::Lost { .. }) => Outcome::Lost,
         }
@@ -198,6 +210,14 @@ impl Runner {
 
     /// Returns the line of a call whose handler runs calls one after the other.
     fn line_of(&self, call: &WorkerCall) -> Option<LineKey> {
+        match self.handlers.options(&call.method).object {
+            ObjectRole::None => {}
+            ObjectRole::Method { concurrent: true } => return None,
+            ObjectRole::Class | ObjectRole::Method { concurrent: false } => {
+                // the object of a page takes one message at a time
+                return Some(("page".to_owned(), call.page?.key.to_string()));
+            }
+        }
         let of = match self.handlers.options(&call.method).serial {
             Serial::None => return None,
             Serial::User => call.user.clone()?,
@@ -218,7 +238,18 @@ impl Runner {
     }
 
     async fn run_call(&self, call: &IncomingCall) -> CallAnswer {
-        let WorkerCall { method, params, user, page, session, connection, .. } = &call.call;
+        let WorkerCall { method, params, user, page, session, connection, event, .. } = &call.call;
+        match (self.handlers.options(method).object, event) {
+            (ObjectRole::None, None) => {}
+            (ObjectRole::Class, Some(_)) | (ObjectRole::Method { .. }, None) => {
+                let trace = self.observer.current_trace().or_else(|| call.trace().cloned());
+                return match self.residence.answer(call, trace).await {
+                    Some(answer) => answer,
+                    None => self.entry.refer(&call.call).await,
+                };
+            }
+            _ => return CallAnswer::NoHandler,
+        }
         let user = user.as_deref();
         let owner = call.call.owner().filter(|_| call.affinity == Affinity::Assigned);
         let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
@@ -242,7 +273,9 @@ impl Runner {
             Err(_) if !self.handlers.has(method) => CallAnswer::NoHandler,
             Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => CallAnswer::Error(error),
             Err(RunFailure::Snoozed(_)) => CallAnswer::Error(call_snoozed()),
-            Err(RunFailure::Stopped | RunFailure::Returned | RunFailure::Lost { .. }) => CallAnswer::Lost,
+            Err(
+                RunFailure::Stopped | RunFailure::Returned | RunFailure::NoObject | RunFailure::Lost { .. },
+            ) => CallAnswer::Lost,
         }
     }
 

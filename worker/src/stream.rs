@@ -25,11 +25,15 @@ use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
 use super::effects::Supervisor;
 use super::entry::WorkerEntry;
+use super::handlers::Handlers;
+use super::object::ObjectMessage;
 use super::open_queue::OpenQueue;
 use super::outgoing::WorkSubmitter;
 use super::ownership::OwnershipEvents;
 use super::quarantine::PoolQuarantine;
 use super::queue::FreeJobs;
+use super::residence::{ObjectLimits, Residence, ResidenceSetup};
+use super::run::WorkObserver;
 use super::running::RunningWork;
 use super::slots::{SlotOptions, Slots};
 use super::turn_runner::TurnRunner;
@@ -56,6 +60,8 @@ pub struct WorkerSetup {
     pub lease: WorkerLease,
     /// Submits the jobs and makes the calls of its handlers.
     pub outgoing: Arc<dyn WorkSubmitter>,
+    /// The limits of its objects of resident pages.
+    pub objects: ObjectLimits,
 }
 
 /// The work of one worker, in the order of arrival.
@@ -66,6 +72,9 @@ pub struct WorkStream {
     ownership: OwnershipEvents,
     supervisor: Arc<Supervisor>,
     quarantine: Arc<PoolQuarantine>,
+    objects: ObjectLimits,
+    /// Messages about objects, until they are followed.
+    object_messages: Option<mpsc::UnboundedReceiver<ObjectMessage>>,
     /// Ends the control messages of this worker.
     leaving: CancellationToken,
     control: tokio::task::JoinHandle<()>,
@@ -81,8 +90,9 @@ impl WorkStream {
         setup: WorkerSetup,
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
-        let WorkerSetup { id, group, release, slots, methods, free_work, is_inside_node, lease, outgoing } =
-            setup;
+        let WorkerSetup { id, group, release, slots, methods, free_work, is_inside_node, .. } = setup;
+        let WorkerSetup { lease, outgoing, objects: limits, .. } = setup;
+        let (object_messages, for_objects) = mpsc::unbounded_channel();
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
@@ -100,6 +110,8 @@ impl WorkStream {
             slots: Slots::new(slots),
             draining,
             running: Arc::new(RunningWork::default()),
+            objects: Arc::default(),
+            object_messages,
             unanswered,
             work: sender,
         });
@@ -107,7 +119,7 @@ impl WorkStream {
         let (workers, rollouts, group) = (jobs.workers.clone(), rollouts.clone(), parts.group.clone());
         let assignment = Assignment { workers, rollouts, group, id };
         let turns = Arc::new(UserTurns::new(jobs, &assignment, &parts.lease));
-        let supervisor = Supervisor::new(jobs, &parts.group, &parts.lease, turns.clone(), outgoing);
+        let supervisor = Supervisor::new(&parts, turns.clone(), outgoing);
         let (open, ownership) = (Arc::new(OpenQueue::default()), turns.events().clone());
         let runner = TurnRunner { parts: parts.clone(), claims: claims.clone(), turns, open };
         let assigned = Arc::new(AssignedJobs::new(assignment.clone(), runner));
@@ -131,7 +143,39 @@ impl WorkStream {
         if free_work {
             tasks.push(tokio::spawn(free.pull()));
         }
-        Ok(Self { work, calls, entry, ownership, supervisor, quarantine, leaving, control, tasks })
+        let object_messages = Some(for_objects);
+        Ok(Self {
+            work,
+            calls,
+            entry,
+            ownership,
+            supervisor,
+            quarantine,
+            objects: limits,
+            object_messages,
+            leaving,
+            control,
+            tasks,
+        })
+    }
+
+    /// Lets the objects of resident pages live here. The work that uses them is run with the result.
+    pub(crate) fn open_residence(
+        &mut self,
+        handlers: &Handlers,
+        observer: &Arc<dyn WorkObserver>,
+    ) -> Arc<Residence> {
+        let residence = Residence::new(ResidenceSetup {
+            parts: self.entry.parts.clone(),
+            supervisor: self.supervisor(),
+            handlers: handlers.clone(),
+            observer: observer.clone(),
+            limits: self.objects,
+        });
+        if let Some(messages) = self.object_messages.take() {
+            self.tasks.push(tokio::spawn(residence.clone().follow(messages)));
+        }
+        residence
     }
 
     /// Returns the events of the users that this worker owns.
@@ -196,7 +240,7 @@ impl WorkStream {
         let leaving = self.leaving.clone();
         let leave = async {
             entry.marked().await;
-            entry.assigned.release().await;
+            tokio::join!(entry.assigned.release(), entry.objects_left());
             tokio::time::sleep(timing.leave_wait).await;
             leaving.cancel();
         };

@@ -13,6 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::Attempt;
 use super::call::IncomingCall;
+use super::object::ObjectMessage;
+use super::object_terms::ObjectTerms;
 use super::running::RunningWork;
 use super::slots::Slots;
 
@@ -35,6 +37,10 @@ pub(crate) struct WorkerParts {
     pub(crate) slots: Slots,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) running: Arc<RunningWork>,
+    /// The pages whose objects live here.
+    pub(crate) objects: Arc<ObjectTerms>,
+    /// Leads to the task that moves objects.
+    pub(crate) object_messages: mpsc::UnboundedSender<ObjectMessage>,
     /// Calls without a reply so far.
     pub(crate) unanswered: TaskTracker,
     /// Leads to the receiver that runs handlers. It has room for as many items as there are slots.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Address, Holder, NodeNumber};
+use crate::resident::ResidentClass;
 use crate::wire::{self, PinnedLanes};
 
 /// Maximum length of a user agent in a row, in bytes: a row must fit into an entry's meta.
@@ -37,6 +38,9 @@ pub struct PageRow {
     /// The lanes that its calls keep.
     #[serde(default, skip_serializing_if = "PinnedLanes::is_empty")]
     pub pins: PinnedLanes,
+    /// The class of its object, for a resident page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident: Option<ResidentClass>,
     /// Lane of the node.
     pub lane: String,
     /// Release of the node.

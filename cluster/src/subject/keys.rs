@@ -160,6 +160,11 @@ pub mod job_key {
         format!("lock.{name}")
     }
 
+    /// Key of the row of the object of a resident page.
+    pub fn resident(pool: &str, page: Key) -> String {
+        format!("resident.{}.{page}", SubjectToken::new(pool))
+    }
+
     /// Prefix of all turn rows.
     pub const TURNS: &str = "turn.";
 

@@ -4,6 +4,8 @@
 pub const OFFER: &str = "offer";
 /// A call for the worker that is assigned to the user.
 pub const CALL: &str = "call";
+/// A request to give up the object of a resident page.
+pub const OBJECT: &str = "object";
 /// A request to stop a running job.
 pub const CANCEL: &str = "cancel";
 /// A request to say which of these claimed jobs the worker runs.

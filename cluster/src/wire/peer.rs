@@ -70,6 +70,9 @@ pub struct PageMessage {
     /// Page that sent the message; `None` if the sender is not a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Address>,
+    /// Whether the payload is an [`ObjectNotice`](super::ObjectNotice). A node of an older release delivers it as a message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_notice: bool,
 }
 
 /// Delivers a message of an executor to the pages of a scope in the whole cluster. The node that receives it sends it on,
@@ -85,6 +88,9 @@ pub struct ExecutorMessage {
     pub worker: Key,
     /// Epoch of its incarnation; the message of one that is dead is refused.
     pub epoch: u64,
+    /// Whether the payload is an [`ObjectNotice`](super::ObjectNotice). A node of an older release delivers it as a message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_notice: bool,
 }
 
 /// Freezes a page and hands it over, because another node has won its row.
@@ -222,9 +228,16 @@ mod tests {
         let payload = raw(r#"{"z":1,  "a":2}"#);
         let frames = ForwardedFrames { page, frames: vec![payload.clone()] };
         assert_eq!(read_back(&frames), format!("Forward({frames:?})"));
-        let message = PageMessage { to: Scope::User("a.b".into()), seen: Some(9), payload, from: None };
+        let message = PageMessage {
+            to: Scope::User("a.b".into()),
+            seen: Some(9),
+            payload,
+            from: None,
+            is_notice: false,
+        };
         assert_eq!(read_back(&message), format!("Deliver({message:?})"));
-        let sent = ExecutorMessage { to: Scope::All, payload: raw("1e2"), worker: page, epoch: 3 };
+        let sent =
+            ExecutorMessage { to: Scope::All, payload: raw("1e2"), worker: page, epoch: 3, is_notice: false };
         assert_eq!(read_back(&sent), format!("ExecutorPush({sent:?})"));
         let to = NodeNumber::new(2).unwrap();
         let handover = HandoverRequest { page, to, generation: 3, rev: 9, seq: 17 };
@@ -252,7 +265,8 @@ mod tests {
         let page = Key::from_bits(7);
         assert_eq!(encode(&Alive {}), r#"{"type":"alive"}"#);
         assert_eq!(encode(&PageStatusQuery { page }), r#"{"type":"ask","page":"0000000000000000000007"}"#);
-        let message = PageMessage { to: Scope::All, seen: Some(9), payload: raw("1e2"), from: None };
+        let message =
+            PageMessage { to: Scope::All, seen: Some(9), payload: raw("1e2"), from: None, is_notice: false };
         assert_eq!(encode(&message), r#"{"type":"deliver","to":"all","seen":9,"payload":1e2}"#);
     }
 

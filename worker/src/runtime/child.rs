@@ -16,7 +16,7 @@
 //! - [`http_lease`], `http_socket`: children that also serve HTTP, on private sockets;
 //! - `choice`: which child runs a piece of work (pure), `restarts`: when a child starts again (pure), `recycling`: when a
 //!   child is replaced (pure), `scaling`: how many children there are (pure);
-//! - [`pool`], `members`: the children of a pool together;
+//! - [`pool`], `members`: the children of a pool together; `objects`: the objects of resident pages in them;
 //! - [`check`]: conformance cases for any program.
 
 mod adapter;
@@ -31,6 +31,7 @@ pub mod http_lease;
 mod http_socket;
 mod listener_address;
 mod members;
+mod objects;
 mod open_work;
 pub mod options;
 pub mod pool;

@@ -110,6 +110,7 @@ pub(super) async fn call(
         session: None,
         connection: None,
         lane: None,
+        event: None,
         left_ms: None,
     };
     jobs.call(&team(), Some(user), call, within, None).await.map(|value| value.get().to_owned())

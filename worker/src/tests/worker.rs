@@ -132,6 +132,7 @@ impl Worker {
             session: None,
             connection: None,
             lane: None,
+            event: None,
             left_ms: None,
         };
         let me = format!("\"{}\"", self.id);

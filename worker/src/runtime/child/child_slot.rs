@@ -257,6 +257,7 @@ impl SupervisedChild {
                 self.end_within(self.pool.timing.child_stop, SessionEnd::Replaced).await;
             }
             ChildEvent::Retired => {
+                self.objects_left().await;
                 self.requests_ended().await;
                 self.end_within(self.pool.timing.drain, SessionEnd::Replaced).await;
             }
@@ -277,7 +278,7 @@ impl SupervisedChild {
         let timing = self.pool.timing;
         let mut ticks = tokio::time::interval(timing.child_watch);
         let mut pings = tokio::time::interval(timing.child_ping);
-        let session = self.session.clone();
+        let (session, mut shrunk) = (self.session.clone(), None);
         let mut reading = std::pin::pin!(session.read(&mut self.reader));
         let mut writing = std::pin::pin!(async {
             session.write().await;
@@ -308,7 +309,13 @@ impl SupervisedChild {
                     }
                     let work = session.done() + self.http.as_ref().map_or(0, |http| http.done());
                     let age = self.since.elapsed();
-                    let rss = self.limits.max_rss.map_or(0, |_| resident_memory(self.pid));
+                    let rss = if self.limits.watch_memory() { resident_memory(self.pid) } else { 0 };
+                    let is_large = self.limits.objects_rss.is_some_and(|most| rss > most);
+                    // memory is given back some time after objects have left
+                    if is_large && shrunk.is_none_or(|at: Instant| at.elapsed() >= 20 * timing.child_watch) {
+                        shrunk = Some(Instant::now());
+                        self.pool.shrink(self.session.number);
+                    }
                     let reached = self.limits.reached(Usage { work, rss, age });
                     if let Some(limit) = reached
                         && let Some(report) = self.report.take()
@@ -337,6 +344,17 @@ impl SupervisedChild {
             (None, Err(_)) => "it has closed its socket".to_owned(),
         };
         self.died(how).await;
+    }
+
+    /// Waits until the objects of resident pages have left, or have taken too long.
+    async fn objects_left(&mut self) {
+        let (session, pool) = (self.session.clone(), self.pool.clone());
+        tokio::select! {
+            () = pool.objects_left(session.number, pool.timing.drain) => {}
+            read = session.read(&mut self.reader) => drop(read),
+            _ = self.process.wait() => {}
+            () = async { session.write().await; std::future::pending().await } => {}
+        }
     }
 
     /// Waits until the requests of HTTP have ended, or have taken too long. The child does not know of its end before, so

@@ -45,6 +45,8 @@ pub(super) struct Wanted<'a> {
     pub(super) work: WorkKind,
     /// Whether it has to run in a child that runs nothing else.
     pub(super) alone: bool,
+    /// Whether it makes an object that lives on in the child, so that a child that ends is of no use.
+    pub(super) stays: bool,
 }
 
 /// The decision.
@@ -126,8 +128,9 @@ mod tests {
         closed: false,
         is_of_user: false,
     };
-    const ANY: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false };
-    const OWN: Wanted<'_> = Wanted { user: Some("ann"), work: WorkKind::Assigned, alone: false };
+    const ANY: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false, stays: false };
+    const OWN: Wanted<'_> =
+        Wanted { user: Some("ann"), work: WorkKind::Assigned, alone: false, stays: false };
 
     fn chosen(children: &[Candidate], wanted: Wanted<'_>) -> Choice {
         choose(children, wanted, FreeAffinity::LeastLoaded, 0)
@@ -200,7 +203,7 @@ mod tests {
             turn: usize,
         ) {
             let work = if assigned { WorkKind::Assigned } else { WorkKind::Free };
-            let wanted = Wanted { user: Some("ann"), work, alone };
+            let wanted = Wanted { user: Some("ann"), work, alone, stays: false };
             for affinity in [FreeAffinity::LeastLoaded, FreeAffinity::RoundRobin, FreeAffinity::User] {
                 if let Choice::Take(index) = choose(&children, wanted, affinity, turn) {
                     let child = &children[index];

@@ -23,6 +23,7 @@ use super::process::{LogTail, Process, ending};
 use super::wire::{
     ChildMessage, MAX_FRAME, Method, PROTOCOL, Ready, SupervisorMessage, Welcome, WireError, encode,
 };
+use crate::handlers::ObjectRole;
 
 /// Maximum number of handlers of a child.
 const MAX_METHODS: usize = 4096;
@@ -180,16 +181,19 @@ async fn welcome(
             ready.protocol
         ));
     }
-    if ready.methods.len() > MAX_METHODS {
-        return refused(format!("it has {} handlers; at most {MAX_METHODS}", ready.methods.len()));
+    let handlers = ready.handlers()?;
+    if handlers.len() > MAX_METHODS {
+        return refused(format!("it has {} handlers; at most {MAX_METHODS}", handlers.len()));
     }
     let mut methods = BTreeMap::new();
-    for method in &ready.methods {
+    for method in handlers {
         if !(1..=MAX_NAME).contains(&method.name.len()) {
             return refused(format!("the name of a handler has 1 to {MAX_NAME} bytes: {:?}", method.name));
         }
-        if options.methods.is_empty() || options.methods.contains(&method.name) {
-            methods.insert(method.name.clone(), method.clone());
+        let class = method.name.split('.').next().filter(|_| method.object != ObjectRole::None);
+        let is_named = |name: &String| *name == method.name || Some(name.as_str()) == class;
+        if options.methods.is_empty() || options.methods.iter().any(is_named) {
+            methods.insert(method.name.clone(), method);
         }
     }
     if let Some(missing) = options.methods.iter().find(|name| !methods.contains_key(*name)) {

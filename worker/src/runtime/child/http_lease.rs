@@ -19,7 +19,7 @@ use super::members::{Need, PoolState, WaitingWork};
 use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
 
 /// Requests of HTTP as work of a child: the place alone says which child serves them.
-const WANTED: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false };
+const WANTED: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false, stays: false };
 
 /// How requests of HTTP wait for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

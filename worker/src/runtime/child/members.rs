@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pagewire_cluster::id::Key;
 use pagewire_cluster::worker::{WorkKind, WorkerType};
 
 use super::choice::{Candidate, Choice, Wanted, choose};
@@ -16,6 +17,7 @@ use super::scaling::Load;
 use super::session::Session;
 use super::status::{ChildPoolStatus, ChildStatus};
 use super::wire::Method;
+use crate::object::Seat;
 
 /// How long a child stays assigned to a user without work.
 const IDLE_USER: Duration = Duration::from_secs(600);
@@ -81,6 +83,8 @@ pub(super) struct Member {
     pub(super) pid: u32,
     pub(super) sdk: String,
     pub(super) since: Instant,
+    /// The objects of resident pages that live in it, by their pages.
+    pub(super) objects: HashMap<Key, Seat>,
 }
 
 /// What a child has to have for a piece of work.
@@ -109,6 +113,16 @@ impl Member {
     }
 }
 
+/// A slot of the child in which an object lives.
+pub(super) enum SeatedTake {
+    /// It is taken.
+    Taken(Arc<Session>),
+    /// None is free.
+    Full,
+    /// The child is gone.
+    Gone,
+}
+
 /// Work that waits for a child.
 pub(super) struct WaitingWork {
     pub(super) work: WorkKind,
@@ -128,10 +142,12 @@ impl PoolState {
         self.members.iter_mut().find(|member| member.session.number == number)
     }
 
-    /// Removes a child with its users.
-    pub(super) fn remove(&mut self, number: u64) {
+    /// Removes a child with its users. Returns the seats of the objects that lived in it.
+    pub(super) fn remove(&mut self, number: u64) -> Vec<Seat> {
+        let objects = self.member(number).map(|member| std::mem::take(&mut member.objects));
         self.members.retain(|member| member.session.number != number);
         self.users.retain(|_, assigned| assigned.child != number);
+        objects.into_iter().flat_map(HashMap::into_values).collect()
     }
 
     /// Takes slots of a child for a piece of work. Returns the child, its slots and the user who is assigned to it, or
@@ -146,7 +162,7 @@ impl PoolState {
         self.turn = self.turn.wrapping_add(1);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        candidates.extend(self.candidates(need, wanted.user, rules.max_users, ticket));
+        candidates.extend(self.candidates(need, wanted, rules.max_users, ticket));
         let choice = choose(&candidates, wanted, rules.affinity, self.turn);
         self.candidates = candidates;
         let index = match choice {
@@ -168,6 +184,33 @@ impl PoolState {
             .filter(|_| wanted.work == WorkKind::Assigned)
             .map(|user| self.assign(user, session.number));
         Some((session, slots, user))
+    }
+
+    /// Takes a slot of the child in which an object lives.
+    pub(super) fn take_at(&mut self, number: u64) -> SeatedTake {
+        let Some(member) = self.member(number) else { return SeatedTake::Gone };
+        if member.used >= member.slots {
+            return SeatedTake::Full;
+        }
+        member.used += 1;
+        member.idle_since = None;
+        SeatedTake::Taken(member.session.clone())
+    }
+
+    /// Records that an object lives in a child from now on. Returns whether the child ends; `None` when it is gone.
+    pub(super) fn seat(&mut self, number: u64, seat: &Seat) -> Option<bool> {
+        let member = self.member(number)?;
+        member.objects.insert(seat.page(), seat.clone());
+        Some(member.closed)
+    }
+
+    /// Records that an object does not live in a child any more.
+    pub(super) fn unseat(&mut self, number: u64, seat: &Seat) {
+        if let Some(member) = self.member(number)
+            && member.objects.get(&seat.page()).is_some_and(|known| known.is(seat))
+        {
+            member.objects.remove(&seat.page());
+        }
     }
 
     /// Gives slots of a child back.
@@ -204,7 +247,11 @@ impl PoolState {
             self.members.iter().filter(|member| member.kind == kind && !member.closed).collect();
         let waits = self.waiting.values().filter(|work| kind.takes(work.work));
         let is_full = |member: &&Member| max_users.is_some_and(|most| member.users >= most);
-        let idle = |member: &&Member| Some((member.session.number, member.idle_since?.elapsed()));
+        // a child with objects is in use
+        let idle = |member: &&Member| {
+            let since = member.idle_since.filter(|_| member.objects.is_empty())?;
+            Some((member.session.number, since.elapsed()))
+        };
         Load {
             children,
             ready: ready.len(),
@@ -250,15 +297,16 @@ impl PoolState {
     fn candidates(
         &self,
         need: Need<'_>,
-        user: Option<&str>,
+        wanted: Wanted<'_>,
         max_users: Option<usize>,
         ticket: u64,
     ) -> impl Iterator<Item = Candidate> {
-        let own = user.and_then(|user| self.users.get(user));
+        let own = wanted.user.and_then(|user| self.users.get(user));
         let most = max_users.filter(|_| self.is_growing).unwrap_or(usize::MAX);
         let candidate = move |member: &Member| {
             let number = member.session.number;
-            let stays = |own: &AssignedUser| own.child == number && (own.running > 0 || !member.closed);
+            let ends = member.closed && (wanted.stays || own.is_none_or(|own| own.running == 0));
+            let stays = |own: &AssignedUser| own.child == number && !ends;
             Candidate {
                 kind: member.kind,
                 has_method: member.has(need),

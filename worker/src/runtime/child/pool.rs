@@ -3,7 +3,7 @@
 //! Owns: which children are ready, their free slots, the users that are assigned to them, and the handlers that they have.
 //! Never: processes (`child_slot`), or the decision which child runs work (`choice`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,7 @@ use crate::handlers::{
     HandlerInput, HandlerMode, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, Serial,
     WorkUnit,
 };
+use crate::object::Seat;
 
 /// A pool of child processes. Cheap to clone.
 #[derive(Clone)]
@@ -226,6 +227,7 @@ impl PoolShared {
                 pid,
                 sdk,
                 since,
+                objects: HashMap::new(),
             };
             let changed = state.methods != member.methods || self.handlers.borrow().is_none();
             state.methods = member.methods.clone();
@@ -273,9 +275,10 @@ impl PoolShared {
     /// Removes a child that is gone.
     pub(super) fn remove(&self, child: u64) {
         let mut state = self.lock();
-        state.remove(child);
+        let lost = state.remove(child);
         self.publish_places(&state);
         drop(state);
+        lost.iter().for_each(Seat::died);
         self.changed.notify_waiters();
     }
 
@@ -321,6 +324,7 @@ impl PoolShared {
         let own = self.lock().methods.get(method).and_then(|method| method.timeout_ms);
         let within = input.time_limit(own.map(Duration::from_millis), &self.timing);
         let (began, mut stop) = (Instant::now(), input.stop.clone());
+        let object = input.object.clone();
         let taken = tokio::select! {
             // in this order, so that work that need not wait sets no timer
             biased;
@@ -331,16 +335,23 @@ impl PoolShared {
                 return Err(RunFailure::Failed(HandlerError::new(ErrorCode::Timeout, message)));
             }
         };
-        let (session, credit) = taken;
+        let Some((session, credit)) = taken else { return Err(RunFailure::NoObject) };
         if input.unit == WorkUnit::Call {
             input.within = Some(within.saturating_sub(began.elapsed()));
         }
-        let remaining = input.within.unwrap_or(within);
-        session.run(method, input, remaining, credit).await
+        let (remaining, child) = (input.within.unwrap_or(within), session.number);
+        let result = session.run(method, input, remaining, credit).await;
+        if let Some(work) = object {
+            self.object_step_ended(child, &work, result.is_ok());
+        }
+        result
     }
 
-    /// Waits for a child that can run the work, and takes a slot of it.
-    async fn take(self: &Arc<Self>, method: &str, input: &HandlerInput) -> (Arc<Session>, Credit) {
+    /// Waits for a child that can run the work, and takes a slot of it. Returns `None` when the child of an object is gone.
+    async fn take(self: &Arc<Self>, method: &str, input: &HandlerInput) -> Option<(Arc<Session>, Credit)> {
+        if let Some(child) = input.object.as_ref().and_then(|work| work.seat.executor()) {
+            return self.take_seat(child).await;
+        }
         // a browser without a user is assigned like a user
         let connection = input.connection.filter(|_| input.user.is_none()).map(|key| format!("\0{key}"));
         let user = input.user.as_deref().or(connection.as_deref());
@@ -348,10 +359,11 @@ impl PoolShared {
             user,
             work: if user.is_some() { input.affinity.work() } else { WorkKind::Free },
             alone: input.alone,
+            stays: input.object.is_some(),
         };
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         if let Some(taken) = self.try_take(method, wanted, ticket) {
-            return taken;
+            return Some(taken);
         }
         let waiting = WaitingWork { work: wanted.work, since: Instant::now() };
         self.lock().waiting.insert(ticket, waiting);
@@ -360,7 +372,7 @@ impl PoolShared {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(taken) = self.try_take(method, wanted, ticket) {
-                return taken;
+                return Some(taken);
             }
             changed.await;
         }
@@ -396,5 +408,5 @@ fn options_of(method: &Method) -> HandlerOptions {
         Some("any") => Some(HandlerMode::Any),
         _ => None,
     };
-    HandlerOptions { serial, stops: true, mode, retries: method.retries }
+    HandlerOptions { serial, stops: true, mode, retries: method.retries, object: method.object }
 }

@@ -11,6 +11,8 @@ pub struct RecycleLimits {
     pub max_rss: Option<u64>,
     /// Age.
     pub max_age: Option<Duration>,
+    /// Resident memory, in bytes, above which a part of the objects of resident pages is put aside.
+    pub objects_rss: Option<u64>,
 }
 
 /// What a child has used.
@@ -29,8 +31,13 @@ impl RecycleLimits {
         Self {
             max_work: self.max_work.map(|work| ((work as f64 * factor) as u64).max(1)),
             max_age: self.max_age.map(|age| age.mul_f64(factor)),
-            max_rss: self.max_rss,
+            ..self
         }
+    }
+
+    /// Returns whether one of the limits is about memory.
+    pub(super) fn watch_memory(&self) -> bool {
+        self.max_rss.is_some() || self.objects_rss.is_some()
     }
 
     /// Returns the limit that a child has reached.
@@ -51,8 +58,12 @@ mod tests {
 
     #[test]
     fn a_child_is_replaced_at_the_limit_that_it_reaches_first() {
-        let limits =
-            RecycleLimits { max_work: Some(10), max_rss: Some(1000), max_age: Some(Duration::from_secs(60)) };
+        let limits = RecycleLimits {
+            max_work: Some(10),
+            max_rss: Some(1000),
+            max_age: Some(Duration::from_secs(60)),
+            objects_rss: None,
+        };
         let usage = Usage { work: 9, rss: 999, age: Duration::from_secs(59) };
         assert_eq!(limits.reached(usage), None);
         assert_eq!(limits.reached(Usage { work: 10, ..usage }), Some("max_work"));

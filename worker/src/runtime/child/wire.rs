@@ -5,9 +5,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use pagewire_cluster::resident::MoveReason;
 use pagewire_cluster::wire::HandlerError;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use crate::handlers::ObjectRole;
 
 /// Version of the wire that this release speaks.
 pub(super) const PROTOCOL: u32 = 1;
@@ -33,6 +36,8 @@ pub(super) enum SupervisorMessage<'a> {
     Welcome(&'a Welcome),
     Call(CallMessage<'a>),
     Job(JobMessage<'a>),
+    Rpc(RpcMessage<'a>),
+    Page(PageMessage<'a>),
     Cancel {
         id: u64,
         why: CancelReason,
@@ -102,6 +107,33 @@ pub(super) struct JobMessage<'a> {
     pub(super) caller: CallerMembers<'a>,
 }
 
+/// A method of the object of a resident page. The page is in `caller`.
+#[derive(Debug, Serialize)]
+pub(super) struct RpcMessage<'a> {
+    pub(super) id: u64,
+    pub(super) class: &'a str,
+    pub(super) method: &'a str,
+    pub(super) params: &'a RawValue,
+    pub(super) deadline_ms: u64,
+    #[serde(flatten)]
+    pub(super) caller: CallerMembers<'a>,
+}
+
+/// What happens to the object of a resident page. The page is in `caller`.
+#[derive(Debug, Serialize)]
+pub(super) struct PageMessage<'a> {
+    pub(super) id: u64,
+    pub(super) event: &'static str,
+    pub(super) class: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<MoveReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) saved: Option<&'a RawValue>,
+    pub(super) deadline_ms: u64,
+    #[serde(flatten)]
+    pub(super) caller: CallerMembers<'a>,
+}
+
 /// Why work has to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +170,9 @@ pub(super) struct Ready {
     #[serde(default)]
     pub(super) sdk: String,
     pub(super) methods: Vec<Method>,
+    /// The classes of its resident pages.
+    #[serde(default)]
+    pub(super) pages: Vec<PageClass>,
     #[serde(default)]
     pub(super) slots: Option<u32>,
     /// What it does beside running handlers; names that are not known are ignored.
@@ -157,6 +192,62 @@ pub(super) struct Method {
     pub(super) timeout_ms: Option<u64>,
     #[serde(default)]
     pub(super) retries: Option<u32>,
+    /// Whether it belongs to a class of resident pages.
+    #[serde(skip)]
+    pub(super) object: ObjectRole,
+}
+
+/// A class of resident pages.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct PageClass {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) methods: Vec<PageMethod>,
+}
+
+/// A method of such a class.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct PageMethod {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) concurrent: bool,
+}
+
+impl PageClass {
+    /// Returns the handlers of the class: the class itself, and its methods as `class.method`.
+    fn handlers(&self) -> impl Iterator<Item = Method> {
+        let handler = |name: String, timeout_ms, object| Method {
+            name,
+            mode: Some("assigned".to_owned()),
+            serial: None,
+            timeout_ms,
+            retries: None,
+            object,
+        };
+        let class = handler(self.name.clone(), None, ObjectRole::Class);
+        let method = move |method: &PageMethod| {
+            let role = ObjectRole::Method { concurrent: method.concurrent };
+            handler(format!("{}.{}", self.name, method.name), method.timeout_ms, role)
+        };
+        std::iter::once(class).chain(self.methods.iter().map(method))
+    }
+}
+
+impl Ready {
+    /// Returns all handlers, those of classes of resident pages included.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] for a class with a `.` in its name.
+    pub(super) fn handlers(&self) -> Result<Vec<Method>, WireError> {
+        if let Some(class) = self.pages.iter().find(|class| class.name.contains('.')) {
+            return Err(WireError(format!("the name of a class of pages has no dot: {:?}", class.name)));
+        }
+        let of_classes = self.pages.iter().flat_map(PageClass::handlers);
+        Ok(self.methods.iter().cloned().chain(of_classes).collect())
+    }
 }
 
 /// An error that a handler has returned.

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use pagewire_cluster::resident::MoveReason;
+use serde_json::value::RawValue;
 
 use super::wire::{
-    CallMessage, CallerMembers, CancelReason, FrameTooLarge, JobMessage, SupervisorMessage, encode,
+    CallMessage, CallerMembers, CancelReason, FrameTooLarge, JobMessage, PageMessage, RpcMessage,
+    SupervisorMessage, encode,
 };
 use crate::handlers::{HandlerInput, StopReason, WorkUnit};
+use crate::object::ObjectStep;
 
 /// Writes the message that starts work.
 pub(super) fn order(
@@ -23,11 +27,12 @@ pub(super) fn order(
         connection: input.connection.map(|connection| connection.to_string()),
         trace: input.trace.as_deref(),
     };
-    let (params, within_ms) = (&*input.params, within.as_millis() as u64);
+    let (params, deadline_ms) = (&*input.params, within.as_millis() as u64);
+    if let Some(work) = &input.object {
+        return encode(&of_object(id, method, params, &work.step, deadline_ms, caller));
+    }
     encode(&match input.unit {
-        WorkUnit::Call => {
-            SupervisorMessage::Call(CallMessage { id, method, params, deadline_ms: within_ms, caller })
-        }
+        WorkUnit::Call => SupervisorMessage::Call(CallMessage { id, method, params, deadline_ms, caller }),
         WorkUnit::Job { id: job, attempt, left } => SupervisorMessage::Job(JobMessage {
             id,
             job: job.to_string(),
@@ -35,10 +40,35 @@ pub(super) fn order(
             params,
             attempt,
             left,
-            timeout_ms: within_ms,
+            timeout_ms: deadline_ms,
             caller,
         }),
     })
+}
+
+/// Returns the message for the object of a page. The name of a method begins with that of its class.
+fn of_object<'a>(
+    id: u64,
+    name: &'a str,
+    params: &'a RawValue,
+    step: &'a ObjectStep,
+    deadline_ms: u64,
+    caller: CallerMembers<'a>,
+) -> SupervisorMessage<'a> {
+    let (class, method) = name.split_once('.').unwrap_or((name, ""));
+    let (event, why, saved): (_, Option<MoveReason>, _) = match step {
+        ObjectStep::Call => {
+            let rpc = RpcMessage { id, class, method, params, deadline_ms, caller };
+            return SupervisorMessage::Rpc(rpc);
+        }
+        ObjectStep::Open => ("open", None, None),
+        ObjectStep::Restore { why, saved } => ("restore", Some(*why), saved.as_deref()),
+        ObjectStep::Away => ("away", None, None),
+        ObjectStep::Back => ("back", None, None),
+        ObjectStep::Save { why } => ("save", Some(*why), None),
+        ObjectStep::Close => ("close", None, None),
+    };
+    SupervisorMessage::Page(PageMessage { id, event, class, why, saved, deadline_ms, caller })
 }
 
 impl From<StopReason> for CancelReason {
