@@ -119,7 +119,7 @@ def _marked(type: type[Page]) -> Iterator[tuple[Callable[..., Any], RpcOptions, 
     found: dict[str, tuple[Any, RpcOptions | None]] = {}
     for base in reversed(type.__mro__):
         for attribute, value in vars(base).items():
-            options = getattr(value, MARK, None)
+            options = getattr(value, MARK, None) or getattr(getattr(value, "__func__", None), MARK, None)
             if options is not None or attribute in found:
                 found[attribute] = (value, options)
     for attribute, (value, options) in found.items():

@@ -49,6 +49,15 @@ class PageWork:
         """Returns the result, or an awaitable of it if `is_async`."""
         return self._run_async(context) if self.is_async else self._run(context)
 
+    def would_wait(self, page: str) -> bool:
+        """Returns whether another message or other code has the object that this message needs."""
+        resident = self._residents.find(page)
+        return resident is not None and self._event not in _MADE and self._is_locked and resident.is_held
+
+    @property
+    def _is_locked(self) -> bool:
+        return self._method is None or not self._method.concurrent
+
     def _run(self, context: AnyContext) -> Any:
         arguments, keywords = self._bind(context)
         hold = self._hold(context)
@@ -87,7 +96,7 @@ class PageWork:
         resident = self._residents.find(message["page"])
         if resident is None or type(resident.object) is not self._class.type:
             raise self._missing(message["page"])
-        return Hold(resident, context, locked=self._method is None or not self._method.concurrent)
+        return Hold(resident, context, locked=self._is_locked)
 
     def _begin(self, hold: Hold) -> None:
         if hold.resident.dropped:  # while this message waited

@@ -45,6 +45,11 @@ class Resident:
         self._held = False
         self._waiting: deque[_Waiter] | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a message or other code has the object now."""
+        return self._held
+
     def enter(self, context: AnyContext | None = None) -> None:
         """Waits in a thread until the object is free. A cancel of the work of `context` ends this with Cancelled."""
         if self._take():
