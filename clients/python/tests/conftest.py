@@ -5,6 +5,7 @@ import pytest
 from supervisor import Supervisor
 
 LOOPS = {"blocking": "work:sync", "threads": "work:threads", "asyncio": "work:mixed"}
+RESIDENT = {"blocking": "resident:sync", "threads": "resident:threads", "asyncio": "resident:mixed"}
 
 
 @pytest.fixture
@@ -33,3 +34,9 @@ def child(request, start):
 def parallel(start):
     """A child that runs sync handlers beside each other."""
     return start(LOOPS["threads"])
+
+
+@pytest.fixture(params=RESIDENT)
+def resident(request, start):
+    """A child with resident pages in each style of loop."""
+    return start(RESIDENT[request.param])

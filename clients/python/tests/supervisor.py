@@ -17,6 +17,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 PATIENCE = 20
+PAGE = "p|p01"
 
 
 class Supervisor:
@@ -101,14 +102,14 @@ class Supervisor:
         """Sends a call or job. Returns its id."""
         number = next(self.ids)
         times = (
-            {"deadline_ms": 30000}
-            if kind == "call"
-            else {
+            {
                 "job": "5Jb0000000000000000000",
                 "attempt": 1,
                 "left": 2,
                 "timeout_ms": 30000,
             }
+            if kind == "job"
+            else {"deadline_ms": 30000}
         )
         self.send({"t": kind, "id": number, "method": method, "params": params, **times, **members})
         return number
@@ -122,6 +123,25 @@ class Supervisor:
     def call(self, method, params=None, **members):
         """Runs a call or job and returns its end."""
         return self.end(self.begin(method, params, **members))
+
+    def rpc(self, method, params=None, page=PAGE, page_class="Counter", **members):
+        """Runs a method of a resident page and returns its end."""
+        return self.end(self.begin_rpc(method, params, page, page_class, **members))
+
+    def begin_rpc(self, method, params=None, page=PAGE, page_class="Counter", **members):
+        """Sends a call of a method of a resident page. Returns its id."""
+        return self.begin(method, params, kind="rpc", page=page, **{"class": page_class}, **members)
+
+    def tell(self, event, page=PAGE, page_class="Counter", **members):
+        """Tells what happens to a resident page and returns the end of the message."""
+        return self.end(self.begin_telling(event, page, page_class, **members))
+
+    def begin_telling(self, event, page=PAGE, page_class="Counter", **members):
+        """Tells what happens to a resident page. Returns the id of the message."""
+        number = next(self.ids)
+        about = {"event": event, "class": page_class, "page": page, "deadline_ms": 30000}
+        self.send({"t": "page", "id": number, **about, **members})
+        return number
 
     def end(self, number):
         """Waits for the end of a piece of work."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewire import App, Context, Fail, Retry, outcome
+from pagewire import App, Context, Fail, Page, Retry, outcome, rpc
 from pagewire.errors import Cancelled, Snoozed
 from pagewire.link import PONG, Link
 from pagewire.runtime import ready
@@ -92,3 +92,28 @@ def test_ready_is_the_golden_message():
     assert set(written["methods"][1]) == set(golden["methods"][1])
     for member in ("name", "mode", "serial", "timeout_ms", "retries", "doc"):
         assert written["methods"][1][member] == golden["methods"][1][member]
+
+
+def test_the_classes_of_ready_are_the_golden_ones():
+    app = App()
+
+    @app.page
+    class Counter(Page):
+        @rpc(timeout=5)
+        def add(self, by: int = 1):
+            """Adds a number."""
+
+        @rpc(concurrent=True)
+        async def peek(self):
+            pass
+
+    @app.page
+    class Board(Page):
+        pass
+
+    written = ready(app, "secret-of-this-child")
+    golden = message_of("ready-pages")
+    assert set(written) == set(golden)
+    assert [one["name"] for one in written["pages"]] == ["Counter", "Board"]
+    for mine, theirs in zip(written["pages"][0]["methods"], golden["pages"][0]["methods"]):
+        assert {**mine, "schema": None} == {**theirs, "schema": None}

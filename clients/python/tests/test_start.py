@@ -234,8 +234,11 @@ def test_the_package_has_exactly_its_public_names():
         "Context",
         "Error",
         "Fail",
+        "NoObject",
+        "Page",
         "Retry",
         "__version__",
+        "rpc",
     ]
     assert all(hasattr(pagewire, name) for name in pagewire.__all__)
     with pytest.raises(AttributeError):

@@ -9,7 +9,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 
 PROGRAM = """
-from pagewire import App, AsyncClient, AsyncContext, Client, Context
+from pagewire import App, AsyncClient, AsyncContext, Client, Context, Page, rpc
 from pagewire.testing import Harness
 
 app = App()
@@ -34,6 +34,45 @@ async def search(ctx: AsyncContext, q: str) -> int:
         draft["a"] = 1
     return await ctx.state.user.set("a", 1)
 
+@app.page
+class Counter(Page):
+    n: int
+
+    def on_open(self) -> None:
+        self.n = 0
+
+    @rpc
+    def add(self, by: int = 1) -> int:
+        self.n += by
+        self.data.set("n", self.n)
+        with self.data.edit() as draft:
+            draft["n"] = 1
+        return self.n
+
+    @rpc(timeout=5, concurrent=True)
+    async def later(self) -> None:
+        await self.send({"n": self.n})
+        async with self.ctx.state.user.edit() as draft:
+            draft["n"] = 1
+
+    async def on_away(self) -> None:
+        self.ctx.log.info("away")
+
+    def save(self) -> dict[str, int]:
+        return {"n": self.n}
+
+    def restore(self, saved: dict[str, int], why: str) -> None:
+        self.n = saved["n"]
+
+@app.page(name="Second")
+class Other(Counter):
+    pass
+
+with app.object("p", Counter) as counter:
+    reveal_type(counter)
+    reveal_type(counter.add(1))
+reveal_type(Harness(app).open(Counter).call("add"))
+
 reveal_type(report)
 reveal_type(Client().jobs.submit("x"))
 
@@ -50,6 +89,9 @@ REVEALED = [
     "int",
     "Reach",
     "Reading",
+    "Counter",
+    "int",
+    "Any",
     "def (ctx: pagewire.context.Context, month: str)",
     "str",
     "dict[str, Any]",

@@ -254,7 +254,7 @@ def test_a_child_with_one_thread_asks_for_one_piece_of_work_at_a_time(start):
 
 
 def test_a_message_of_an_unknown_type_is_ignored_or_unsupported(child):
-    child.send({"t": "tomorrow", "x": 1}, {"t": "page", "id": 99, "event": "open"})
+    child.send({"t": "tomorrow", "x": 1}, {"t": "someday", "id": 99, "event": "open"})
     end = child.end(99)
     assert (end["t"], end["code"]) == ("error", "unsupported")
     assert child.call("add", [1, 1])["value"] == 2

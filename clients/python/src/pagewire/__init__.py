@@ -1,4 +1,4 @@
-"""Python handlers for Pagewire: an application registers functions, and pages and programs call them.
+"""Python handlers for Pagewire: an application registers functions and classes, and pages and programs call them.
 
 Owns: the public names. Never: code that runs; the clients are imported when they are used first, so that a child starts
 fast.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 from .app import App
 from .context import AsyncContext, Context
-from .errors import Cancelled, Conflict, Error, Fail, Retry
+from .errors import Cancelled, Conflict, Error, Fail, NoObject, Retry
+from .page import Page, rpc
 
 if TYPE_CHECKING:
     from .client import AsyncClient, Client
@@ -26,8 +27,11 @@ __all__ = [
     "Context",
     "Error",
     "Fail",
+    "NoObject",
+    "Page",
     "Retry",
     "__version__",
+    "rpc",
 ]
 
 

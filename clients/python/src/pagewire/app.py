@@ -1,6 +1,6 @@
-"""An application: a set of handlers.
+"""An application: a set of handlers and classes of resident pages.
 
-Owns: registration by decorator, and `run`. Never: how handlers run.
+Owns: registration by decorator, finding the object of a page, and `run`. Never: how handlers run.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ import os
 from typing import Any, Callable, TypeVar, overload
 
 from .handler import Handler, Mode, Serial
+from .page import Page
+from .page_class import PageClass
+from .resident import Meeting, Residents
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type[Page])
+Object = TypeVar("Object", bound=Page)
 
 
 class App:
@@ -28,6 +33,8 @@ class App:
         self.slots = slots
         self.threads = threads
         self.handlers: dict[str, Handler] = {}
+        self.pages: dict[str, PageClass] = {}
+        self.residents = Residents(self.pages)
         self.has_run = False
 
     @overload
@@ -72,8 +79,56 @@ class App:
         known = self.handlers.get(handler.name)
         if known is not None and known.function is not function:
             raise ValueError(f"there are two handlers with the name `{handler.name}`")
+        owner, _, short = handler.name.partition(".")
+        if owner in self.pages and short in self.pages[owner].methods:
+            raise ValueError(f"`{handler.name}` is a method of a class of pages, so no handler can have this name")
         self.handlers[handler.name] = handler
         return function
+
+    @overload
+    def page(self, type: Class, *, name: str | None = None) -> Class: ...
+
+    @overload
+    def page(self, type: None = None, *, name: str | None = None) -> Callable[[Class], Class]: ...
+
+    def page(self, type: Any = None, *, name: str | None = None) -> Any:
+        """Registers a class of resident pages: `@app.page`, or `app.page(Counter, name="Counter")`.
+
+        The name is that of the class if none is given. Pages call a method as `Counter.add`.
+        """
+        if type is None:
+            return lambda decorated: self.page(decorated, name=name)
+        page_class = PageClass(type, name)
+        known = self.pages.get(page_class.name)
+        if known is not None and known.type is not type:
+            raise ValueError(f"there are two classes of pages with the name `{page_class.name}`")
+        for method in page_class.methods.values():
+            if method.name in self.handlers:
+                raise ValueError(f"`{method.name}` is a handler, so no method of a class of pages can have this name")
+        self.pages[page_class.name] = page_class
+        return type
+
+    @overload
+    def object(self, page: str) -> Meeting[Any]: ...
+
+    @overload
+    def object(self, page: str, type: type[Object]) -> Meeting[Object]: ...
+
+    def object(self, page: str, type: Any = Page) -> Any:
+        """Returns the object of a page of this process, for code that is no message of it, such as a view:
+
+            with app.object(page_id, Counter) as counter:
+                counter.n += 1
+
+        No message of the page runs meanwhile, except methods with `concurrent`. In async code it is `async with`.
+
+        Raises NoObject if the page has no object in this process, or one of another class.
+        """
+        return Meeting(self.residents, page, type)
+
+    def objects(self) -> list[str]:
+        """Returns the ids of the pages that have an object in this process."""
+        return self.residents.pages()
 
     def run(self) -> None:
         """Runs the handlers: as a child if Pagewire has started this process; otherwise starts `pagewire dev`."""

@@ -46,7 +46,19 @@ class BaseContext(Requester[Sent], Generic[Value, Sent, Read, Revision, Text, Re
     _edit_type: type[Any]
     _lock_type: type[Any]
 
-    __slots__ = ("_delivered", "_id", "_link", "_message", "_open", "_over", "_reason", "_since", "_started", "_task")
+    __slots__ = (
+        "_delivered",
+        "_id",
+        "_link",
+        "_message",
+        "_open",
+        "_over",
+        "_reason",
+        "_since",
+        "_started",
+        "_task",
+        "_wake",
+    )
 
     def __init__(self, link: Port, message: dict[str, Any]) -> None:
         self._link = link
@@ -58,6 +70,7 @@ class BaseContext(Requester[Sent], Generic[Value, Sent, Read, Revision, Text, Re
         self._over = False
         self._open: set[int] | None = None
         self._task: Any = None
+        self._wake: Callable[[], object] | None = None
         self._since = link.now()
 
     @property
@@ -77,7 +90,7 @@ class BaseContext(Requester[Sent], Generic[Value, Sent, Read, Revision, Text, Re
 
     @property
     def method(self) -> str:
-        """The name of the handler."""
+        """The name of the handler, or `class.method` of a resident page."""
         return str(self._message["method"])
 
     @property

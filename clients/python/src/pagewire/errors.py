@@ -37,6 +37,10 @@ class Conflict(Error):
         self.status = status
 
 
+class NoObject(LookupError):
+    """`app.object` was asked for a page that has no object in this process."""
+
+
 class Retry(Exception):
     """A handler raises it to run again later: `raise Retry(after=30, message="the bank is closed")`.
 

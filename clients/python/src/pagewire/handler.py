@@ -5,14 +5,27 @@ Owns: what `ready` reports of a handler. Never: how a handler runs (`outcome` an
 
 from __future__ import annotations
 
-from typing import Any, Callable, Literal
+from typing import TYPE_CHECKING, Any, Callable, Literal, Protocol
 
 from .binding import Binding
+
+if TYPE_CHECKING:
+    from .context import AnyContext
 
 Mode = Literal["any", "assigned"]
 Serial = Literal["user", "page"]
 
 _COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200
+
+
+class Runnable(Protocol):
+    """What a loop runs for a piece of work."""
+
+    @property
+    def is_async(self) -> bool: ...
+
+    def run(self, context: AnyContext) -> Any:
+        """Returns the result, or an awaitable of it if `is_async`."""
 
 
 class Handler:
@@ -61,6 +74,11 @@ class Handler:
                 raise TypeError(f"handler `{self.name}`: {error}") from None
         return self._binding
 
+    def run(self, context: AnyContext) -> Any:
+        """Returns the result of the function, or an awaitable of it if `is_async`."""
+        arguments, keywords = self.binding.bind(context._message.get("params"))
+        return self.function(context, *arguments, **keywords)
+
     def describe(self) -> dict[str, Any]:
         """Returns the method of `ready`."""
         described: dict[str, Any] = {"name": self.name}
@@ -73,10 +91,19 @@ class Handler:
         if self.retries is not None:
             described["retries"] = self.retries
         described["schema"] = self.binding.schema()
-        doc = (self.function.__doc__ or "").strip().split("\n\n")[0]
-        if doc:
-            described["doc"] = " ".join(doc.split())
+        described.update(doc_of(self.function))
         return described
+
+
+def doc_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Returns the member `doc` of a method: the first paragraph of the documentation of its function, if it has one."""
+    doc = " ".join((function.__doc__ or "").strip().split("\n\n")[0].split())
+    return {"doc": doc} if doc else {}
+
+
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Returns whether a function is async."""
+    return bool(_flags(function) & _COROUTINE)
 
 
 def _flags(function: Callable[..., Any]) -> int:

@@ -21,7 +21,8 @@ from .wire import LIMIT, FrameReader, Message, encode, frame, pack
 
 if TYPE_CHECKING:
     from .context import AnyContext
-    from .handler import Handler
+    from .handler import Handler, Runnable
+    from .resident import Residents
 
 Settle = Callable[["Message | None"], Any]
 """Receives the reply of a request, or None if the work was cancelled while it waited."""
@@ -33,7 +34,12 @@ class Link:
     """A child's side of the wire."""
 
     def __init__(
-        self, sock: socket.socket, reader: FrameReader, welcome: Message, handlers: dict[str, Handler]
+        self,
+        sock: socket.socket,
+        reader: FrameReader,
+        welcome: Message,
+        handlers: dict[str, Handler],
+        residents: Residents | None = None,
     ) -> None:
         self.welcome = welcome
         self.limit = min(int(welcome.get("max_frame", LIMIT)), LIMIT)
@@ -41,6 +47,7 @@ class Link:
         self._sock = sock
         self._reader = reader
         self._handlers = handlers
+        self._residents = residents
         self._works: dict[int, AnyContext] = {}
         self._pending: dict[int, Settle] = {}
         self._ids = itertools.count(1)
@@ -105,6 +112,8 @@ class Link:
         kind = message["t"]
         if kind == "call" or kind == "job":
             self._accept(message)
+        elif (kind == "rpc" or kind == "page") and self._residents is not None:
+            self._accept_page(message, self._residents)
         elif kind == "reply":
             settle = self._pending.pop(message.get("id", -1), None)
             if settle is not None:
@@ -127,8 +136,8 @@ class Link:
             self.take(message)
             message = self._reader.buffered()
 
-    def begin(self, context: AnyContext, handler: Handler) -> None:
-        """Runs the handler of a piece of work, now or later."""
+    def begin(self, context: AnyContext, work: Runnable) -> None:
+        """Runs a piece of work, now or later."""
         raise NotImplementedError
 
     def _accept(self, message: Message) -> None:
@@ -142,9 +151,27 @@ class Link:
         if handler is None:
             self.send(outcome.refused(number, "no_executor", self._unknown(method), True))
             return
-        context = AsyncContext(self, message) if handler.is_async else Context(self, message)
-        self._works[number] = context
-        self.begin(context, handler)
+        self._take_on(message, handler)
+
+    def _accept_page(self, message: Message, residents: Residents) -> None:
+        from .page_work import work_of
+
+        if type(message.get("id")) is not int:
+            raise BrokenWire(f"a message `{message['t']}` without id")
+        if self.ending:
+            self.send(_not_begun(message))
+            return
+        try:
+            work = work_of(residents, message)
+        except Error as error:
+            self.send(outcome.refused(message["id"], error.code, error.message, error.retryable))
+            return
+        self._take_on(message, work)
+
+    def _take_on(self, message: Message, work: Runnable) -> None:
+        context = AsyncContext(self, message) if work.is_async else Context(self, message)
+        self._works[message["id"]] = context
+        self.begin(context, work)
 
     def _unknown(self, method: str) -> str:
         from .validate_class import nearest
@@ -161,6 +188,8 @@ class Link:
         """Ends work that has not begun, and wakes a handler that waits for a reply."""
         if self.drop(context) or context._delivered:
             return
+        if context._wake is not None:
+            context._wake()
         for number in list(context._open or ()):
             settle = self._pending.pop(number, None)
             if settle is not None:
@@ -191,14 +220,17 @@ class Link:
             if context._started or context._over:
                 return False
             context._over = True
+        if self._residents is not None:
+            from .page_work import forget
+
+            forget(self._residents, context._message)
         self.end(context, outcome.stopped(context._id))
         return True
 
-    def perform(self, context: AnyContext, handler: Handler) -> None:
-        """Runs a sync handler in this thread and sends the end of its work."""
+    def perform(self, context: AnyContext, work: Runnable) -> None:
+        """Runs a sync piece of work in this thread and sends its end."""
         try:
-            arguments, keywords = handler.binding.bind(context._message.get("params"))
-            data = outcome.result(context, handler.function(context, *arguments, **keywords), self.limit)
+            data = outcome.result(context, work.run(context), self.limit)
         except BaseException as error:
             data = outcome.failure(context, error)
         self.end(context, data)

@@ -19,7 +19,7 @@ from .wire import Message
 
 if TYPE_CHECKING:
     from .context import AnyContext
-    from .handler import Handler
+    from .handler import Runnable
 
 _OPEN_REQUESTS = 240
 """The most requests of async handlers at a time. The supervisor refuses more than 256 of a child."""
@@ -66,18 +66,17 @@ class AsyncLink(ThreadLink):
             else:
                 self.closed(error)
 
-    def begin(self, context: AnyContext, handler: Handler) -> None:
-        if not handler.is_async:
-            super().begin(context, handler)
+    def begin(self, context: AnyContext, work: Runnable) -> None:
+        if not work.is_async:
+            super().begin(context, work)
             return
-        context._task = _task(self._perform_async(context, handler), self._loop)
+        context._task = _task(self._perform_async(context, work), self._loop)
 
-    async def _perform_async(self, context: AnyContext, handler: Handler) -> None:
+    async def _perform_async(self, context: AnyContext, work: Runnable) -> None:
         if not self.start(context):
             return
         try:
-            arguments, keywords = handler.binding.bind(context._message.get("params"))
-            data = outcome.result(context, await handler.function(context, *arguments, **keywords), self.limit)
+            data = outcome.result(context, await work.run(context), self.limit)
         except BaseException as error:
             data = outcome.failure(context, error)
         self.end(context, data)

@@ -21,7 +21,7 @@ from .wire import Message
 
 if TYPE_CHECKING:
     from .context import AnyContext
-    from .handler import Handler
+    from .handler import Runnable
 
 
 _WATCH = 1.0
@@ -33,7 +33,7 @@ class BlockingLink(Link):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._queue: deque[tuple[AnyContext, Handler]] = deque()
+        self._queue: deque[tuple[AnyContext, Runnable]] = deque()
         self._current: AnyContext | None = None
         self._reading = threading.RLock()
         self._writing = threading.RLock()
@@ -44,10 +44,10 @@ class BlockingLink(Link):
         queue, reader, reading, take = self._queue, self._reader, self._reading, self.take
         while True:
             while queue:
-                context, handler = queue.popleft()
+                context, work = queue.popleft()
                 if self.start(context):
                     self._current = context
-                    self.perform(context, handler)
+                    self.perform(context, work)
                     self._current = None
             with reading:
                 if not queue:  # another thread may have read meanwhile
@@ -61,8 +61,8 @@ class BlockingLink(Link):
             if before is not None and before is self._current:
                 self.poll()
 
-    def begin(self, context: AnyContext, handler: Handler) -> None:
-        self._queue.append((context, handler))
+    def begin(self, context: AnyContext, work: Runnable) -> None:
+        self._queue.append((context, work))
 
     def send(self, data: bytes) -> None:
         with self._writing:

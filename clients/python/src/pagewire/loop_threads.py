@@ -15,7 +15,7 @@ from .wire import Message
 
 if TYPE_CHECKING:
     from .context import AnyContext
-    from .handler import Handler
+    from .handler import Runnable
 
 
 class ThreadLink(Link):
@@ -25,7 +25,7 @@ class ThreadLink(Link):
         super().__init__(*arguments)
         self._most = threads
         self._started = 0
-        self._queue: SimpleQueue[tuple[AnyContext, Handler]] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[AnyContext, Runnable]] = SimpleQueue()
         self._writing = threading.Lock()
 
     def loop(self) -> None:
@@ -34,8 +34,8 @@ class ThreadLink(Link):
         while True:
             take(reader.next())
 
-    def begin(self, context: AnyContext, handler: Handler) -> None:
-        self._queue.put((context, handler))
+    def begin(self, context: AnyContext, work: Runnable) -> None:
+        self._queue.put((context, work))
         if self._started < self._most and self._started < len(self._works):
             self._started += 1
             threading.Thread(target=self._work, name=f"pagewire-{self._started}", daemon=True).start()
@@ -43,10 +43,10 @@ class ThreadLink(Link):
     def _work(self) -> None:
         get, start, perform = self._queue.get, self.start, self.perform
         while True:
-            context, handler = get()
+            context, work = get()
             if start(context):
                 try:
-                    perform(context, handler)
+                    perform(context, work)
                 except OSError as error:  # the supervisor has gone
                     self.closed(error)
 

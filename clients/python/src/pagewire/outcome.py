@@ -13,6 +13,8 @@ from .wire import LIMIT, encode, pack, plain
 if TYPE_CHECKING:
     from .context import AnyContext
 
+_PACKAGE = __file__.removesuffix("outcome.py")
+
 MESSAGE = 4_000
 """The most characters of an error's message."""
 TRACE = 32_000
@@ -101,8 +103,10 @@ def _traceback(cause: BaseException) -> str:
     import traceback
 
     try:
-        # the first entry is the loop that has called the handler
-        trace = cause.__traceback__.tb_next if cause.__traceback__ else None
+        # the first entries are those of the package, which has called the handler
+        trace = cause.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            trace = trace.tb_next
         text = "".join(traceback.format_exception(type(cause), cause, trace))
     except Exception:
         text = f"{type(cause).__name__} (its traceback cannot be printed)"

@@ -30,7 +30,7 @@ def serve(app: App) -> None:
     except TypeError as error:  # a type hint that JSON cannot be checked against
         sys.exit(f"pagewire: {error}")
     sock, reader, welcome = introduce(path, introduction)
-    link = choose(app, (sock, reader, welcome, app.handlers))
+    link = choose(app, (sock, reader, welcome, app.handlers, app.residents))
     run(link, link.loop)
 
 
@@ -66,12 +66,20 @@ def ready(app: App, token: str) -> Message:
     slots = slots_of(app)
     if slots is not None:
         message["slots"] = slots
-    message["methods"] = [handler.describe() for handler in app.handlers.values()]
-    if len(str(message)) > LIMIT // 2:  # schemas and documentation are for people
-        for method in message["methods"]:
-            method.pop("schema", None)
-            method.pop("doc", None)
+    describe(app, message)
     return message
+
+
+def describe(app: App, message: Message) -> None:
+    """Adds the handlers and classes of pages of an application to `ready`."""
+    message["methods"] = [handler.describe() for handler in app.handlers.values()]
+    if app.pages:
+        message["pages"] = [page_class.describe() for page_class in app.pages.values()]
+    if len(str(message)) > LIMIT // 2:  # schemas and documentation are for people
+        for described in (message, *message.get("pages", ())):
+            for method in described["methods"]:
+                method.pop("schema", None)
+                method.pop("doc", None)
 
 
 def slots_of(app: App) -> int | None:
@@ -99,7 +107,8 @@ def choose(app: App, parts: tuple[Any, ...]) -> Any:
 
 
 def _has_async(app: App) -> bool:
-    return any(handler.is_async for handler in app.handlers.values())
+    has_async = any(handler.is_async for handler in app.handlers.values())
+    return has_async or any(page_class.is_async for page_class in app.pages.values())
 
 
 def buffer_lines() -> None:

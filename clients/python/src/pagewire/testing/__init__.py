@@ -8,5 +8,6 @@ Owns: the public names for tests. Never: production code.
 
 from .harness import Harness
 from .job import Job, Push
+from .page import OpenPage
 
-__all__ = ["Harness", "Job", "Push"]
+__all__ = ["Harness", "Job", "OpenPage", "Push"]

@@ -1,7 +1,7 @@
 """A stand-in for Pagewire in a test.
 
-Owns: running calls and jobs, the clock, crashes and cancels. Never: the states of a job (`job`), state trees and locks
-(`store`), or the requests of a context (`inside`).
+Owns: running calls, jobs and messages of pages, the clock, crashes and cancels. Never: the states of a job (`job`), the
+messages of a page (`page`), state trees and locks (`store`), or the requests of a context (`inside`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 from .. import outcome
 from ..context import AsyncContext, Context
 from ..errors import Error, error_of
+from ..page_work import work_of
 from ..wire import Message, encode
 from .inside import Crash, Inside
 from .job import Job, Push
+from .page import OpenPage
 from .store import Locks, Store
 
 if TYPE_CHECKING:
     from ..app import App
     from ..context import AnyContext
+    from ..handler import Runnable
+    from ..page import Page
 
 LEVELS = ("user", "page", "session", "connection")
 
 
 class Harness:
-    """Runs the handlers of an application.
+    """Runs the handlers and resident pages of an application. A new harness begins without pages.
 
     `pushes`, `logs` and `progress` have what the handlers have sent. `tree(level, id)` is a state tree, which a test
     may change. `now` is the time in seconds; only `advance` moves it.
@@ -49,6 +53,7 @@ class Harness:
         self._running: list[AnyContext] = []
         self._crashed: set[int] = set()
         self._ids = 0
+        app.residents.clear()
 
     def tree(self, level: str, id: str) -> dict[str, Any]:
         """Returns a state tree. A test may read and change it."""
@@ -66,6 +71,17 @@ class Harness:
         job = self._submit(kind, data, retries, delay, owner)
         self.run()
         return job
+
+    def open(self, page_class: type[Page] | str, page: str | None = None, **owner: str) -> OpenPage:
+        """Opens a page with an object of a registered class, named by itself or by its name. `owner` is as in `call`.
+
+        Raises Error if the object refuses it.
+        """
+        name = page_class if isinstance(page_class, str) else self._name_of(page_class)
+        self._ids += 1
+        opened = OpenPage(self, name, page or f"page-{self._ids}", _named(owner))
+        opened._send("open")
+        return opened
 
     def advance(self, seconds: float) -> None:
         """Moves the clock, and runs each job at its time."""
@@ -134,18 +150,35 @@ class Harness:
     # one piece of work
 
     def _run(self, message: Message, owner: dict[str, str]) -> Message:
-        """Runs a handler and returns the end of its work."""
+        """Runs a handler, or a method of the page that asks for it, and returns the end of its work."""
         handler = self.app.handlers.get(message["method"])
-        if handler is None:
-            return _error("no_executor", f"there is no handler `{message['method']}`", True)
+        if handler is not None:
+            return self._perform(handler, {**message, **_named(owner)})
+        name, _, method = message["method"].partition(".")
+        if name in self.app.pages and "page" in owner:
+            return self._run_page({**message, "t": "rpc", "class": name, "method": method}, owner)
+        return _error("no_executor", f"there is no handler `{message['method']}`", True)
+
+    def _run_page(self, message: Message, owner: dict[str, str]) -> Message:
+        """Runs a message of a resident page and returns the end of its work."""
+        message = {**message, **_named(owner)}
+        try:
+            work = work_of(self.app.residents, message)
+        except Error as error:
+            return _error(error.code, error.message, error.retryable)
+        outer = [one._message for one in self._running if one._message["t"] in ("rpc", "page")]
+        if any(one["page"] == message["page"] for one in outer) and work.would_wait(message["page"]):
+            return _error("timeout", f"the page {message['page']} waits for a message that waits for this one", True)
+        return self._perform(work, message)
+
+    def _perform(self, work: Runnable, message: Message) -> Message:
         self._ids += 1
-        message = {**message, "id": self._ids, **_named(owner)}
-        context = AsyncContext(self._link, message) if handler.is_async else Context(self._link, message)
+        message["id"] = self._ids
+        context = AsyncContext(self._link, message) if work.is_async else Context(self._link, message)
         self._running.append(context)
         try:
-            arguments, keywords = handler.binding.bind(message["params"])
-            value = handler.function(context, *arguments, **keywords)
-            if handler.is_async:
+            value = work.run(context)
+            if work.is_async:
                 value = _complete(self._as_task(context, value))
             frame = outcome.result(context, value)
         except KeyboardInterrupt:
@@ -155,8 +188,28 @@ class Harness:
         finally:
             context._over = True
             self._running.remove(context)
-        end: Message = {"t": "lost"} if context._id in self._crashed else json.loads(frame[4:])
+        if context._id in self._crashed:
+            self.app.residents.clear()
+            return {"t": "lost"}
+        end: Message = json.loads(frame[4:])
         return end
+
+    # pages
+
+    def _name_of(self, page_class: type[Page]) -> str:
+        names = [name for name, known in self.app.pages.items() if known.type is page_class]
+        if not names:
+            raise TypeError(f"{page_class.__name__} is not registered: app.page({page_class.__name__})")
+        return names[0]
+
+    def _tell_page(self, message: Message, owner: dict[str, str]) -> Any:
+        return _value(self._run_page(_copy(message), owner))
+
+    def _call_page(self, name: str, method: str, params: Any, owner: dict[str, str]) -> Any:
+        known = self.app.pages[name].methods.get(method)
+        deadline = round((known.timeout if known and known.timeout else 30) * 1000)
+        message = {"t": "rpc", "class": name, "method": method, "params": _copy(params), "deadline_ms": deadline}
+        return _value(self._run_page(message, owner))
 
     async def _as_task(self, context: AnyContext, coroutine: Any) -> Any:
         context._task = asyncio.current_task()
