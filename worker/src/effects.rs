@@ -195,7 +195,7 @@ impl Supervisor {
 }
 
 /// Returns the fence of the object of a page. No user has such an owner key.
-fn page_fence(pool: &str, page: Key, term: u64) -> Fence {
+pub(crate) fn page_fence(pool: &str, page: Key, term: u64) -> Fence {
     Fence::new(pool, &format!("\0page.{page}"), term)
 }
 

@@ -13,6 +13,7 @@ mod outgoing;
 mod quarantine;
 mod requests;
 mod reruns;
+mod residence;
 mod serial;
 mod simulation;
 mod turns;

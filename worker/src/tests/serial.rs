@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagewire_cluster::engine::Consistency;
+use pagewire_cluster::engine::{Consistency, Engine};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, CallError, JobState, Jobs, TurnRow};
 use pagewire_cluster::peer::PeerClient;
@@ -19,6 +19,7 @@ use super::outgoing::Outgoing;
 use super::worker::{jobs, new_process, process};
 use super::{PATIENCE, TIMING, memory, team};
 use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
+use crate::residence::ObjectLimits;
 use crate::run::{WorkObserver, serve};
 use crate::slots::SlotOptions;
 use crate::stream::{WorkStream, WorkerSetup};
@@ -60,7 +61,20 @@ fn handlers(serial: Serial, seen: Arc<Seen>, go_on: Arc<tokio::sync::Semaphore>)
 }
 
 /// Starts a worker with two slots.
-pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: Handlers) -> JoinSet<()> {
+pub(super) async fn start(engine: &Engine, handlers: Handlers) -> JoinSet<()> {
+    start_with(engine, handlers, ObjectLimits::default()).await.tasks
+}
+
+/// A worker that runs handlers. Dropping it kills it.
+pub(super) struct Serving {
+    pub(super) tasks: JoinSet<()>,
+    /// Orders it to drain.
+    pub(super) draining: watch::Sender<bool>,
+    pub(super) id: Key,
+}
+
+/// Starts a worker with two slots and limits of its objects.
+pub(super) async fn start_with(engine: &Engine, handlers: Handlers, objects: ObjectLimits) -> Serving {
     let engine = &new_process(engine);
     let (jobs, follow) = process(engine).await;
     let id = Key::random();
@@ -69,7 +83,7 @@ pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: H
         WorkerRow { pool: "p".into(), lane: BASE.into(), methods: methods.clone(), ..WorkerRow::default() };
     let (keeper, lease) = claim_worker(engine, TIMING, id, row).await.unwrap();
     let draining = watch::Sender::new(false);
-    let drains = draining.subscribe();
+    let (drains, ordered) = (draining.subscribe(), draining.subscribe());
     let peers = PeerClient::new(engine, &jobs.subjects, TIMING.deliver);
     let rollouts = Rollouts::new(engine, peers, TIMING.deliver);
     let setup = WorkerSetup {
@@ -82,16 +96,27 @@ pub(super) async fn start(engine: &pagewire_cluster::engine::Engine, handlers: H
         is_inside_node: false,
         lease,
         outgoing: Arc::new(Outgoing(jobs.clone())),
+        objects,
     };
-    let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining).await.unwrap();
+    let mut stream = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await.unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(follow);
     tasks.spawn(keeper.keep(drains, std::future::pending()));
     tasks.spawn(async move {
         let (_leave, leaving) = watch::channel(false);
-        serve(&mut stream, handlers, leaving, Arc::new(Unobserved)).await;
+        let idle = stream.idle();
+        let mut ordered = ordered;
+        let drained = async move {
+            let _ = ordered.wait_for(|draining| *draining).await;
+            idle.await;
+        };
+        tokio::select! {
+            () = serve(&mut stream, handlers, leaving, Arc::new(Unobserved)) => {}
+            () = drained => {}
+        }
+        stream.close().await;
     });
-    tasks
+    Serving { tasks, draining, id }
 }
 
 pub(super) async fn call(

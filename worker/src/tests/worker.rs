@@ -19,6 +19,7 @@ use super::outgoing::Outgoing;
 use super::{PATIENCE, TIMING, team};
 use crate::attempt::Outcome;
 use crate::effects::Supervisor;
+use crate::residence::ObjectLimits;
 use crate::slots::SlotOptions;
 use crate::stream::{WorkStream, WorkerSetup};
 use crate::work::Work;
@@ -107,6 +108,7 @@ impl Worker {
                 is_inside_node: false,
                 lease: lease.clone(),
                 outgoing: Arc::new(Outgoing(jobs.clone())),
+                objects: ObjectLimits::default(),
             };
             let opened = WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await;
             if let Ok(intake) = opened {

@@ -8,8 +8,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::wire::{
-    CallMessage, CallerMembers, CancelReason, ChildMessage, JobMessage, SupervisorMessage, body_length,
-    encode,
+    CallMessage, CallerMembers, CancelReason, ChildMessage, JobMessage, PageMessage, RpcMessage,
+    SupervisorMessage, body_length, encode,
 };
 
 /// Reads the vectors of one direction: the name, the bytes of the frame, and the message.
@@ -27,11 +27,14 @@ fn vectors(direction: &str) -> Vec<(String, Vec<u8>, Value)> {
     .collect()
 }
 
+const EVENTS: [&str; 6] = ["open", "restore", "away", "back", "save", "close"];
+
 /// What a message of the supervisor refers to.
 struct Members<'a> {
     message: &'a Value,
     params: Box<RawValue>,
     value: Option<Box<RawValue>>,
+    saved: Option<Box<RawValue>>,
     error: Option<HandlerError>,
 }
 
@@ -40,7 +43,7 @@ impl<'a> Members<'a> {
         let raw = |name: &str| message.get(name).map(|value| to_raw_value(value).unwrap());
         let params = raw("params").unwrap_or_else(|| RawValue::NULL.to_owned());
         let error = message.get("error").map(|error| serde_json::from_value(error.clone()).unwrap());
-        Self { message, params, value: raw("value"), error }
+        Self { message, params, value: raw("value"), saved: raw("saved"), error }
     }
 
     fn text(&self, name: &str) -> Option<&'a str> {
@@ -85,6 +88,25 @@ impl<'a> Members<'a> {
                 left: u32::try_from(self.number("left")).unwrap(),
                 timeout_ms: self.number("timeout_ms"),
                 caller: self.caller(),
+            }),
+            "rpc" => SupervisorMessage::Rpc(RpcMessage {
+                id: id(),
+                class: self.text("class").unwrap(),
+                page: self.text("page").unwrap().to_owned(),
+                method: self.text("method").unwrap(),
+                params: &self.params,
+                deadline_ms: self.number("deadline_ms"),
+                caller: CallerMembers { page: None, ..self.caller() },
+            }),
+            "page" => SupervisorMessage::Page(PageMessage {
+                id: id(),
+                event: EVENTS.into_iter().find(|event| Some(*event) == self.text("event")).unwrap(),
+                class: self.text("class").unwrap(),
+                page: self.text("page").unwrap().to_owned(),
+                deadline_ms: self.number("deadline_ms"),
+                why: self.message.get("why").map(|why| serde_json::from_value(why.clone()).unwrap()),
+                saved: self.saved.as_deref(),
+                caller: CallerMembers { page: None, ..self.caller() },
             }),
             "cancel" => SupervisorMessage::Cancel {
                 id: id(),
@@ -131,6 +153,7 @@ fn messages_of_a_child_are_read_as_in_the_vectors() {
                 let methods = message["methods"].as_array().unwrap();
                 let features = message.get("features").cloned().unwrap_or_else(|| json!([]));
                 ready.token == message["token"]
+                    && ready.pages.len() == message["pages"].as_array().map_or(0, Vec::len)
                     && ready.methods.len() == methods.len()
                     && json!(ready.features) == features
             }

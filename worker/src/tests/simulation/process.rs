@@ -118,6 +118,7 @@ impl WorkerLife {
                     is_inside_node: false,
                     lease: lease.clone(),
                     outgoing: Arc::new(Outgoing(jobs.clone())),
+                    objects: Default::default(),
                 };
                 match WorkStream::open(&jobs, &rollouts, setup, draining.clone()).await {
                     Ok(stream) => break stream,
