@@ -187,8 +187,9 @@ class Link:
         """Ends work that has not begun, and wakes a handler that waits for a reply."""
         if self.drop(context) or context._delivered:
             return
-        if context._wake is not None:
-            context._wake()
+        wake = context._wake  # its thread may remove it meanwhile
+        if wake is not None:
+            wake()
         for number in list(context._open or ()):
             settle = self._pending.pop(number, None)
             if settle is not None:
