@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import threading
 
 import pytest
 
@@ -232,12 +233,73 @@ def test_an_asgi_application_without_a_lifespan_is_served(asgi):
     assert asgi("site_asgi:without_lifespan").shown("/")["started"] == 0
 
 
-def ended(kind, server, target, folder, **variables):
+def meets_pages(site):
+    """Opens a page in a process that serves, and adds to its object from the wire and from a view."""
+    child = site.child
+    ready = child.ready
+    assert (ready["features"], [one["name"] for one in ready["methods"]]) == (["http"], ["double"])
+    assert [one["name"] for one in ready["pages"]] == ["Counter"]
+    assert child.call("double", [4])["value"] == 8
+    assert site.get("/?p")[0] == 404
+    assert child.tell("open")["t"] == "result"
+    assert child.rpc("add")["value"] == [1, False]
+    assert site.shown("/?p")["n"] == 101
+    assert child.rpc("add", [2])["value"] == [103, False]
+    assert child.tell("save", why="drain")["value"] == 103
+    assert site.get("/?p") == (404, b"the page p has no `Counter` in this process")
+    child.send({"t": "drain", "within_ms": 5000})
+    assert child.exit() == 0
+
+
+@pytest.mark.parametrize("app", ["app", "mixed"])
+def test_the_views_of_a_process_meet_the_objects_of_its_pages(wsgi, app):
+    meets_pages(wsgi("site_pages", "--app", f"site_pages:{app}"))
+
+
+def test_a_process_with_one_thread_runs_pages_as_well(wsgi):
+    meets_pages(wsgi("site_pages", "--app", "site_pages:app", "--threads", "1"))
+
+
+@pytest.mark.parametrize("app", ["app", "mixed"])
+def test_async_views_meet_the_objects_of_pages(asgi, app):
+    meets_pages(asgi("site_pages:asgi", "--app", f"site_pages:{app}"))
+
+
+def test_requests_and_messages_have_an_object_one_after_the_other(wsgi):
+    site = wsgi("site_pages", "--app", "site_pages")
+    site.child.tell("open")
+    numbers = []
+    threads = [threading.Thread(target=lambda: site.shown("/?p")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+        numbers.append(site.child.begin_rpc("add"))
+    for thread in threads:
+        thread.join()
+    assert all(site.child.end(number)["t"] == "result" for number in numbers)
+    assert site.child.rpc("add", [0])["value"][0] == 808
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ("nowhere", "there is no module `nowhere`"),
+        ("site_pages:ap", "there is no `ap`"),
+        ("site_wsgi:application", "is a function, no pagewire.App"),
+        ("broken_types:app", "pagewire: handler"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "server"), [("wsgi", "gunicorn"), ("wsgi", "granian"), ("asgi", "uvicorn")])
+def test_an_application_beside_a_site_that_cannot_start_is_explained(kind, server, app, reason, tmp_path):
+    code, errors = ended(kind, server, f"site_{kind}", tmp_path, arguments=["--app", app])
+    assert code != 0 and reason in errors
+
+
+def ended(kind, server, target, folder, arguments=(), **variables):
     """Starts a child that cannot start, and returns its exit code and its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PAGEWIRE_")}
     environment |= {name: str(folder / name) for name in ("PAGEWIRE_SOCKET", "PAGEWIRE_HTTP_SOCKET")}
     done = subprocess.run(
-        [sys.executable, "-m", f"pagewire.{kind}", target, *(["--server", server] if server else [])],
+        [sys.executable, "-m", f"pagewire.{kind}", target, *(["--server", server] if server else []), *arguments],
         cwd=TESTS / "apps",
         env={**environment, "PAGEWIRE_TOKEN": "x", **variables},
         capture_output=True,

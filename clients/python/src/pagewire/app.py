@@ -26,6 +26,9 @@ class App:
     one after the other in the main thread, which is the fastest for handlers that take no time.
     """
 
+    is_served = False
+    """Whether this process serves HTTP and runs the application beside that (`--app`), so that `run` does nothing."""
+
     def __init__(self, *, slots: int | None = None, threads: int | None = None) -> None:
         for name, value in {"slots": slots, "threads": threads}.items():
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -133,6 +136,8 @@ class App:
     def run(self) -> None:
         """Runs the handlers: as a child if Pagewire has started this process; otherwise starts `pagewire dev`."""
         self.has_run = True
+        if App.is_served:
+            return
         if "PAGEWIRE_SOCKET" in os.environ:
             from .runtime import serve
 

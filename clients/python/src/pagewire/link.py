@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from . import outcome
 from .context import AsyncContext, Context
 from .errors import BrokenWire, Error, error_of
+from .page_work import forget, work_of
 from .wire import LIMIT, FrameReader, Message, encode, frame, pack
 
 if TYPE_CHECKING:
@@ -154,8 +155,6 @@ class Link:
         self._take_on(message, handler)
 
     def _accept_page(self, message: Message, residents: Residents) -> None:
-        from .page_work import work_of
-
         if type(message.get("id")) is not int:
             raise BrokenWire(f"a message `{message['t']}` without id")
         if self.ending:
@@ -188,8 +187,9 @@ class Link:
         """Ends work that has not begun, and wakes a handler that waits for a reply."""
         if self.drop(context) or context._delivered:
             return
-        if context._wake is not None:
-            context._wake()
+        wake = context._wake  # its thread may remove it meanwhile
+        if wake is not None:
+            wake()
         for number in list(context._open or ()):
             settle = self._pending.pop(number, None)
             if settle is not None:
@@ -221,8 +221,6 @@ class Link:
                 return False
             context._over = True
         if self._residents is not None:
-            from .page_work import forget
-
             forget(self._residents, context._message)
         self.end(context, outcome.stopped(context._id))
         return True

@@ -27,7 +27,7 @@ _MADE, _DROPPED = ("open", "restore"), ("save", "close")
 class PageWork:
     """A message of a page, which a loop runs like a handler."""
 
-    __slots__ = ("_arguments", "_class", "_event", "_function", "_method", "_residents", "is_async")
+    __slots__ = ("_arguments", "_class", "_event", "_function", "_is_locked", "_method", "_residents", "is_async")
 
     def __init__(
         self,
@@ -41,9 +41,12 @@ class PageWork:
         self._class = page_class
         self._event = event
         self._function = function
-        self._method = what if isinstance(what, Method) else None
-        self._arguments = () if isinstance(what, Method) else what
-        self.is_async = is_coroutine(function)
+        self._method: Method | None = None
+        self._arguments: tuple[Any, ...] = ()
+        if isinstance(what, Method):
+            self._method, self._is_locked, self.is_async = what, not what.concurrent, what.is_async
+        else:
+            self._arguments, self._is_locked, self.is_async = what, True, is_coroutine(function)
 
     def run(self, context: AnyContext) -> Any:
         """Returns the result, or an awaitable of it if `is_async`."""
@@ -53,10 +56,6 @@ class PageWork:
         """Returns whether another message or other code has the object that this message needs."""
         resident = self._residents.find(page)
         return resident is not None and self._event not in _MADE and self._is_locked and resident.is_held
-
-    @property
-    def _is_locked(self) -> bool:
-        return self._method is None or not self._method.concurrent
 
     def _run(self, context: AnyContext) -> Any:
         arguments, keywords = self._bind(context)
@@ -137,13 +136,14 @@ def work_of(residents: Residents, message: Message) -> PageWork:
     if page_class is None:
         known = f"there is no class of pages `{name[:200]}`{nearest(name, residents.classes)}"
         raise Error("no_executor", known, True)
-    message["method"] = f"{name}.{what}"
     if message["t"] == "rpc":
         method = page_class.methods.get(what)
         if method is None:
             hint = nearest(what, page_class.methods)
             raise Error("no_executor", f"`{name}` has no method `{what[:200]}`{hint}", True)
+        message["method"] = method.name
         return PageWork(residents, page_class, "rpc", method.function, method)
+    message["method"] = f"{name}.{what}"
     hook = page_class.hook(what, message)
     if hook is None:
         raise Error("unsupported", f"this child does not know the event `{what[:40]}`")

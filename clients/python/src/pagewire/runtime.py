@@ -18,6 +18,8 @@ from .wire import LIMIT, FrameReader, Message, frame
 
 if TYPE_CHECKING:
     from .app import App
+    from .loop_blocking import BlockingLink
+    from .loop_threads import ThreadLink
 
 
 def serve(app: App) -> None:
@@ -89,7 +91,7 @@ def slots_of(app: App) -> int | None:
     return app.slots
 
 
-def choose(app: App, parts: tuple[Any, ...]) -> Any:
+def choose(app: App, parts: tuple[Any, ...]) -> ThreadLink | BlockingLink:
     """Returns the loop for the handlers of an application."""
     slots = max(1, int(parts[2].get("slots") or app.slots or 1))
     threads = app.threads or slots

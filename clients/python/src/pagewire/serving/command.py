@@ -13,6 +13,7 @@ import sysconfig
 from typing import Any, NamedTuple, NoReturn
 
 from .. import importing
+from ..app import App
 from ..runtime import buffer_lines
 
 VARIABLES = ("PAGEWIRE_SOCKET", "PAGEWIRE_TOKEN", "PAGEWIRE_HTTP_SOCKET")
@@ -32,9 +33,12 @@ class Start(NamedTuple):
     token: str
     http: str
     script_name: str
+    app: str = ""
+    """The application whose handlers and pages the process runs as well."""
 
     def application(self) -> Any:
         """Imports the application. Exits with 1 and the reason if this fails."""
+        App.is_served = bool(self.app)
         target = self.target.removesuffix("()")
         _, value = importing.find(target, self.default, lambda part, _, names: importing.nearest_name(part, names))
         if target != self.target:  # a factory
@@ -50,6 +54,7 @@ def start(kind: str, default: str, servers: tuple[str, ...]) -> Start:
     parser.add_argument("target", metavar="MODULE:CALLABLE", help=f"the application; without CALLABLE `{default}`")
     parser.add_argument("--server", choices=servers, help=f"the server, {servers[0]} by default")
     parser.add_argument("--threads", type=int, default=8, help="requests at a time")
+    parser.add_argument("--app", default="", metavar="MODULE:APP", help="handlers and pages to run in this process")
     options = parser.parse_args()
     if options.threads < 1:
         parser.error(f"--threads is a number from 1, not {options.threads}")
@@ -62,7 +67,8 @@ def start(kind: str, default: str, servers: tuple[str, ...]) -> Start:
         sys.exit(f"pagewire: python -m pagewire.{kind} is started by a mount of Pagewire: see docs/mounts.md")
     if server_venv:
         add_packages(server_venv)
-    return Start(options.target, default, options.threads, options.server or "", wire, token, http, script_name)
+    server = options.server or ""
+    return Start(options.target, default, options.threads, server, wire, token, http, script_name, options.app)
 
 
 def add_packages(venv: str) -> None:

@@ -42,13 +42,14 @@ def serve(start: Start, interface: str) -> None:
 def _load(start: Start, interface: str, mask: int) -> Any:
     """Returns the application, in the process that serves. granian listens on the socket after this."""
     os.umask(mask)
+    from .joining import Joining
+
     application = start.application()
+    joining = Joining(start)
     above = os.getppid()
 
     def ready() -> None:
-        from .joining import join_when_listening
-
-        join_when_listening(start, lambda: os.kill(above, signal.SIGTERM))
+        joining.join_when_listening(lambda: os.kill(above, signal.SIGTERM))
 
     if interface == "asgi":
         from . import asgi_scope

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from .command import Start, load
-from .joining import bind, interrupt_main, join
+from .joining import Joining, bind, interrupt_main
 from .wsgi_environ import MountedApplication
 
 _LONG = 86_400
@@ -21,7 +21,7 @@ def serve(start: Start) -> None:
     base = load("gunicorn.app.base")
     worker_module = load("gunicorn.workers.gthread")
     application = MountedApplication(start.application(), start.script_name)
-    app = _hosted(base.BaseApplication, application, start)
+    app = _hosted(base.BaseApplication, application, start, Joining(start))
     if hasattr(worker_module, "STOP_KEEPALIVE_LINGER"):
         # no request is on its way when the supervisor asks for the end
         worker_module.STOP_KEEPALIVE_LINGER = 0.0
@@ -31,7 +31,7 @@ def serve(start: Start) -> None:
     worker.init_process()
 
 
-def _hosted(base: Any, application: Any, start: Start) -> Any:
+def _hosted(base: Any, application: Any, start: Start, joining: Joining) -> Any:
     settings = {
         "workers": 1,
         "threads": start.threads,
@@ -47,7 +47,7 @@ def _hosted(base: Any, application: Any, start: Start) -> Any:
         "forwarded_allow_ips": "*",
         # a header cannot set a variable of the environment
         "forwarder_headers": "",
-        "post_worker_init": lambda worker: join(start, interrupt_main),
+        "post_worker_init": lambda worker: joining.join(interrupt_main),
     }
 
     class Hosted(base):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """The child wire of a process that serves HTTP, in a thread beside the server.
 
-Owns: saying that the process is ready, and ending it when the supervisor asks for it. Never: requests of HTTP.
+Owns: saying that the process is ready, running handlers and pages in it, and ending it when the supervisor asks for it.
+Never: requests of HTTP.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from typing import Callable
+from typing import TYPE_CHECKING, Any, Callable
 
+from ..app import App
 from ..errors import BrokenWire
 from ..loop_threads import ThreadLink
-from ..runtime import identity, introduce
+from ..runtime import choose, describe, identity, introduce
 from ..wire import frame
 from .command import Start
+
+if TYPE_CHECKING:
+    from ..loop_blocking import BlockingLink
 
 BACKLOG = 2048
 """Connections that may wait for the server: more than there are requests at a time."""
@@ -25,29 +31,50 @@ _PAUSE = 0.005
 """Seconds between two looks at whether a server accepts connections."""
 
 
-def join(start: Start, stop: Callable[[], None]) -> None:
-    """Says `ready` to the supervisor, and calls `stop` when it asks for the end.
+class Joining:
+    """A process that serves, before it joins its supervisor.
 
-    The HTTP socket has to be bound, and the application imported.
+    It is made when the web application has been imported. It imports the handlers and pages that the process runs as
+    well, and exits with 1 and the reason if this fails.
     """
-    message = identity(start.token)
-    message["slots"] = start.threads
-    message["features"] = ["http"]
-    message["methods"] = []
-    sock, reader, welcome = introduce(start.wire, frame(message))
-    link = ThreadLink(sock, reader, welcome, {}, threads=1)
-    threading.Thread(target=_follow, args=(link, stop), name="pagewire", daemon=True).start()
 
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._app = App()
+        if start.app:
+            from ..__main__ import find
 
-def join_when_listening(start: Start, stop: Callable[[], None]) -> None:
-    """Joins as soon as the server accepts connections, for a server that imports the application before that."""
+            self._app = find(start.app)
+        message = identity(start.token)
+        message["slots"] = start.threads
+        message["features"] = ["http"]
+        try:
+            describe(self._app, message)
+        except TypeError as error:  # a type hint that JSON cannot be checked against
+            sys.exit(f"pagewire: {error}")
+        self._introduction = frame(message)
 
-    def wait() -> None:
-        while not _accepts(start.http):
-            time.sleep(_PAUSE)
-        join(start, stop)
+    def join(self, stop: Callable[[], None]) -> None:
+        """Says `ready` to the supervisor, and calls `stop` when it asks for the end.
 
-    threading.Thread(target=wait, name="pagewire-start", daemon=True).start()
+        The HTTP socket has to be bound.
+        """
+        parts = introduce(self._start.wire, self._introduction)
+        link = self._link((*parts, self._app.handlers, self._app.residents))
+        threading.Thread(target=_follow, args=(link, stop), name="pagewire", daemon=True).start()
+
+    def _link(self, parts: tuple[Any, ...]) -> ThreadLink | BlockingLink:
+        return choose(self._app, parts) if self._start.app else ThreadLink(*parts, threads=1)
+
+    def join_when_listening(self, stop: Callable[[], None]) -> None:
+        """Joins as soon as the server accepts connections, for a server that imports the application before that."""
+
+        def wait() -> None:
+            while not _accepts(self._start.http):
+                time.sleep(_PAUSE)
+            self.join(stop)
+
+        threading.Thread(target=wait, name="pagewire-start", daemon=True).start()
 
 
 def _accepts(path: str) -> bool:
@@ -59,7 +86,7 @@ def _accepts(path: str) -> bool:
     return True
 
 
-def _follow(link: ThreadLink, stop: Callable[[], None]) -> None:
+def _follow(link: ThreadLink | BlockingLink, stop: Callable[[], None]) -> None:
     try:
         link.loop()
     except (EOFError, BrokenWire, OSError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .asgi_scope import MountedApplication
 from .command import Start, load
-from .joining import bind, join
+from .joining import Joining, bind
 
 _LONG = 86_400
 """Seconds for which an idle connection stays open: Pagewire closes it, so that no request meets its end."""
@@ -20,9 +20,11 @@ def serve(start: Start) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    application = MountedApplication(start.application(), start.script_name, lambda: join(start, stop))
+    application = start.application()
+    joining = Joining(start)
+    mounted = MountedApplication(application, start.script_name, lambda: joining.join(stop))
     config = uvicorn.Config(
-        application,
+        mounted,
         interface="asgi3",
         lifespan="on",
         proxy_headers=False,
