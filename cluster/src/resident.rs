@@ -82,6 +82,9 @@ pub struct SavedObject {
     /// Raw JSON; `None` when it has kept nothing, or could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
+    /// Whether its page was without a socket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_away: bool,
 }
 
 /// The value of the row `resident.<pool>.<page>`.
@@ -147,7 +150,7 @@ mod tests {
         let text = r#"{"worker":{"id":"0000000000000000000007","epoch":3},"class":"Board"}"#;
         assert_eq!(row.encode(), text);
         let value = RawValue::from_string("{\"n\": 1}".to_owned()).ok();
-        let saved = SavedObject { why: MoveReason::Drain, value };
+        let saved = SavedObject { why: MoveReason::Drain, value, is_away: false };
         let left = ObjectRow { term: Some(4), saved: Some(saved), ..row };
         let text = concat!(
             r#"{"worker":{"id":"0000000000000000000007","epoch":3},"class":"Board","term":4,"#,
@@ -163,7 +166,7 @@ mod tests {
         assert!(matches!(ObjectRow::arrival(None, ME), Arrival::Open));
         assert!(matches!(ObjectRow::arrival(Some(&row), ME), Arrival::Ask(worker) if worker == other));
         assert!(matches!(ObjectRow::arrival(Some(&row), other), Arrival::Rebuild));
-        let saved = SavedObject { why: MoveReason::Idle, value: None };
+        let saved = SavedObject { why: MoveReason::Idle, value: None, is_away: false };
         let left = ObjectRow { saved: Some(saved), ..row };
         for me in [ME, other] {
             let arrival = ObjectRow::arrival(Some(&left), me);

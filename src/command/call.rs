@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use pagewire_cluster::id::Account;
 use serde_json::value::RawValue;
 use tracing::Instrument;
@@ -23,6 +24,8 @@ pub(super) fn run(
     };
     let page = caller.page.clone();
     let (user, connection) = (page.user(), page.connection().key);
+    let class = page.resident.as_ref().map(|resident| resident.class.as_str());
+    let is_for_object = class.is_some_and(|class| frame.method.split('.').next() == Some(class));
     let account = user.clone().map_or(Account::Connection(connection), Account::User);
     let call = calls::CallRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
@@ -61,7 +64,11 @@ pub(super) fn run(
             let _ = taken.await;
         }
     };
-    tokio::spawn(work.in_current_span());
+    let mut work = Box::pin(work.in_current_span());
+    // the messages of a resident page reach its object in their order, so each one is under way before the next one
+    if !is_for_object || work.as_mut().now_or_never().is_none() {
+        tokio::spawn(work);
+    }
     Ok(Reply::Later)
 }
 

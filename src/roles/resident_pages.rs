@@ -73,7 +73,8 @@ pub(super) async fn follow_executors(context: Arc<Context>, workers: Workers, ro
             let (key, event) = (page.key(), PageEvent::Wake);
             let call = call(&context.pages.store, &ResidentEvent { page: page.clone(), class, event });
             let home = context.executors.home_of(&call);
-            if homes.get(&key).is_some_and(|before| *before != home) && home.is_some() {
+            // a page that has opened meanwhile is not known here, and an object that lives is not disturbed
+            if homes.get(&key) != Some(&home) && home.is_some() {
                 context.pages.store.residents.report(&page, event);
             }
             seen.insert(key, home);

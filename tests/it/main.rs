@@ -55,6 +55,7 @@ mod python_ways;
 mod python_workers;
 mod readme;
 mod registry;
+mod resident;
 mod restarts;
 mod resume;
 mod rollouts;

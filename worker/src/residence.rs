@@ -133,7 +133,7 @@ impl Residence {
         })
     }
 
-    /// Answers a message of a page. `None` when the worker that the page is sent to has to be found again.
+    /// Returns the answer to a message of a page. `None` when the worker that the page is sent to has to be found again.
     pub(crate) async fn answer(
         self: &Arc<Self>,
         call: &IncomingCall,
@@ -195,6 +195,10 @@ impl Residence {
         if event == PageEvent::Away && self.terms.of(of.page.key).is_none() {
             // an object is not made to be told that
             return Ok(());
+        }
+        if event != PageEvent::Away && self.parts.drains() {
+            // the object is about to leave, and the next worker makes it
+            return Err(Unreached::Refer);
         }
         let object = self.visit(of).await?;
         let Some(living) = object.as_ref() else { return Err(Unreached::Error(moving())) };

@@ -245,7 +245,11 @@ impl Runner {
                 let trace = self.observer.current_trace().or_else(|| call.trace().cloned());
                 return match self.residence.answer(call, trace).await {
                     Some(answer) => answer,
-                    None => self.entry.refer(&call.call).await,
+                    None => {
+                        // before that, the view of this process names this worker as the next one
+                        self.entry.marked().await;
+                        self.entry.refer(&call.call).await
+                    }
                 };
             }
             _ => return CallAnswer::NoHandler,

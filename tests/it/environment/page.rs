@@ -256,6 +256,10 @@ pub(crate) struct Away {
 }
 
 impl Away {
+    pub(crate) fn id(&self) -> &str {
+        self.registered["page_id"].as_str().expect("a page")
+    }
+
     pub(crate) fn session(&self) -> &str {
         self.registered["session_id"].as_str().expect("a session")
     }

@@ -13,10 +13,15 @@ use super::{Api, Nats, SOON, WorkerProcess, eventually};
 pub(crate) const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/src");
 
 /// The command of the children.
-const COMMAND: [&str; 4] = ["python3", "-m", "pagewire", "ways:app"];
+const COMMAND: [&str; 4] = python_program("ways:app");
+
+/// Returns the command of children that run an application.
+pub(crate) const fn python_program(app: &str) -> [&str; 4] {
+    ["python3", "-m", "pagewire", app]
+}
 
 /// The folders of the package and of the handlers, for PYTHONPATH.
-const PATH: &str = concat!(
+pub(crate) const PATH: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/clients/python/src:",
     env!("CARGO_MANIFEST_DIR"),

@@ -74,7 +74,7 @@ impl Residence {
         }
         let step = match &before {
             None => ObjectStep::Open,
-            Some(SavedObject { why, value }) => ObjectStep::Restore { why: *why, saved: value.clone() },
+            Some(SavedObject { why, value, .. }) => ObjectStep::Restore { why: *why, saved: value.clone() },
         };
         let seat = Seat::new(page, self.messages.clone());
         self.terms.begin(page, term);
@@ -82,7 +82,9 @@ impl Residence {
         self.log_failure(of, &made);
         match made {
             Ok(_) => {
-                **place = Some(LivingObject::new(of.clone(), seat, worker, term));
+                let living = LivingObject::new(of.clone(), seat, worker, term);
+                living.set_away(before.as_ref().is_some_and(|before| before.is_away));
+                **place = Some(living);
                 self.arrived(of, term, before.as_ref());
                 Ok(())
             }
@@ -188,21 +190,29 @@ impl Residence {
             self.changed(&object.of, ObjectChange::Lost);
         }
         self.places.release(page, place);
-        if let Some(LivingObject { of, .. }) = object.filter(|_| !self.parts.drains()) {
-            let this = self.clone();
-            tokio::spawn(async move {
-                // the next message of the page tries again
-                if let Err(Unreached::Error(error)) = this.arrive(&of).await {
-                    let message = error.message;
-                    tracing::info!(page = %of.page.key, "an object is not made again at once: {message}");
-                }
-            });
+        if let Some(LivingObject { of, .. }) = object {
+            self.make_again(of);
         }
+    }
+
+    /// Makes the object of a page again without a message of the page, unless this worker drains.
+    pub(super) fn make_again(self: &Arc<Self>, of: PageIdentity) {
+        if self.parts.drains() {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            // the next message of the page tries again
+            if let Err(Unreached::Error(error)) = this.arrive(&of).await {
+                let message = error.message;
+                tracing::info!(page = %of.page.key, "an object is not made again at once: {message}");
+            }
+        });
     }
 }
 
 fn lost() -> SavedObject {
-    SavedObject { why: MoveReason::Lost, value: None }
+    SavedObject { why: MoveReason::Lost, value: None, is_away: false }
 }
 
 fn other_class(class: &str) -> Unreached {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::id::Key;
 use pagewire_cluster::resident::{MAX_SAVED, MoveReason, ObjectRow, SavedObject};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -40,16 +41,7 @@ impl Residence {
         match message {
             ObjectMessage::Died(seat) => self.lost(&seat).await,
             ObjectMessage::Leave { page, seat, why, left } => {
-                let mut place = self.places.of(page).write_owned().await;
-                let lives = |seat: &Seat| place.as_ref().is_some_and(|of| of.seat.is(seat));
-                let had = match seat.is_none_or(|seat| lives(&seat)) {
-                    false => false,
-                    true => match why {
-                        Some(why) => self.put_aside(&mut place, why).await,
-                        None => self.end(&mut place).await,
-                    },
-                };
-                self.places.release(page, place);
+                let had = self.give_up(page, seat, why).await;
                 // an error means that the asker waits no more
                 let _ = left.send(had);
             }
@@ -67,6 +59,25 @@ impl Residence {
         }
     }
 
+    /// Lets the object of a page leave this worker, or only the executor of `seat`: then it is made again in another one at
+    /// once. Returns whether there was one.
+    async fn give_up(self: &Arc<Self>, page: Key, seat: Option<Seat>, why: Option<MoveReason>) -> bool {
+        let mut place = self.places.of(page).write_owned().await;
+        let object = place.as_ref().filter(|of| seat.as_ref().is_none_or(|seat| of.seat.is(seat)));
+        let of = object.map(|living| living.of.clone());
+        if of.is_some() {
+            match why {
+                Some(why) => self.put_aside(&mut place, why).await,
+                None => self.end(&mut place).await,
+            };
+        }
+        self.places.release(page, place);
+        if let Some(of) = of.clone().filter(|_| seat.is_some()) {
+            self.make_again(of);
+        }
+        of.is_some()
+    }
+
     /// Lets the object of a place keep what it has and end here. Returns whether there was one.
     pub(super) async fn put_aside(&self, place: &mut HeldPlace, why: MoveReason) -> bool {
         let Some(object) = place.take() else { return false };
@@ -76,7 +87,7 @@ impl Residence {
         self.terms.end(object.of.page.key);
         let value = self.kept(&object.of, saved);
         if why != MoveReason::Lost {
-            self.write_saved(&object, SavedObject { why, value }).await;
+            self.write_saved(&object, SavedObject { why, value, is_away: object.is_away() }).await;
         }
         self.changed(
             &object.of,

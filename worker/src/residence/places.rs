@@ -57,6 +57,11 @@ impl LivingObject {
         clock::boot().saturating_sub(Duration::from_millis(self.used.load(Ordering::Relaxed)))
     }
 
+    /// Returns whether its page is without a socket, as far as it was told.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
     /// Records whether its page is without a socket. Returns what was known before.
     pub(super) fn set_away(&self, is_away: bool) -> bool {
         self.is_away.swap(is_away, Ordering::Relaxed)

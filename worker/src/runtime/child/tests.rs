@@ -92,21 +92,19 @@ impl<'a> Members<'a> {
             "rpc" => SupervisorMessage::Rpc(RpcMessage {
                 id: id(),
                 class: self.text("class").unwrap(),
-                page: self.text("page").unwrap().to_owned(),
                 method: self.text("method").unwrap(),
                 params: &self.params,
                 deadline_ms: self.number("deadline_ms"),
-                caller: CallerMembers { page: None, ..self.caller() },
+                caller: self.caller(),
             }),
             "page" => SupervisorMessage::Page(PageMessage {
                 id: id(),
                 event: EVENTS.into_iter().find(|event| Some(*event) == self.text("event")).unwrap(),
                 class: self.text("class").unwrap(),
-                page: self.text("page").unwrap().to_owned(),
                 deadline_ms: self.number("deadline_ms"),
                 why: self.message.get("why").map(|why| serde_json::from_value(why.clone()).unwrap()),
                 saved: self.saved.as_deref(),
-                caller: CallerMembers { page: None, ..self.caller() },
+                caller: self.caller(),
             }),
             "cancel" => SupervisorMessage::Cancel {
                 id: id(),

@@ -107,12 +107,11 @@ pub(super) struct JobMessage<'a> {
     pub(super) caller: CallerMembers<'a>,
 }
 
-/// A method of the object of a resident page. `caller` has no page.
+/// A method of the object of a resident page.
 #[derive(Debug, Serialize)]
 pub(super) struct RpcMessage<'a> {
     pub(super) id: u64,
     pub(super) class: &'a str,
-    pub(super) page: String,
     pub(super) method: &'a str,
     pub(super) params: &'a RawValue,
     pub(super) deadline_ms: u64,
@@ -120,18 +119,17 @@ pub(super) struct RpcMessage<'a> {
     pub(super) caller: CallerMembers<'a>,
 }
 
-/// What happens to the object of a resident page. `caller` has no page.
+/// What happens to the object of a resident page.
 #[derive(Debug, Serialize)]
 pub(super) struct PageMessage<'a> {
     pub(super) id: u64,
     pub(super) event: &'static str,
     pub(super) class: &'a str,
-    pub(super) page: String,
-    pub(super) deadline_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<MoveReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) saved: Option<&'a RawValue>,
+    pub(super) deadline_ms: u64,
     #[serde(flatten)]
     pub(super) caller: CallerMembers<'a>,
 }

@@ -53,13 +53,12 @@ fn of_object<'a>(
     params: &'a RawValue,
     step: &'a ObjectStep,
     deadline_ms: u64,
-    mut caller: CallerMembers<'a>,
+    caller: CallerMembers<'a>,
 ) -> SupervisorMessage<'a> {
-    let page = caller.page.take().unwrap_or_default();
     let (class, method) = name.split_once('.').unwrap_or((name, ""));
     let (event, why, saved): (_, Option<MoveReason>, _) = match step {
         ObjectStep::Call => {
-            let rpc = RpcMessage { id, class, page, method, params, deadline_ms, caller };
+            let rpc = RpcMessage { id, class, method, params, deadline_ms, caller };
             return SupervisorMessage::Rpc(rpc);
         }
         ObjectStep::Open => ("open", None, None),
@@ -69,7 +68,7 @@ fn of_object<'a>(
         ObjectStep::Save { why } => ("save", Some(*why), None),
         ObjectStep::Close => ("close", None, None),
     };
-    SupervisorMessage::Page(PageMessage { id, event, class, page, deadline_ms, why, saved, caller })
+    SupervisorMessage::Page(PageMessage { id, event, class, why, saved, deadline_ms, caller })
 }
 
 impl From<StopReason> for CancelReason {
