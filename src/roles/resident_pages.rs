@@ -64,8 +64,10 @@ pub(super) async fn follow_executors(context: Arc<Context>, workers: Workers, ro
     let mut homes: HashMap<Key, Option<Key>> = HashMap::new();
     let mut living = Vec::new();
     loop {
-        let now = living_workers(&workers);
-        let has_changed = std::mem::replace(&mut living, now) != living;
+        let before = std::mem::replace(&mut living, living_workers(&workers));
+        let has_changed = before != living;
+        // one that drains has woken the next worker of each of its objects
+        let has_died = before.iter().any(|worker| !is_known(&workers, *worker));
         let pages = context.pages.store.pages().into_iter().filter(|page| page.resident.is_some());
         let mut seen = HashMap::new();
         for page in pages.filter(|_| has_changed) {
@@ -74,7 +76,7 @@ pub(super) async fn follow_executors(context: Arc<Context>, workers: Workers, ro
             let call = call(&context.pages.store, &ResidentEvent { page: page.clone(), class, event });
             let home = context.executors.home_of(&call);
             // a page that has opened meanwhile is not known here, and an object that lives is not disturbed
-            if homes.get(&key) != Some(&home) && home.is_some() {
+            if (has_died || homes.get(&key) != Some(&home)) && home.is_some() {
                 context.pages.store.residents.report(&page, event);
             }
             seen.insert(key, home);
@@ -97,6 +99,11 @@ fn living_workers(workers: &Workers) -> Vec<Key> {
         roster.list().into_iter().filter(|(_, row)| !row.draining).map(|(id, _)| id.id).collect();
     living.sort_unstable();
     living
+}
+
+/// Returns whether a worker has its lease.
+fn is_known(workers: &Workers, worker: Key) -> bool {
+    workers.roster().row(worker).is_some()
 }
 
 struct Delivery {

@@ -12,7 +12,7 @@ use pagewire_cluster::engine::Message;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::trace::TraceParent;
-use pagewire_cluster::wire::{CallAnswer, WorkerCall};
+use pagewire_cluster::wire::{CallAnswer, PageEvent, WorkerCall};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -136,8 +136,9 @@ impl WorkerEntry {
         let unanswered = self.parts.unanswered.token();
         let asked = move |call, affinity, reply| AskedCall::new(call, affinity, trace, reply, unanswered);
         let has_object = call.page.is_some_and(|page| self.parts.objects.of(page.key).is_some());
-        if has_object && !self.is_draining() {
-            // the object of the page lives here, whichever worker its user is assigned to by now
+        if has_object && call.event != Some(PageEvent::Wake) && !self.is_draining() {
+            // the object of the page lives here, whichever worker its user is assigned to by now; a node that has seen that
+            // sends a wake-up, which moves the object
             return self.admission.enqueue(asked(call, Affinity::Assigned, reply));
         }
         let is_here = call.lane.as_deref().is_none_or(|lane| self.assigned.assignment.is_lane(lane));

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
-use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::engine::{Message, Unavailable};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::resident::{MAX_SAVED, MoveReason, ObjectRow, SavedObject};
+use pagewire_cluster::subject::worker_leaf;
+use pagewire_cluster::wire::{self, PageEvent, WorkerCall};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -49,8 +51,12 @@ impl Residence {
             ObjectMessage::LeaveAll { left } => {
                 let leave = async |page| {
                     let mut place = self.places.of(page).write_owned().await;
+                    let of = place.as_ref().map(|living| living.of.clone());
                     self.put_aside(&mut place, MoveReason::Drain).await;
                     self.places.release(page, place);
+                    if let Some(of) = of {
+                        self.wake_next(&of).await;
+                    }
                 };
                 stream::iter(self.places.pages()).for_each_concurrent(LEAVING, leave).await;
                 // an error means that the worker has ended
@@ -76,6 +82,32 @@ impl Residence {
             self.make_again(of);
         }
         of.is_some()
+    }
+
+    /// Lets the next worker of a page make its object, because no message of the page has to come for that. A message that is
+    /// lost is no loss: the next one of the page does the same.
+    async fn wake_next(&self, of: &PageIdentity) {
+        let Some(owner) = of.owner() else { return };
+        let next = self.jobs.workers.roster().choose(&self.group, &owner, Some(&of.class));
+        let Some(next) = next.filter(|next| Some(*next) != self.lease.worker().map(|me| me.id)) else {
+            return;
+        };
+        let call = WorkerCall {
+            id: Key::random(),
+            method: of.class.clone(),
+            params: RawValue::NULL.to_owned(),
+            user: of.user.clone(),
+            page: Some(of.page),
+            session: of.session,
+            connection: of.connection,
+            lane: of.keeps_lane.then(|| self.group.lane.clone()),
+            event: Some(PageEvent::Wake),
+            left_ms: None,
+        };
+        let subject = self.jobs.subjects.worker(next, worker_leaf::CALL);
+        if let Err(error) = self.jobs.engine.publish(Message::new(subject, wire::encode(&call))).await {
+            tracing::debug!(page = %of.page.key, %error, "the next worker of a page is not woken");
+        }
     }
 
     /// Lets the object of a place keep what it has and end here. Returns whether there was one.
