@@ -69,5 +69,6 @@ mod targeting;
 mod telemetry;
 mod tidy;
 mod topics;
+mod types;
 mod unregister;
 mod workers;

@@ -73,6 +73,9 @@ class Handler:
         if self.retries is not None:
             described["retries"] = self.retries
         described["schema"] = self.binding.schema()
+        returns = self.binding.returns()
+        if returns:
+            described["returns"] = returns
         doc = (self.function.__doc__ or "").strip().split("\n\n")[0]
         if doc:
             described["doc"] = " ".join(doc.split())

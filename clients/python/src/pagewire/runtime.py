@@ -70,6 +70,7 @@ def ready(app: App, token: str) -> Message:
     if len(str(message)) > LIMIT // 2:  # schemas and documentation are for people
         for method in message["methods"]:
             method.pop("schema", None)
+            method.pop("returns", None)
             method.pop("doc", None)
     return message
 
