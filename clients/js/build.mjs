@@ -1,6 +1,6 @@
 // Builds dist/: for each entry one module and its types. `--check` only reports whether the checked-in files are up to date.
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 /**
@@ -14,7 +14,7 @@ const ENTRIES = [
     source: "src/index.ts",
     platform: "browser",
     project: "tsconfig.json",
-    declarations: ["error", "types", "state", "subscription", "path", "emitter", "pagewire"],
+    declarations: ["error", "api", "types", "state", "subscription", "path", "emitter", "pagewire"],
     hidden: ["class Emitter"],
   },
   {
@@ -47,29 +47,40 @@ async function bundle(entry) {
   return outputFiles[0].text;
 }
 
-/** Returns the types as a single file: the declarations of all files without the imports between them. */
+const IMPORT = /^import (?:type )?\{([^}]*)\} from "([^"]*)";\n/gm;
+
+/** Returns the types as a single file: the declarations of all files, with what they import from other packages. */
 function declarations(entry) {
   execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", entry.project], { stdio: "inherit" });
   const texts = entry.declarations.map((name) => readFileSync(`build/types/${name}.d.ts`, "utf8"));
-  const joined = texts.map((text) => text.replace(/^(import [^;]*from "\.[^;]*|export \{\});\n/gm, "")).join("");
+  const joined = texts.map((text) => text.replace(IMPORT, "").replace(/^export \{\};\n/gm, "")).join("");
   const shown = entry.hidden.reduce((text, name) => text.replace(`export declare ${name}`, `declare ${name}`), joined);
-  // `export {}` makes `export` count
   const libraries = (entry.libraries ?? []).map((name) => `/// <reference lib="${name}" />\n`).join("");
-  return `${banner(entry)}${libraries}${shown}export {};\n`;
+  // `export {}` makes `export` count
+  return `${banner(entry)}${libraries}${packages(texts)}${shown}export {};\n`;
 }
 
-const fresh = {};
-for (const entry of ENTRIES) {
-  fresh[`dist/${entry.name}.js`] = await bundle(entry);
-  fresh[`dist/${entry.name}.d.ts`] = declarations(entry);
-}
-
-if (process.argv.includes("--check")) {
-  const stale = Object.keys(fresh).filter((path) => readFileSync(path, "utf8") !== fresh[path]);
-  if (stale.length > 0) {
-    console.error(`not built from these sources: ${stale.join(", ")} (npm run build)`);
-    process.exit(1);
+/** Returns the imports of types from other packages, each name once. */
+function packages(texts) {
+  const imported = new Map();
+  for (const [, list, from] of texts.flatMap((text) => [...text.matchAll(IMPORT)])) {
+    const names = list.split(",").map((name) => name.trim().replace(/^type /, ""));
+    if (!from.startsWith(".")) imported.set(from, new Set([...(imported.get(from) ?? []), ...names]));
   }
-} else {
-  for (const [path, text] of Object.entries(fresh)) writeFileSync(path, text);
+  return [...imported].map(([from, names]) => `import type { ${[...names].join(", ")} } from "${from}";\n`).join("");
+}
+
+const isCheck = process.argv.includes("--check");
+const stale = [];
+for (const entry of ENTRIES) {
+  const fresh = { [`dist/${entry.name}.js`]: await bundle(entry), [`dist/${entry.name}.d.ts`]: declarations(entry) };
+  for (const [path, text] of Object.entries(fresh)) {
+    // written at once, because later entries import the types of this one
+    if (!isCheck) writeFileSync(path, text);
+    else if (!existsSync(path) || readFileSync(path, "utf8") !== text) stale.push(path);
+  }
+}
+if (stale.length > 0) {
+  console.error(`not built from these sources: ${stale.join(", ")} (npm run build)`);
+  process.exit(1);
 }

@@ -758,7 +758,8 @@ var Child = class {
   }
   #accept(message) {
     const { id, method } = message;
-    if (typeof id !== "number" || typeof method !== "string") throw new BrokenWire(`a ${message.t} without id or method`);
+    if (typeof id !== "number" || typeof method !== "string")
+      throw new BrokenWire(`a ${message.t} without id or method`);
     const handler = this.#handlers.get(method);
     if (this.#ending) {
       this.#socket.write(notBegun(id, message.t));
@@ -1038,7 +1039,8 @@ var Application = class {
   #handlers = /* @__PURE__ */ new Map();
   #slots;
   constructor({ slots }) {
-    if (slots !== void 0 && !(Number.isInteger(slots) && slots > 0)) throw new RangeError("slots is a number from 1");
+    if (slots !== void 0 && !(Number.isInteger(slots) && slots > 0))
+      throw new RangeError("slots is a number from 1");
     this.#slots = slots;
   }
   handle(name, ...rest) {

@@ -35,7 +35,8 @@ class Application implements App {
   readonly #slots: number | undefined;
 
   constructor({ slots }: AppOptions) {
-    if (slots !== undefined && !(Number.isInteger(slots) && slots > 0)) throw new RangeError("slots is a number from 1");
+    if (slots !== undefined && !(Number.isInteger(slots) && slots > 0))
+      throw new RangeError("slots is a number from 1");
     this.#slots = slots;
   }
 

@@ -115,7 +115,8 @@ export class Child implements Port {
 
   #accept(message: Message): void {
     const { id, method } = message;
-    if (typeof id !== "number" || typeof method !== "string") throw new BrokenWire(`a ${message.t} without id or method`);
+    if (typeof id !== "number" || typeof method !== "string")
+      throw new BrokenWire(`a ${message.t} without id or method`);
     const handler = this.#handlers.get(method);
     if (this.#ending) {
       this.#socket.write(outcome.notBegun(id, message.t));

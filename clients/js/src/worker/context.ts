@@ -66,7 +66,8 @@ export class WorkContext implements Context {
     this.trace = message["trace"] as string | undefined;
     const limit = message["deadline_ms"] ?? message["timeout_ms"];
     this.deadline = limit === undefined ? Infinity : performance.now() + Number(limit);
-    const target = (level: string): Recipient => recipient(level, message[level], (to, payload) => this.send(to, payload));
+    const target = (level: string): Recipient =>
+      recipient(level, message[level], (to, payload) => this.send(to, payload));
     this.user = target("user");
     this.page = target("page");
     this.session = target("session");

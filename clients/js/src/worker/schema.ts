@@ -4,8 +4,10 @@ import { Fail } from "./errors.js";
 import type { JsonSchema, JsonType } from "./types.js";
 
 const CHECKED = new Set(
-  ("type enum const anyOf properties required additionalProperties items " +
-    "minItems maxItems minLength maxLength pattern minimum maximum").split(" "),
+  (
+    "type enum const anyOf properties required additionalProperties items " +
+    "minItems maxItems minLength maxLength pattern minimum maximum"
+  ).split(" "),
 );
 const ANNOTATIONS = new Set("title description default examples deprecated format $schema $id $comment".split(" "));
 
@@ -124,7 +126,10 @@ function expected(schema: JsonSchema): string {
   if (schema.enum) return schema.enum.map((one) => JSON.stringify(one)).join(" or ");
   if (schema.anyOf) return schema.anyOf.map(expected).join(" or ");
   const types = schema.type === undefined ? [] : [schema.type].flat();
-  return types.map((type) => (type === "null" ? type : `${/^[aio]/.test(type) ? "an" : "a"} ${type}`)).join(" or ") || "a value";
+  return (
+    types.map((type) => (type === "null" ? type : `${/^[aio]/.test(type) ? "an" : "a"} ${type}`)).join(" or ") ||
+    "a value"
+  );
 }
 
 function named(where: string): string {

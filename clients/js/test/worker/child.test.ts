@@ -12,7 +12,9 @@ const untilCancelled = (ctx: Context): Promise<void> => sleep(600_000, undefined
 test("a handler knows its work", async (t) => {
   const seen: Context[] = [];
   const supervisor = await Supervisor.start(t, { report: (ctx) => void seen.push(ctx) });
-  await supervisor.end(supervisor.job("report", null, { user: "ada", page: "p|1", attempt: 2, left: 3, trace: "00-1" }));
+  await supervisor.end(
+    supervisor.job("report", null, { user: "ada", page: "p|1", attempt: 2, left: 3, trace: "00-1" }),
+  );
   await supervisor.call("report");
   const [job, call] = seen as [Context, Context];
   assert.deepEqual([job.job, job.attempt, job.left, job.trace], ["j1", 2, 3, "00-1"]);
@@ -94,7 +96,10 @@ test("a handler that was cancelled cleans up, or has a result all the same", asy
     },
     answers,
   );
-  for (const [method, end] of [["clean", "stopped"], ["anyhow", "result"]] as const) {
+  for (const [method, end] of [
+    ["clean", "stopped"],
+    ["anyhow", "result"],
+  ] as const) {
     const id = supervisor.begin(method);
     await supervisor.wait((message) => message.t === "progress" && message["id"] === id);
     supervisor.cancel(id);
@@ -123,14 +128,18 @@ test("a cancel ends a request that waits, and the next one is sent", async (t) =
 
 test("a handler without the signal is stopped by its next request, once", async (t) => {
   let go = (): void => undefined;
-  const supervisor = await Supervisor.start(t, {
-    late: async (ctx) => {
-      ctx.progress(0);
-      await new Promise<void>((resolve) => (go = resolve));
-      await assert.rejects(ctx.page.send("x"), { name: "Cancelled", reason: "cancelled" });
-      await ctx.send({ topic: "news" }, "x");
+  const supervisor = await Supervisor.start(
+    t,
+    {
+      late: async (ctx) => {
+        ctx.progress(0);
+        await new Promise<void>((resolve) => (go = resolve));
+        await assert.rejects(ctx.page.send("x"), { name: "Cancelled", reason: "cancelled" });
+        await ctx.send({ topic: "news" }, "x");
+      },
     },
-  }, { "push.send": () => ({ reached: 1, held: 0 }) });
+    { "push.send": () => ({ reached: 1, held: 0 }) },
+  );
   const id = supervisor.begin("late", null, { page: "p|1" });
   await supervisor.wait((message) => message.t === "progress");
   supervisor.cancel(id);
@@ -139,18 +148,24 @@ test("a handler without the signal is stopped by its next request, once", async 
   await supervisor.wait((message) => message.t === "pong");
   go();
   assert.equal((await supervisor.end(id)).t, "result");
-  assert.deepEqual(supervisor.of("request").map((request) => request["params"]), [{ to: { topic: "news" }, payload: "x" }]);
+  assert.deepEqual(
+    supervisor.of("request").map((request) => request["params"]),
+    [{ to: { topic: "news" }, payload: "x" }],
+  );
 });
 
 test("track reports its progress and stops, also in a loop that never waits", async (t) => {
   const supervisor = await Supervisor.start(t, {
     count: async (ctx, { items }) => {
       let count = 0;
-      for await (const item of ctx.track(Array.from({ length: items }, (_, index) => index))) count += item >= 0 ? 1 : 0;
+      for await (const item of ctx.track(Array.from({ length: items }, (_, index) => index)))
+        count += item >= 0 ? 1 : 0;
       return count;
     },
     endless: async (ctx) => {
-      const forever = (function* () { for (;;) yield 1; })();
+      const forever = (function* () {
+        for (;;) yield 1;
+      })();
       ctx.progress(0);
       for await (const _ of ctx.track(forever));
     },
@@ -210,7 +225,9 @@ test("a request that cannot be sent is refused here, and one after the end is st
 
 test("a drained child ends its work, refuses more and finishes", async (t) => {
   let go = (): void => undefined;
-  const supervisor = await Supervisor.start(t, { wait: (ctx) => (ctx.progress(0), new Promise<void>((resolve) => (go = resolve))) });
+  const supervisor = await Supervisor.start(t, {
+    wait: (ctx) => (ctx.progress(0), new Promise<void>((resolve) => (go = resolve))),
+  });
   const id = supervisor.begin("wait");
   await supervisor.wait((message) => message.t === "progress");
   supervisor.send({ t: "drain", within_ms: 1000 });

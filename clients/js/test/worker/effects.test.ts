@@ -5,7 +5,11 @@ import type { Context, Lock } from "../../src/worker/types.js";
 import { Refusal, Supervisor } from "./supervisor.js";
 
 /** A supervisor with one tree, whose writer is refused for the first `conflicts` writes. */
-async function withTree(t: Parameters<typeof Supervisor.start>[0], run: (ctx: Context) => unknown, conflicts = 0): Promise<Supervisor> {
+async function withTree(
+  t: Parameters<typeof Supervisor.start>[0],
+  run: (ctx: Context) => unknown,
+  conflicts = 0,
+): Promise<Supervisor> {
   let revision = 8;
   const answers = {
     "state.get": ({ path }: { path?: string }) =>
@@ -16,7 +20,10 @@ async function withTree(t: Parameters<typeof Supervisor.start>[0], run: (ctx: Co
 }
 
 const patches = (supervisor: Supervisor): unknown[] =>
-  supervisor.of("request").filter(({ method }) => method === "state.patch").map(({ params }) => params);
+  supervisor
+    .of("request")
+    .filter(({ method }) => method === "state.patch")
+    .map(({ params }) => params);
 
 test("a tree is read and written", async (t) => {
   const supervisor = await withTree(t, async (ctx) => [
@@ -39,7 +46,9 @@ test("a tree is read and written", async (t) => {
 });
 
 test("an edit is written at the revision that it has read, or not at all", async (t) => {
-  const supervisor = await withTree(t, (ctx) => ctx.state.user.edit((tree) => tree.set("count", tree.get<number>("count") + 1)));
+  const supervisor = await withTree(t, (ctx) =>
+    ctx.state.user.edit((tree) => tree.set("count", tree.get<number>("count") + 1)),
+  );
   assert.equal((await supervisor.call("run"))["value"], 9);
   assert.deepEqual(patches(supervisor), [{ level: "user", changes: [{ path: "count", value: 9 }], if_revision: 8 }]);
 
@@ -107,7 +116,11 @@ test("a lock is renewed while it is held and released at the end of its block", 
   const [acquired] = supervisor.of("request");
   assert.deepEqual(acquired?.["params"], { name: "stock", ttl_ms: 900, wait_ms: 5 });
   const releases = supervisor.of("request").filter(({ method }) => method === "lock.release");
-  assert.deepEqual(releases.map(({ params }) => params), [{ name: "stock", token: 12 }], "once");
+  assert.deepEqual(
+    releases.map(({ params }) => params),
+    [{ name: "stock", token: 12 }],
+    "once",
+  );
 });
 
 test("a lock that another holder has is not held", async (t) => {

@@ -57,7 +57,12 @@ test("a request is the golden frame", () => {
   const requests = [...vectors].filter(([name]) => name.startsWith("request-"));
   assert.ok(requests.length >= 10);
   for (const [name, { frame, message }] of requests) {
-    const { id, work, method, params } = message as unknown as { id: number; work: number; method: string; params: object };
+    const { id, work, method, params } = message as unknown as {
+      id: number;
+      work: number;
+      method: string;
+      params: object;
+    };
     assert.equal(requestFrame(id, work, method, params).toString("hex"), frame, name);
   }
   const options = { user: null, delayMs: 60_000, mode: "any", pool: "reports", retries: 3 } as const;
@@ -69,7 +74,14 @@ test("a request is the golden frame", () => {
 
 test("ready is the golden message", () => {
   const schema = { properties: { month: { type: "string" } }, required: ["month"] } as const;
-  const options = { mode: "assigned", serial: "user", timeoutMs: 600_000, retries: 5, schema, doc: "Writes a report." } as const;
+  const options = {
+    mode: "assigned",
+    serial: "user",
+    timeoutMs: 600_000,
+    retries: 5,
+    schema,
+    doc: "Writes a report.",
+  } as const;
   const handlers = [new Handler("search", {}, () => null), new Handler("report", options, () => null)];
   const written = ready(new Map(handlers.map((handler) => [handler.name, handler])), "secret-of-this-child");
   const own = { pid: process.pid, sdk: `node/${VERSION}` };

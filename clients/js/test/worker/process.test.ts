@@ -22,13 +22,27 @@ function run(program: string, args: readonly string[], variables: NodeJS.Process
   });
 }
 
-test("the package keeps every rule of the wire", { skip: !BINARY && "PAGEWIRE_BINARY names no program", timeout: 120_000 }, async () => {
-  const { code, stdout, stderr } = await run(BINARY ?? "", ["child", "check", "--json", "--", process.execPath, "conforming.mjs"]);
-  assert.equal(code, 0, stderr);
-  const { cases, sdk } = JSON.parse(stdout) as { sdk: string; cases: { name: string; result: string }[] };
-  assert.deepEqual(cases.filter(({ result }) => result !== "ok"), []);
-  assert.ok(cases.length > 80 && sdk.startsWith("node/"));
-});
+test(
+  "the package keeps every rule of the wire",
+  { skip: !BINARY && "PAGEWIRE_BINARY names no program", timeout: 120_000 },
+  async () => {
+    const { code, stdout, stderr } = await run(BINARY ?? "", [
+      "child",
+      "check",
+      "--json",
+      "--",
+      process.execPath,
+      "conforming.mjs",
+    ]);
+    assert.equal(code, 0, stderr);
+    const { cases, sdk } = JSON.parse(stdout) as { sdk: string; cases: { name: string; result: string }[] };
+    assert.deepEqual(
+      cases.filter(({ result }) => result !== "ok"),
+      [],
+    );
+    assert.ok(cases.length > 80 && sdk.startsWith("node/"));
+  },
+);
 
 test("a program that Pagewire has not started explains how to start it", async () => {
   const { code, stderr } = await run(process.execPath, ["conforming.mjs", "--flag"]);

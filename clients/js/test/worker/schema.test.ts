@@ -9,7 +9,12 @@ const order: JsonSchema = {
     item: { type: "string", minLength: 1, maxLength: 5, pattern: "^[a-z]+$" },
     count: { type: "integer", minimum: 1, maximum: 99 },
     status: { enum: ["new", "sent"] },
-    lines: { type: "array", minItems: 1, maxItems: 2, items: { type: "object", properties: { price: { type: "number" } } } },
+    lines: {
+      type: "array",
+      minItems: 1,
+      maxItems: 2,
+      items: { type: "object", properties: { price: { type: "number" } } },
+    },
     note: { type: ["string", "null"] },
     version: { const: 2 },
     place: { anyOf: [{ type: "string" }, { type: "array", items: { type: "number" } }] },
@@ -19,7 +24,15 @@ const order: JsonSchema = {
 };
 
 test("parameters that fit are accepted as they are", () => {
-  const whole = { item: "cup", count: 3, status: "new", lines: [{ price: 1.5 }], note: null, version: 2, place: [1, 2] };
+  const whole = {
+    item: "cup",
+    count: 3,
+    status: "new",
+    lines: [{ price: 1.5 }],
+    note: null,
+    version: 2,
+    place: [1, 2],
+  };
   assert.equal(accept(order, whole), whole);
   assert.deepEqual(accept({ type: "object" }, null), {});
   assert.equal(accept({ type: "string" }, "a"), "a");

@@ -34,7 +34,12 @@ test("a frame that breaks the rules is refused, before it is whole if its length
   const bodies = ['{"t":"ping"', '["t"]', '{"id":1}', '{"t":1}', "null"].map((body) => pack(body));
   const tooLong = Buffer.from([0, 0x10, 0, 1]);
   const reserved = Buffer.from([0x80, 0, 0, 1]);
-  const notUtf8 = Buffer.concat([Buffer.from([0, 0, 0, 9]), Buffer.from('{"t":"'), Buffer.from([0xff]), Buffer.from('"}')]);
+  const notUtf8 = Buffer.concat([
+    Buffer.from([0, 0, 0, 9]),
+    Buffer.from('{"t":"'),
+    Buffer.from([0xff]),
+    Buffer.from('"}'),
+  ]);
   for (const bytes of [...bodies, tooLong, reserved, notUtf8]) {
     assert.throws(() => new FrameReader().read(bytes), BrokenWire, bytes.toString());
   }
