@@ -219,6 +219,20 @@ def node():
         os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
 
 
+def vite():
+    """Installs Vite, TypeScript and React for the page of a test, unless the lock file has not changed since then."""
+    source, target = ROOT / "tests/it/sites/react", TOOLS / "vite"
+    lock = "package-lock.json"
+    if (target / "installed").exists() and (target / lock).read_bytes() == (source / lock).read_bytes():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "installed").unlink(missing_ok=True)
+    for name in ["package.json", lock, ".npmrc"]:
+        shutil.copyfile(source / name, target / name)
+    quietly(["npm", "--prefix", target, "ci"])
+    (target / "installed").touch()
+
+
 def other_nodes():
     """Installs the other versions of Node, each into a folder of its own. Returns their programs."""
     programs = []
@@ -330,7 +344,7 @@ CLIPPY = component("clippy", ["clippy", "--version"])
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
-    "test": ("unit, conformance and integration tests", test, [compiler, nats, node, flask, sites, nginx, browser], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, node, vite, flask, sites, nginx, browser], True),
     "js": ("JavaScript: types, fresh build, tests; handlers in three versions of Node", js, [compiler, node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),

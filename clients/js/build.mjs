@@ -28,6 +28,15 @@ const ENTRIES = [
     // for `await using`
     libraries: ["esnext.disposable"],
   },
+  {
+    name: "react",
+    title: "Pagewire's hooks for React",
+    source: "src/react/index.ts",
+    platform: "browser",
+    project: "tsconfig.react.json",
+    declarations: ["react/types", "react/hooks"],
+    hidden: [],
+  },
 ];
 
 const banner = ({ title }) => `// ${title}, built from clients/js/src: do not edit. Apache-2.0\n`;
