@@ -4,13 +4,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fail, worker } from "pagewire/worker";
 
-const STATUSES = /** @type {const} */ (["new", "packed", "sent"]);
-const ORDER = /** @type {const} */ ({
+const STATUSES = ["new", "packed", "sent"];
+const ORDER = {
   type: "object",
   properties: { item: { type: "string" }, count: { type: "integer" } },
   required: ["item"],
-});
-const STORED = /** @type {const} */ ({
+};
+const STORED = {
   type: "object",
   properties: {
     number: { type: "integer" },
@@ -19,7 +19,7 @@ const STORED = /** @type {const} */ ({
     status: { enum: STATUSES },
   },
   required: ["number", "item", "count", "status"],
-});
+};
 
 const app = worker();
 

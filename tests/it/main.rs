@@ -45,6 +45,7 @@ mod mount_processes;
 mod mount_programs;
 mod mounts;
 mod nats_mappings;
+mod node_effects;
 mod node_lanes;
 mod own_mounts;
 mod pages;

@@ -182,8 +182,8 @@ export interface Context {
     /** Calls a handler and resolves with its result. */
     call<Result = unknown>(method: string, params?: unknown, options?: CallOptions): Promise<Result>;
     /**
-     * Acquires a lock of the cluster, which is renewed while it is held: `await using lock = await ctx.lock("stock")`.
-     * Rejects with `locked` if another holder has it.
+     * Acquires a lock of the cluster, which is renewed until `release()` is called, or to the end of the block with
+     * `await using lock = await ctx.lock("stock")`. Rejects with `locked` if another holder has it.
      */
     lock(name: string, options?: LockOptions): Promise<Lock>;
     /** Lines of the server's log that name the work. */

@@ -684,6 +684,8 @@ var Child = class {
   #works = /* @__PURE__ */ new Map();
   #open = /* @__PURE__ */ new Map();
   #waiting = /* @__PURE__ */ new Map();
+  /** What requests were rejected with. */
+  #refusals = /* @__PURE__ */ new WeakSet();
   #limit = LIMIT;
   #lastId = 0;
   #welcomed = false;
@@ -702,6 +704,10 @@ var Child = class {
   drain() {
     this.#ending = true;
     this.#finishIfIdle();
+  }
+  /** Returns whether this is what a request was rejected with. */
+  isRefusal(reason) {
+    return typeof reason === "object" && reason !== null && this.#refusals.has(reason);
   }
   send(message) {
     this.#socket.write(frame(message));
@@ -796,7 +802,7 @@ var Child = class {
       for (const [id, request] of requests) {
         if (request.work !== work) continue;
         requests.delete(id);
-        request.reject(error2());
+        this.#refuse(request, error2());
       }
     }
     this.#postWaiting();
@@ -808,8 +814,12 @@ var Child = class {
     this.#open.delete(id);
     const error2 = reply["error"];
     if (error2 === void 0) request.resolve(reply["value"] ?? null);
-    else request.reject(errorOf(error2));
+    else this.#refuse(request, errorOf(error2));
     this.#postWaiting();
+  }
+  #refuse(request, error2) {
+    this.#refusals.add(error2);
+    request.reject(error2);
   }
   #postWaiting() {
     for (const [id, request] of this.#waiting) {
@@ -1038,6 +1048,7 @@ function worker(options = {}) {
 var Application = class {
   #handlers = /* @__PURE__ */ new Map();
   #slots;
+  #running;
   constructor({ slots }) {
     if (slots !== void 0 && !(Number.isInteger(slots) && slots > 0))
       throw new RangeError("slots is a number from 1");
@@ -1051,10 +1062,13 @@ var Application = class {
     return this;
   }
   run() {
+    return this.#running ??= this.#start();
+  }
+  #start() {
     const { PAGEWIRE_SOCKET: path, PAGEWIRE_TOKEN: token = "" } = process.env;
     delete process.env["PAGEWIRE_SOCKET"];
     delete process.env["PAGEWIRE_TOKEN"];
-    if (path === void 0) exit(explanation(process.argv.slice(1)));
+    if (path === void 0) exit(explanation(process.argv.slice(1), process.execArgv));
     return serve(path, ready(this.#handlers, token, this.#slots), this.#handlers);
   }
 };
@@ -1067,17 +1081,22 @@ function serve(path, introduction, handlers) {
     };
     const child2 = new Child(socket, handlers, { finished, lost: exit });
     for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => child2.drain());
+    process.on("unhandledRejection", (reason) => onUnhandled(child2, reason));
     socket.write(frame(introduction));
   });
+}
+function onUnhandled(child2, reason) {
+  if (child2.isRefusal(reason)) process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}
+`);
+  else if (process.listenerCount("unhandledRejection") === 1) throw reason;
 }
 function exit(reason) {
   process.stderr.write(`pagewire: ${reason}
 `);
   process.exit(1);
 }
-function explanation(argv) {
-  const [script = "app.js", ...rest] = argv;
-  const command = ["node", relative(process.cwd(), script) || script, ...rest];
+function explanation([script = "app.js", ...rest], options) {
+  const command = ["node", ...options, relative(process.cwd(), script) || script, ...rest];
   return `this process was not started by Pagewire. Start it in one of these ways:
     pagewire dev -- ${command.join(" ")}
     a pool in pagewire.toml:    [[pool]]

@@ -33,6 +33,7 @@ export function worker(options: AppOptions = {}): App {
 class Application implements App {
   readonly #handlers = new Map<string, Handler>();
   readonly #slots: number | undefined;
+  #running: Promise<void> | undefined;
 
   constructor({ slots }: AppOptions) {
     if (slots !== undefined && !(Number.isInteger(slots) && slots > 0))
@@ -49,11 +50,15 @@ class Application implements App {
   }
 
   run(): Promise<void> {
+    return (this.#running ??= this.#start());
+  }
+
+  #start(): Promise<void> {
     // removed, so that programs that a handler starts are not taken for this child
     const { PAGEWIRE_SOCKET: path, PAGEWIRE_TOKEN: token = "" } = process.env;
     delete process.env["PAGEWIRE_SOCKET"];
     delete process.env["PAGEWIRE_TOKEN"];
-    if (path === undefined) exit(explanation(process.argv.slice(1)));
+    if (path === undefined) exit(explanation(process.argv.slice(1), process.execArgv));
     return serve(path, ready(this.#handlers, token, this.#slots), this.#handlers);
   }
 }
@@ -67,8 +72,16 @@ function serve(path: string, introduction: Message, handlers: ReadonlyMap<string
     };
     const child = new Child(socket, handlers, { finished, lost: exit });
     for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => child.drain());
+    process.on("unhandledRejection", (reason) => onUnhandled(child, reason));
     socket.write(frame(introduction));
   });
+}
+
+/** Handles a promise that rejects without a handler. A request that is not waited for must not end the work of others. */
+function onUnhandled(child: Child, reason: unknown): void {
+  if (child.isRefusal(reason)) process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}\n`);
+  // what Node does without a listener
+  else if (process.listenerCount("unhandledRejection") === 1) throw reason;
 }
 
 /** Ends the process at once: handlers that run have no effects any more. */
@@ -77,9 +90,8 @@ function exit(reason: string): never {
   process.exit(1);
 }
 
-function explanation(argv: readonly string[]): string {
-  const [script = "app.js", ...rest] = argv;
-  const command = ["node", relative(process.cwd(), script) || script, ...rest];
+function explanation([script = "app.js", ...rest]: readonly string[], options: readonly string[]): string {
+  const command = ["node", ...options, relative(process.cwd(), script) || script, ...rest];
   return `this process was not started by Pagewire. Start it in one of these ways:
     pagewire dev -- ${command.join(" ")}
     a pool in pagewire.toml:    [[pool]]

@@ -32,6 +32,8 @@ export class Child implements Port {
   readonly #works = new Map<number, WorkContext>();
   readonly #open = new Map<number, Request>();
   readonly #waiting = new Map<number, Request>();
+  /** What requests were rejected with. */
+  readonly #refusals = new WeakSet<object>();
   #limit = LIMIT;
   #lastId = 0;
   #welcomed = false;
@@ -52,6 +54,11 @@ export class Child implements Port {
   drain(): void {
     this.#ending = true;
     this.#finishIfIdle();
+  }
+
+  /** Returns whether this is what a request was rejected with. */
+  isRefusal(reason: unknown): boolean {
+    return typeof reason === "object" && reason !== null && this.#refusals.has(reason);
   }
 
   send(message: Message): void {
@@ -156,7 +163,7 @@ export class Child implements Port {
       for (const [id, request] of requests) {
         if (request.work !== work) continue;
         requests.delete(id);
-        request.reject(error());
+        this.#refuse(request, error());
       }
     }
     this.#postWaiting();
@@ -169,8 +176,13 @@ export class Child implements Port {
     this.#open.delete(id);
     const error = reply["error"] as Partial<PagewireError> | undefined;
     if (error === undefined) request.resolve(reply["value"] ?? null);
-    else request.reject(errorOf(error));
+    else this.#refuse(request, errorOf(error));
     this.#postWaiting();
+  }
+
+  #refuse(request: Request, error: Error): void {
+    this.#refusals.add(error);
+    request.reject(error);
   }
 
   #postWaiting(): void {

@@ -7,7 +7,9 @@ if (process.env.FORKED) {
   process.exit();
 }
 setInterval(() => undefined, 1000);
-const running = worker().run();
+const app = worker();
+const running = app.run();
+if (app.run() !== running) console.log("it runs twice");
 await new Promise((resolve) => fork(process.argv[1], { env: { ...process.env, FORKED: "1" } }).on("exit", resolve));
 await running;
 console.log("cleaned up");

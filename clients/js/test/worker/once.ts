@@ -1,4 +1,4 @@
-// A supervisor that welcomes one process and drains it.
+// A supervisor of one process, which is played by a test.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -6,8 +6,8 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { frame, FrameReader, type Message } from "../../src/worker/wire.js";
 
-/** Returns the path of its socket, and the first message of the process. */
-export async function serveOnce(t: TestContext): Promise<{ path: string; drained: Promise<Message> }> {
+/** Returns the path of its socket. `answer` returns what is sent after a message of the process. */
+export async function serveOnce(t: TestContext, answer: (message: Message) => Message[]): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), "pagewire-"));
   const path = join(folder, "socket");
   const server = createServer();
@@ -16,17 +16,12 @@ export async function serveOnce(t: TestContext): Promise<{ path: string; drained
     server.close();
     rmSync(folder, { recursive: true });
   });
-  const drained = new Promise<Message>((resolve) => {
-    server.once("connection", (socket) => {
-      const reader = new FrameReader();
-      socket.on("data", (chunk: Buffer) => {
-        for (const message of reader.read(chunk)) {
-          if (message.t !== "ready") continue;
-          socket.write(Buffer.concat([frame({ t: "welcome", protocol: 1 }), frame({ t: "drain", within_ms: 1000 })]));
-          resolve(message);
-        }
-      });
+  server.once("connection", (socket) => {
+    const reader = new FrameReader();
+    socket.on("error", () => undefined);
+    socket.on("data", (chunk: Buffer) => {
+      for (const message of reader.read(chunk)) socket.write(Buffer.concat(answer(message).map(frame)));
     });
   });
-  return { path, drained };
+  return path;
 }

@@ -177,7 +177,7 @@ class Binding:
         return schema
 
     def returns(self) -> Schema:
-        """Returns the JSON schema of the result; it is empty if the type hint does not say it or cannot be evaluated."""
+        """Returns the JSON schema of the result; empty if the type hint does not say it or cannot be evaluated."""
         try:
             return schema_of(_hints(self._function, ["return"]).get("return", Any))
         except Exception:  # results are not checked, so their types may be imported for type checkers only
