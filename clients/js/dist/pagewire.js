@@ -1728,7 +1728,10 @@ var Pagewire = class extends Emitter {
     this.#unwatch = watchDocument({
       hidden: () => this.#acks.now(),
       leave: () => this.#leave(),
-      comeback: () => this.#comeback(),
+      comeback: () => {
+        this.#away = false;
+        void this.#attempt();
+      },
       wake: () => this.#wake()
     });
     void this.#attempt();
@@ -1739,19 +1742,10 @@ var Pagewire = class extends Emitter {
     this.#identity.forgetPage();
     this.#finish({}, new PagewireError("closed", "the page was closed"));
   }
-  /**
-   * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
-   * when its signal was aborted, or with `uncertain` when the page was reset before the reply arrived.
-   */
-  call(method, params, options = {}) {
-    const { signal, ...rest } = options;
+  call(method, params, { signal, ...rest } = {}) {
     const frame = { type: "call", method, params, ...rest };
     return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms });
   }
-  /**
-   * Submits a durable job. Its end reaches this page over lost sockets, migrations and resets; after a reload of the
-   * document it arrives as the event `job`.
-   */
   job(kind, data, options = {}) {
     return this.#jobs.submit(kind, data, options);
   }
@@ -1899,7 +1893,8 @@ var Pagewire = class extends Emitter {
     }
     switch (frame.type) {
       case "message":
-        return this.#message(frame);
+        this.emit("message", frame);
+        return this.#topics.take(frame);
       case "data":
         return this.#trees.take(frame);
       case "accepted":
@@ -1923,10 +1918,6 @@ var Pagewire = class extends Emitter {
       default:
         return this.emit("frame", frame);
     }
-  }
-  #message(message) {
-    this.emit("message", message);
-    this.#topics.take(message);
   }
   #answer(frame) {
     const news2 = this.#jobs.take(frame);
@@ -1976,10 +1967,6 @@ var Pagewire = class extends Emitter {
     this.#detach();
     this.#claim.release();
     this.#change("waiting", { reason: "the document is away" });
-  }
-  #comeback() {
-    this.#away = false;
-    void this.#attempt();
   }
   #finish(change, error) {
     this.#turn += 1;

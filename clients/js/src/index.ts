@@ -1,3 +1,4 @@
+export type * from "./api.js";
 export { PagewireError, type JobEnd } from "./error.js";
 export { Pagewire } from "./pagewire.js";
 export { escape, join, split } from "./path.js";

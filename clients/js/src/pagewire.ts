@@ -1,4 +1,5 @@
 import { Acks } from "./acks.js";
+import type { ApiMap, Args, UntypedApi, UntypedName } from "./api.js";
 import { ask } from "./ask.js";
 import { Claim } from "./claim.js";
 import { verdict } from "./close.js";
@@ -51,8 +52,9 @@ const LOST = 1006;
  * await page.connect();
  * const sum = await page.call("sum", [1, 2, 3]);
  * ```
+ * With a map of the handlers (`new Pagewire<Api>()`) calls and jobs are checked against it.
  */
-export class Pagewire extends Emitter<PagewireEvents> {
+export class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<PagewireEvents> {
   readonly #route: Route;
   readonly #retry: Retry;
   readonly #WebSocket: WebSocketConstructor;
@@ -117,7 +119,10 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#unwatch = watchDocument({
       hidden: () => this.#acks.now(),
       leave: () => this.#leave(),
-      comeback: () => this.#comeback(),
+      comeback: () => {
+        this.#away = false;
+        void this.#attempt();
+      },
       wake: () => this.#wake(),
     });
     void this.#attempt();
@@ -134,17 +139,20 @@ export class Pagewire extends Emitter<PagewireEvents> {
    * Calls a method and resolves with its result. Rejects with the handler's error, with `timeout`, with `cancelled`
    * when its signal was aborted, or with `uncertain` when the page was reset before the reply arrived.
    */
-  call<Result = unknown>(method: string, params?: unknown, options: CallOptions = {}): Promise<Result> {
-    const { signal, ...rest } = options;
+  call<N extends keyof Api & string>(method: N, ...rest: Args<Api[N], CallOptions>): Promise<Api[N]["result"]>;
+  call<Result = unknown>(method: UntypedName<Api>, params?: unknown, options?: CallOptions): Promise<Result>;
+  call(method: string, params?: unknown, { signal, ...rest }: CallOptions = {}): Promise<unknown> {
     const frame = { type: "call", method, params, ...rest };
-    return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms }) as Promise<Result>;
+    return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms });
   }
 
   /**
    * Submits a durable job. Its end reaches this page over lost sockets, migrations and resets; after a reload of the
    * document it arrives as the event `job`.
    */
-  job<Result = unknown>(kind: string, data?: unknown, options: JobOptions = {}): Job<Result> {
+  job<N extends keyof Api & string>(kind: N, ...rest: Args<Api[N], JobOptions>): Job<Api[N]["result"]>;
+  job<Result = unknown>(kind: UntypedName<Api>, data?: unknown, options?: JobOptions): Job<Result>;
+  job(kind: string, data?: unknown, options: JobOptions = {}): Job {
     return this.#jobs.submit(kind, data, options);
   }
 
@@ -311,7 +319,8 @@ export class Pagewire extends Emitter<PagewireEvents> {
     }
     switch (frame.type) {
       case "message":
-        return this.#message(frame as unknown as Message);
+        this.emit("message", frame as unknown as Message);
+        return this.#topics.take(frame as unknown as Message);
       case "data":
         return this.#trees.take(frame as DataFrame);
       case "accepted":
@@ -335,11 +344,6 @@ export class Pagewire extends Emitter<PagewireEvents> {
       default:
         return this.emit("frame", frame);
     }
-  }
-
-  #message(message: Message): void {
-    this.emit("message", message);
-    this.#topics.take(message);
   }
 
   #answer(frame: ServerFrame): void {
@@ -397,11 +401,6 @@ export class Pagewire extends Emitter<PagewireEvents> {
     this.#detach();
     this.#claim.release();
     this.#change("waiting", { reason: "the document is away" });
-  }
-
-  #comeback(): void {
-    this.#away = false;
-    void this.#attempt();
   }
 
   #finish(change: Partial<StateChange>, error: PagewireError): void {

@@ -32,7 +32,11 @@ export async function application(): Promise<void> {
   await page.send({ tab: "ada" }, { sum });
   const { signal } = new AbortController();
   await page.call("hash", { rounds: 1 }, { pool: "cpu", signal });
-  const job: Job<string> = page.job<string>("hash", { rounds: 1 }, { retries: 2, run_at: new Date(), exec_mode: "any" });
+  const job: Job<string> = page.job<string>(
+    "hash",
+    { rounds: 1 },
+    { retries: 2, run_at: new Date(), exec_mode: "any" },
+  );
   job.on("progress", ({ progress, message }) => show(progress, message));
   const id: string = await job.accepted;
   const hash: string = await job.result.catch((error: PagewireError) => error.message);
@@ -56,7 +60,10 @@ export async function trees(page: Pagewire, level: Level): Promise<number> {
   form.on("removed", () => show(form.value?.name, form.revision));
   form.on("error", ({ code }) => show(code));
   const revision: number = await form.set(join("name", escape("a.b")), "Ada", { if_revision: form.revision });
-  const edits: Edit[] = [{ path: "name", value: null }, { path: "age", delete: true }];
+  const edits: Edit[] = [
+    { path: "name", value: null },
+    { path: "age", delete: true },
+  ];
   // @ts-expect-error an edit is a value or a deletion
   edits.push({ path: "name" });
   const { value }: Reading<string[]> = await page.get<string[]>(level, "a.#0");
@@ -82,6 +89,33 @@ export async function topics(page: Pagewire): Promise<void> {
   room.refuse();
   stop();
   await room.close();
+}
+
+/** What `pagewire types --ts` writes. */
+interface Api {
+  report: { params: { month: string } | [string]; result: { rows: number } };
+  "orders.list": { params: Record<string, never> | [] | null; result: string[] };
+  anything: { params: unknown; result: unknown };
+}
+
+export async function typed(page: Pagewire<Api>, untyped: Pagewire): Promise<void> {
+  const { rows }: { rows: number } = await page.call("report", { month: "2026-03" }, { timeout_ms: 500 });
+  const report: Job<{ rows: number }> = page.job("report", ["2026-03"], { retries: 2 });
+  const orders: string[] = await page.call("orders.list");
+  const none: unknown = await page.call("anything");
+  // @ts-expect-error there is no such handler
+  await page.call("reports", { month: "2026-03" });
+  // @ts-expect-error a month is a text
+  await page.call("report", { month: 3 });
+  // @ts-expect-error the parameters are missing
+  await page.call("report");
+  // @ts-expect-error the result has no such member
+  show((await page.call("report", { month: "" })).lines);
+  // @ts-expect-error a map names the parameters and the result
+  new Pagewire<{ report: { params: string } }>();
+  const [sum, text]: [number, unknown] = [await untyped.call<number>("sum", [1]), await untyped.call("text")];
+  untyped = page satisfies Pagewire as Pagewire;
+  show(rows, report, orders, none, sum, text, new Pagewire<Api>().state, untyped);
 }
 
 function show(...values: unknown[]): void {

@@ -86,10 +86,15 @@ def test_ready_is_the_golden_message():
     def report(ctx, month: str):
         """Writes a report."""
 
+    @app.handler
+    def counted(ctx) -> dict[str, int]:
+        return {}
+
     written = ready(app, "secret-of-this-child")
     golden = message_of("ready")
     assert set(written) == set(golden)
     assert set(written["methods"][1]) == set(golden["methods"][1])
+    assert written["methods"][2]["returns"] == {"type": "object", "additionalProperties": {"type": "integer"}}
     for member in ("name", "mode", "serial", "timeout_ms", "retries", "doc"):
         assert written["methods"][1][member] == golden["methods"][1][member]
 

@@ -1,4 +1,4 @@
-//! The example `examples/orders-python` in a real Chromium.
+//! The examples `examples/orders-python` and `examples/orders-node` in a real Chromium.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,27 +12,58 @@ use crate::environment::children::{send, status};
 use crate::environment::python::PACKAGE;
 use crate::environment::{Node, Process, SECRET, SOON, eventually, free_port};
 
-fn example() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/orders-python"))
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+const JAVASCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/js");
+
+/// One of the two examples, which have the same page.
+struct Example {
+    folder: PathBuf,
+    /// The line of the configuration for what its handlers need.
+    pool: String,
+    site: [&'static str; 2],
+    _copy: Option<TempDir>,
 }
 
-/// Starts the node of the example, whose pages come from a site at that port.
-async fn node(port: u16) -> Node {
-    let file = std::fs::read_to_string(example().join("pagewire.toml")).expect("the configuration");
-    let place =
-        format!("directory = {}\nenv = {{ PYTHONPATH = {} }}\ncommand =", json!(example()), json!(PACKAGE));
-    let setup = Node::setup().file(&file.replace("command =", &place)).users();
-    setup.set("websocket.origins", format!("http://127.0.0.1:{port}")).start().await
-}
+impl Example {
+    fn in_python() -> Self {
+        let pool = format!("env = {{ PYTHONPATH = {} }}", json!(PACKAGE));
+        let folder = PathBuf::from(EXAMPLES).join("orders-python");
+        Self { folder, pool, site: ["python3", "site.py"], _copy: None }
+    }
 
-/// Starts the site of the example.
-async fn site(port: u16, node: &Node, folder: &TempDir) -> Process {
-    let mut command = Command::new("python3");
-    command.arg(example().join("site.py")).arg(port.to_string());
-    command.env("PAGEWIRE_URL", node.url()).env("PAGEWIRE_AUTH__HS256_SECRET", SECRET);
-    let site = Process::start("the site", &mut command, folder.path().join("site.log"));
-    eventually("the site listens", SOON, async || site.log().contains("http://").then_some(())).await;
-    site
+    /// A copy of the example, with the package where `npm install` would put it.
+    fn in_node() -> Self {
+        let copy = tempfile::tempdir().expect("a folder");
+        let folder = copy.path().to_owned();
+        for entry in std::fs::read_dir(PathBuf::from(EXAMPLES).join("orders-node")).expect("the example") {
+            let file = entry.expect("a file").path();
+            if file.is_file() {
+                std::fs::copy(&file, folder.join(file.file_name().expect("a name"))).expect("a copy");
+            }
+        }
+        std::fs::create_dir(folder.join("node_modules")).expect("a folder");
+        std::os::unix::fs::symlink(JAVASCRIPT, folder.join("node_modules/pagewire")).expect("a link");
+        Self { folder, pool: String::new(), site: ["node", "site.js"], _copy: Some(copy) }
+    }
+
+    /// Starts the node of the example, whose pages come from a site at that port.
+    async fn node(&self, port: u16) -> Node {
+        let file = std::fs::read_to_string(self.folder.join("pagewire.toml")).expect("the configuration");
+        let place = format!("directory = {}\n{}\ncommand =", json!(self.folder), self.pool);
+        let setup = Node::setup().file(&file.replace("command =", &place)).users();
+        setup.set("websocket.origins", format!("http://127.0.0.1:{port}")).start().await
+    }
+
+    /// Starts the site of the example.
+    async fn site(&self, port: u16, node: &Node, folder: &TempDir) -> Process {
+        let [program, script] = self.site;
+        let mut command = Command::new(program);
+        command.arg(self.folder.join(script)).arg(port.to_string());
+        command.env("PAGEWIRE_URL", node.url()).env("PAGEWIRE_AUTH__HS256_SECRET", SECRET);
+        let site = Process::start("the site", &mut command, folder.path().join("site.log"));
+        eventually("the site listens", SOON, async || site.log().contains("http://").then_some(())).await;
+        site
+    }
 }
 
 async fn log_in(browser: &Browser) {
@@ -43,13 +74,31 @@ async fn log_in(browser: &Browser) {
 
 #[tokio::test]
 async fn two_pages_of_a_user_share_the_board_and_a_report_survives_its_child() {
+    share_the_board(&Example::in_python(), "orders").await;
+}
+
+#[tokio::test]
+async fn two_pages_share_the_board_of_handlers_in_node_and_a_report_survives_its_child() {
+    share_the_board(&Example::in_node(), "orders-node").await;
+}
+
+#[test]
+fn the_examples_have_the_same_page() {
+    for file in ["board.html", "board.js", "board.css"] {
+        let [python, node] = ["orders-python", "orders-node"]
+            .map(|example| std::fs::read_to_string(format!("{EXAMPLES}/{example}/{file}")).expect("a file"));
+        assert_eq!(python, node, "{file}");
+    }
+}
+
+async fn share_the_board(example: &Example, name: &str) {
     let (port, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
-    let node = node(port).await;
-    let _site = site(port, &node, &folder).await;
+    let node = example.node(port).await;
+    let _site = example.site(port, &node, &folder).await;
     let url = format!("http://127.0.0.1:{port}");
-    let browser = Browser::start("orders").await;
+    let browser = Browser::start(name).await;
     browser.goto(&url).await;
-    browser.screenshot("orders-login").await;
+    browser.screenshot(&format!("{name}-login")).await;
     log_in(&browser).await;
     browser.shows("user", "ada").await;
     browser.fill("item", "blue teapot").await;
@@ -77,7 +126,7 @@ async fn two_pages_of_a_user_share_the_board_and_a_report_survives_its_child() {
     browser.shows("notes", "Order 1 is packed").await;
     browser.click("report").await;
     browser.shows("report-state", "running").await;
-    browser.screenshot("orders").await;
+    browser.screenshot(name).await;
     let pid = eventually("a child runs it", SOON, async || {
         let pool = status(&node.api()).await;
         let children = pool["children"].as_array()?;
@@ -95,6 +144,6 @@ async fn two_pages_of_a_user_share_the_board_and_a_report_survives_its_child() {
     browser.window(SECOND_WINDOW).await;
     browser.click("move-1").await;
     browser.shows("sent", "#1 · 1 × blue teapot").await;
-    browser.screenshot("orders-second").await;
+    browser.screenshot(&format!("{name}-second")).await;
     browser.close().await;
 }

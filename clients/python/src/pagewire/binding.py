@@ -89,6 +89,7 @@ class Binding:
         parameters = parameters_of(function)
         if not parameters or parameters[0].kind not in ("plain", "args"):
             raise TypeError("the first parameter of a handler is its context: def handler(ctx, …)")
+        self._function = function
         own = parameters if parameters[0].kind == "args" else parameters[1:]
         hints = _hints(function, [one.name for one in own])
         self._hints = {one.name: _hint(one, hints.get(one.name, Any)) for one in own}
@@ -174,6 +175,13 @@ class Binding:
         schema["minItems"] = len([name for name in self._plain if name in self._required])
         schema["items"] = self._args is not None
         return schema
+
+    def returns(self) -> Schema:
+        """Returns the JSON schema of the result; empty if the type hint does not say it or cannot be evaluated."""
+        try:
+            return schema_of(_hints(self._function, ["return"]).get("return", Any))
+        except Exception:  # results are not checked, so their types may be imported for type checkers only
+            return {}
 
     def _types(self) -> list[str]:
         return ["object", "array"] if self._required else ["object", "array", "null"]

@@ -91,6 +91,9 @@ class Handler:
         if self.retries is not None:
             described["retries"] = self.retries
         described["schema"] = self.binding.schema()
+        returns = self.binding.returns()
+        if returns:
+            described["returns"] = returns
         described.update(doc_of(self.function))
         return described
 

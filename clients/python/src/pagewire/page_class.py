@@ -37,6 +37,9 @@ class Method(Handler):
         if self.concurrent:
             described["concurrent"] = True
         described["schema"] = self.binding.schema()
+        returns = self.binding.returns()
+        if returns:
+            described["returns"] = returns
         described.update(doc_of(self.function))
         return described
 

@@ -81,6 +81,7 @@ def describe(app: App, message: Message) -> None:
         for described in (message, *message.get("pages", ())):
             for method in described["methods"]:
                 method.pop("schema", None)
+                method.pop("returns", None)
                 method.pop("doc", None)
 
 

@@ -6,12 +6,14 @@
 //! - `program`, `raw_socket`: one program that was started for a check, and the messages that it has sent;
 //! - `handshake`: how it is started, with any `welcome`;
 //! - `case`: what a case is, and how it ends;
-//! - `json`: values that every program has to understand.
+//! - `json`: values that every program has to understand;
+//! - `methods`: what a program says of its handlers, without a case.
 
 mod case;
 mod cases;
 mod handshake;
 mod json;
+mod methods;
 mod program;
 mod raw_socket;
 
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use self::case::{Case, Deviation};
 use self::handshake::Starter;
+pub use self::methods::methods;
 use self::program::Program;
 
 /// What is checked, and how long the program may take.

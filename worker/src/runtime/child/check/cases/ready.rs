@@ -80,12 +80,13 @@ async fn handlers_are_described_as_documented(checker: &mut Checker) -> Result<(
 type Rule = fn(&Value) -> bool;
 
 /// The optional members of a method, and which values they have.
-const MEMBERS: [(&str, Rule); 6] = [
+const MEMBERS: [(&str, Rule); 7] = [
     ("mode", |value| [json!("any"), json!("assigned")].contains(value)),
     ("serial", |value| [json!("user"), json!("page")].contains(value)),
     ("timeout_ms", |value| value.as_u64() > Some(0)),
     ("retries", Value::is_u64),
     ("schema", |value| value.is_object() || value.is_boolean()),
+    ("returns", |value| value.is_object() || value.is_boolean()),
     ("doc", Value::is_string),
 ];
 

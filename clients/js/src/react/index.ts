@@ -1,0 +1,2 @@
+export { PageProvider, useJob, usePage, useTree } from "./hooks.js";
+export type { AnyPage, JobStatus, PageStatus, TreeStatus } from "./types.js";
