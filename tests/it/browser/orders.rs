@@ -35,7 +35,7 @@ async fn site(port: u16, node: &Node, folder: &TempDir) -> Process {
     site
 }
 
-async fn log_in(browser: &Browser) {
+pub(super) async fn log_in(browser: &Browser) {
     browser.fill("login-name", "ada").await;
     browser.click("login").await;
     browser.shows("state", "connected").await;
