@@ -6,9 +6,23 @@ mod nats;
 
 use std::net::SocketAddr;
 
+use pagewire_cluster::timing::Timing;
+
 use self::nats::TestNats;
 use crate::config::Sources;
 use crate::sdk::{App, Client, Handle, NodeError, RequestError};
+
+/// The time-outs of these nodes. Waits and pauses are short. Leases are those of production, because a test may block the
+/// threads on which they are renewed.
+const TIMING: Timing = Timing {
+    retry_first: Timing::TEST.retry_first,
+    retry_longest: Timing::TEST.retry_longest,
+    progress: Timing::TEST.progress,
+    handover: Timing::TEST.handover,
+    hop_drain: Timing::TEST.hop_drain,
+    reconnect_jitter: Timing::TEST.reconnect_jitter,
+    ..Timing::PRODUCTION
+};
 
 /// Nodes in the process of a test: one on the embedded engine, or several over a NATS server of their own.
 ///
@@ -107,6 +121,6 @@ async fn node(app: App, flags: Vec<(&'static str, String)>) -> Result<Handle, No
     let own = [("listen", "127.0.0.1:0".to_owned())];
     // an empty file, so that the one of the working directory is not read
     let file = Some("/dev/null".into());
-    app.start_with(Sources { file, flags: own.into_iter().chain(flags).collect(), ..Sources::default() })
-        .await
+    let flags = own.into_iter().chain(flags).collect();
+    app.start_with(Sources { file, flags, ..Sources::default() }, TIMING).await
 }

@@ -156,7 +156,7 @@ impl App {
 
     /// Runs the command line `pagewire` with the handlers of this program: `serve`, `worker`, `dev` and all others.
     pub fn main(self) -> ExitCode {
-        let (own, configuration) = self.into_parts();
+        let (own, configuration) = self.into_parts(Timing::from_environment());
         cli::main(&Program { own, configuration })
     }
 
@@ -169,18 +169,18 @@ impl App {
     ///
     /// When the configuration is wrong, or when an address or the engine cannot be used.
     pub async fn start(self) -> Result<Handle, NodeError> {
-        self.start_with(Sources::of_process(None, Vec::new())).await
+        self.start_with(Sources::of_process(None, Vec::new()), Timing::from_environment()).await
     }
 
-    /// Starts a node with other sources of its configuration.
-    pub(crate) async fn start_with(self, sources: Sources) -> Result<Handle, NodeError> {
-        let (own, program) = self.into_parts();
+    /// Starts a node with other sources of its configuration and other time-outs.
+    pub(crate) async fn start_with(self, sources: Sources, timing: Timing) -> Result<Handle, NodeError> {
+        let (own, program) = self.into_parts(timing);
         let config = load(&Sources { program, ..sources }).map_err(NodeError::new)?;
-        Handle::start(config, own, Timing::from_environment()).await
+        Handle::start(config, own, timing).await
     }
 
-    fn into_parts(self) -> (OwnProgram, String) {
-        let handlers = handlers(&self.handlers, Timing::from_environment());
+    fn into_parts(self, timing: Timing) -> (OwnProgram, String) {
+        let handlers = handlers(&self.handlers, timing);
         (OwnProgram { handlers, mounts: self.mounts }, self.configuration)
     }
 }
