@@ -1,20 +1,41 @@
-//! Pagewire, the service: pages, push, calls and jobs over one engine of `pagewire-cluster`.
+//! Pagewire: a server for single-page applications, as a library.
 //!
-//! # Layout
+//! [`App`] is a program with handlers of its own; its handlers get a [`Ctx`] and end with a result or a [`Fail`].
+//! [`Client`] is for programs that run no handlers, and [`testing::Cluster`] for tests. `docs/rust.md` is the guide.
 //!
-//! [`cli`] subcommands · [`roles`] builds the parts · [`edge`] sockets · [`api`] HTTP endpoints for programs ·
-//! [`mount`] upstreams and files · [`command`] commands of pages · [`pages`] pages, hub, outboxes, delivery · [`calls`] executors of calls ·
-//! [`protocol`] protocol between browser and server · leaves: [`config`], [`auth`], [`telemetry`]
+//! These types are the whole API of this crate: `tests/golden/public_api.txt` lists them. The modules below that are
+//! hidden from the documentation are public only for the crates of this repository, and change without notice.
 
-pub mod api;
+#[expect(unreachable_pub, reason = "its `pub` items are for the layers above it, as in the hidden modules")]
+mod api;
+mod cli;
+mod mount;
+mod sdk;
+#[expect(unreachable_pub, reason = "its `pub` items are for the layers above it, as in the hidden modules")]
+mod telemetry;
+pub mod testing;
+
+// for `bench`, which measures parts of a node, for `fuzz`, and for `tests/it`
+#[doc(hidden)]
 pub mod auth;
+#[doc(hidden)]
 pub mod calls;
-pub mod cli;
+#[doc(hidden)]
 pub mod command;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod edge;
-pub mod mount;
+#[doc(hidden)]
 pub mod pages;
+#[doc(hidden)]
 pub mod protocol;
+#[doc(hidden)]
 pub mod roles;
-pub mod telemetry;
+
+pub use cli::run_guard;
+pub use mount::{MountBody, OwnMount};
+pub use sdk::{
+    App, BlockingCtx, Call, Change, Client, Ctx, Fail, Handle, Job, Jobs, Level, Lock, LockRequest,
+    NodeError, Reach, Reading, Recipient, RequestError, Stop, Submission, To, Tracked, Tree,
+};

@@ -1,4 +1,4 @@
-//! The program `pagewire`: one binary for everything. Its subcommands are in `pagewire::cli`.
+//! The program `pagewire`: one binary for everything. It is a [`pagewire::App`] without handlers of its own.
 
 use std::process::ExitCode;
 
@@ -9,5 +9,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    pagewire::cli::main()
+    pagewire::App::new().main()
 }

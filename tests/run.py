@@ -315,6 +315,15 @@ def package(counts):
     run(tests, counts, cwd=folder)
 
 
+def packages(_):
+    environment = ["env", "RUSTDOCFLAGS=-D warnings"]
+    run([*environment, "cargo", "doc", "--locked", "--workspace", "--exclude", "pagewire-bench", "--no-deps"])
+    run([sys.executable, "tests/packages.py"])
+    run(["cargo", "build", "--locked", "--bin", "pagewire"])
+    program = ROOT / "target/debug/pagewire"
+    run([sys.executable, "tests/wheel.py", "--binary", program, "--python", TOOLS / "venv/bin/python"])
+
+
 def compose(counts):
     run(["cargo", "build", "--locked", "--bin", "pagewire"])
     run([sys.executable, "deploy/images.py", "--collect", "--binary", "target/debug/pagewire"])
@@ -347,6 +356,7 @@ STEPS = {
     "test": ("unit, conformance and integration tests", test, [compiler, nats, node, vite, flask, sites, nginx, browser], True),
     "js": ("JavaScript: types, fresh build, tests; handlers in three versions of Node", js, [compiler, node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
+    "packages": ("the documentation and the packages of the crates, the wheel", packages, [compiler, python], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
     "corpus": ("malformed requests to other servers, behind a node and alone", corpus, [compiler, sites, nginx], False),

@@ -103,6 +103,7 @@ impl Entry {
                 page: None,
                 session: None,
                 pins: None,
+                event: None,
             };
             async move {
                 let response = node.context.executors.call(call).await;

@@ -1,6 +1,6 @@
 //! Chooses where a call runs and which workers run a job.
 //!
-//! Owns: the choice of an executor ([`placement`]), and the limits of a call. Never: the worker side (`pagewire_worker`), pages or sockets; executors and pages do not know each other.
+//! Owns: the choice of an executor (`placement`), and the limits of a call. Never: the worker side (`pagewire_worker`), pages or sockets; executors and pages do not know each other.
 
 mod default_mode;
 mod dispatch;

@@ -124,7 +124,7 @@ fn authorized(request: RequestBuilder) -> RequestBuilder {
 }
 
 /// Percent-encodes a text for a path segment or a query value.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::new(), |mut escaped, byte| {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -138,7 +138,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// Encodes a user as a path segment. A user that a path cannot carry becomes `~<base64url>`.
-pub(super) fn segment(user: &str) -> String {
+pub(crate) fn segment(user: &str) -> String {
     match user {
         "." | ".." => format!("~{}", URL_SAFE_NO_PAD.encode(user)),
         user if user.starts_with('~') || user.contains('/') => format!("~{}", URL_SAFE_NO_PAD.encode(user)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{CommandFailure, Exit, output};
+use super::{CommandFailure, Exit, Program, output};
 use crate::config::{self, Config, DEFAULTS, Sources};
 
 /// The configuration file; environment variables always apply.
@@ -19,7 +19,17 @@ pub(super) struct ConfigFile {
 impl ConfigFile {
     /// Reads and checks the configuration. `flags` override it.
     pub(super) fn load(&self, flags: Vec<(&'static str, String)>) -> Result<Config, CommandFailure> {
-        config::load(&Sources::of_process(self.config.clone(), flags))
+        self.load_of(&Program::default(), flags)
+    }
+
+    /// Reads and checks the configuration of a program, which this file overrides.
+    pub(super) fn load_of(
+        &self,
+        program: &Program,
+        flags: Vec<(&'static str, String)>,
+    ) -> Result<Config, CommandFailure> {
+        let program = program.configuration.clone();
+        config::load(&Sources { program, ..Sources::of_process(self.config.clone(), flags) })
             .map_err(|error| Exit::Usage.with_message(error))
     }
 }
@@ -52,10 +62,10 @@ struct Shown {
 
 impl ConfigCommand {
     /// Checks or prints the configuration.
-    pub(super) fn run(self) -> Result<(), CommandFailure> {
+    pub(super) fn run(self, program: &Program) -> Result<(), CommandFailure> {
         match self.command {
-            ConfigAction::Check(shown) => check(&shown),
-            ConfigAction::Print(shown) => print(&shown),
+            ConfigAction::Check(shown) => check(&shown, program),
+            ConfigAction::Print(shown) => print(&shown, program),
             ConfigAction::Docs => {
                 output::print(DEFAULTS);
                 Ok(())
@@ -64,8 +74,8 @@ impl ConfigCommand {
     }
 }
 
-fn check(shown: &Shown) -> Result<(), CommandFailure> {
-    let checked = shown.file.load(Vec::new());
+fn check(shown: &Shown, program: &Program) -> Result<(), CommandFailure> {
+    let checked = shown.file.load_of(program, Vec::new());
     if shown.json {
         let problems: Vec<&str> =
             checked.as_ref().err().map_or_else(Vec::new, |f| f.message.lines().collect());
@@ -82,8 +92,8 @@ fn check(shown: &Shown) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-fn print(shown: &Shown) -> Result<(), CommandFailure> {
-    let config = shown.file.load(Vec::new())?;
+fn print(shown: &Shown, program: &Program) -> Result<(), CommandFailure> {
+    let config = shown.file.load_of(program, Vec::new())?;
     if shown.json {
         output::print_json(&json!(config));
     } else {

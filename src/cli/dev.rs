@@ -22,7 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::configuration::DevDirectory;
 use self::process::DevProcess;
 use self::watch::FileChanges;
-use super::{CommandFailure, Exit, output};
+use super::{CommandFailure, Exit, Program, output};
 use crate::config::{FILE, parse_address};
 
 /// Address of the application, the same as the default of a node.
@@ -57,12 +57,16 @@ fn failed(error: impl ToString) -> CommandFailure {
 
 impl DevArgs {
     /// Runs until a signal or until a process ends by itself.
-    pub(super) fn run(self) -> Result<(), CommandFailure> {
+    pub(super) fn run(self, program: &Program) -> Result<(), CommandFailure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-        runtime.block_on(self.serve())
+        runtime.block_on(self.serve(program))
     }
 
-    async fn serve(self) -> Result<(), CommandFailure> {
+    async fn serve(self, program: &Program) -> Result<(), CommandFailure> {
+        if self.reload && !program.own.handlers.is_empty() {
+            let message = "this program is compiled: build it anew and start it again instead of --reload";
+            return Err(Exit::Usage.with_message(message));
+        }
         if self.nodes.is_some() && !self.listen.ip().is_loopback() {
             let message = "with --nodes, --listen is an address of this machine only: the nodes take everything that comes \
                            through it for local";
@@ -80,14 +84,14 @@ impl DevArgs {
             None => self.command.clone(),
         };
         let directory = DevDirectory::create(self.config.as_deref(), &command)?;
-        if !directory.has_pools() {
+        if !directory.has_pools() && program.own.handlers.is_empty() {
             output::print_stderr(
                 "no application: name one (pagewire dev app:app) or configure [[pool]]; until then there are only the \
                  handlers of the welcome page",
             );
         }
         let mut processes = DevProcesses::default();
-        let outcome = self.run_processes(&directory, listener, &mut processes, &mut signals).await;
+        let outcome = self.run_processes(&directory, listener, program, &mut processes, &mut signals).await;
         tokio::select! {
             () = processes.stop() => {}
             // what is dropped is killed
@@ -101,6 +105,7 @@ impl DevArgs {
         &self,
         directory: &DevDirectory,
         listener: TcpListener,
+        program: &Program,
         processes: &mut DevProcesses,
         signals: &mut StopSignals,
     ) -> Result<(), CommandFailure> {
@@ -116,7 +121,8 @@ impl DevArgs {
             started = self.start(directory, listener, processes) => started?,
             () = signals.next() => return Ok(()),
         };
-        tokio::spawn(ready::show(self.listen, addresses));
+        let own = program.own.handlers.names().map(str::to_owned).collect();
+        tokio::spawn(ready::show(self.listen, addresses, own));
         loop {
             let event = tokio::select! {
                 () = signals.next() => return Ok(()),

@@ -33,6 +33,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pagewire_worker::runtime::child::guard;
 
+pub(crate) use self::api_client::{escape, segment};
+use crate::roles::OwnProgram;
+
 /// A server for single-page applications: pages, state, push and jobs, from one process to a cluster over NATS.
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = exit_codes())]
@@ -140,14 +143,24 @@ pub fn run_guard() -> Option<ExitCode> {
     is_guard.then(|| guard::run(&arguments.collect::<Vec<_>>()))
 }
 
-/// Runs the program. Without arguments it runs `serve`, so that trying it out needs no knowledge of the options.
-pub fn main() -> ExitCode {
+/// The program that the command line belongs to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Program {
+    /// What it adds to the nodes and workers that it runs.
+    pub(crate) own: OwnProgram,
+    /// Its configuration, which the file and the environment override.
+    pub(crate) configuration: String,
+}
+
+/// Runs the command line of a program. Without arguments it runs `serve`, so that trying it out needs no knowledge of the
+/// options.
+pub(crate) fn main(program: &Program) -> ExitCode {
     if let Some(code) = run_guard() {
         return code;
     }
     let bare = std::env::args_os().len() < 2;
     let cli = if bare { Cli::parse_from(["pagewire", "serve"]) } else { Cli::parse() };
-    match run(cli.command) {
+    match run(cli.command, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::print_error(&failure.message);
@@ -156,11 +169,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), CommandFailure> {
+fn run(command: Command, program: &Program) -> Result<(), CommandFailure> {
     match command {
-        Command::Serve(serve) => serve.run(),
-        Command::Worker(worker) => worker.run(),
-        Command::Dev(dev) => dev.run(),
+        Command::Serve(serve) => serve.run(program),
+        Command::Worker(worker) => worker.run(program),
+        Command::Dev(dev) => dev.run(program),
         Command::Child(child) => block_on(child.run()),
         Command::Types(types) => block_on(types.run()),
         Command::Push(push) => block_on(push.run()),
@@ -175,7 +188,7 @@ fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Rollout(rollout) => block_on(rollout.run()),
         Command::Keys(keys) => block_on(keys.run()),
         Command::Token(token) => token.run(),
-        Command::Config(config) => config.run(),
+        Command::Config(config) => config.run(program),
         Command::Healthcheck(healthcheck) => block_on(healthcheck.run()),
     }
 }

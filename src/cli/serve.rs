@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::config::ConfigFile;
-use super::{CommandFailure, Exit};
+use super::{CommandFailure, Exit, Program};
 use crate::{roles, telemetry};
 
 /// Arguments of `serve`. A flag overrides the same key in the environment and in the file.
@@ -53,14 +53,15 @@ pub(super) struct Serve {
 
 impl Serve {
     /// Runs until a signal stops it. The first signal drains the node, a second one stops at once.
-    pub(super) fn run(self) -> Result<(), CommandFailure> {
-        let config = self.config.load(self.flags())?;
+    pub(super) fn run(self, program: &Program) -> Result<(), CommandFailure> {
+        let config = self.config.load_of(program, self.flags())?;
         // dropped at the end, when the spans of the drain are complete
         let _export = telemetry::init(&config, "node").map_err(|error| Exit::Usage.with_message(error))?;
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        until_signalled(|stop| roles::run(config, Timing::from_environment(), stop))
+        let (own, timing) = (program.own.clone(), Timing::from_environment());
+        until_signalled(|stop| roles::run_with(config, own, timing, |_| {}, stop))
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {
@@ -86,7 +87,8 @@ where
     F: Future<Output = Result<(), roles::StartError>>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Exit::Failed.with_message(error))?.block_on(async {
+    let runtime = runtime.map_err(|error| Exit::Failed.with_message(error))?;
+    let outcome = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|error| Exit::Failed.with_message(error))?;
         let stop = Arc::new(Notify::new());
         let running = run(Box::pin(stop.clone().notified_owned()));
@@ -94,7 +96,10 @@ where
             ended = running => ended.map_err(|error| exit_of(&error).with_message(error)),
             () = signals.second(&stop) => Err(Exit::Failed.with_message("stopped at once by a second signal")),
         }
-    })
+    });
+    // a handler that blocks a thread must not keep the process
+    runtime.shutdown_background();
+    outcome
 }
 
 fn exit_of(error: &roles::StartError) -> Exit {

@@ -12,7 +12,7 @@ use pagewire_worker::slots::SlotOptions;
 
 use super::config::ConfigFile;
 use super::serve::until_signalled;
-use super::{CommandFailure, Exit};
+use super::{CommandFailure, Exit, Program};
 use crate::calls::DEFAULT_POOL;
 use crate::config::{Config, PoolConfig, parse_address};
 use crate::roles::{self, OwnHandlers};
@@ -88,8 +88,8 @@ fn worker_type(text: &str) -> Result<WorkerType, String> {
 
 impl WorkerArgs {
     /// Runs until a signal stops it. The first signal lets running work finish, a second one stops at once.
-    pub(super) fn run(self) -> Result<(), CommandFailure> {
-        let mut config = self.config.load(self.flags())?;
+    pub(super) fn run(self, program: &Program) -> Result<(), CommandFailure> {
+        let mut config = self.config.load_of(program, self.flags())?;
         // dropped at the end, when the spans of the drain are complete
         let _export = telemetry::init(&config, "worker").map_err(|error| Exit::Usage.with_message(error))?;
         if config.nats.urls.is_empty() {
@@ -103,7 +103,7 @@ impl WorkerArgs {
         if !self.program.is_empty() {
             config.pool = vec![self.pool_of_program()];
         }
-        let handlers = self.handlers(&config)?;
+        let handlers = self.handlers(&config, &program.own.handlers)?;
         let slots =
             SlotOptions { count: self.slots.unwrap_or(SLOTS), call_reserve_percent: self.call_reserve };
         let own = OwnHandlers { pool: self.pool, slots, kind: self.kind, handlers };
@@ -124,8 +124,8 @@ impl WorkerArgs {
     }
 
     /// Returns the handlers of this binary that the worker serves.
-    fn handlers(&self, config: &Config) -> Result<Handlers, CommandFailure> {
-        let handlers = own_handlers(config.demo);
+    fn handlers(&self, config: &Config, own: &Handlers) -> Result<Handlers, CommandFailure> {
+        let handlers = demo(config.demo).with(own);
         if !config.pool.is_empty() {
             return Ok(handlers);
         }
@@ -157,7 +157,7 @@ impl WorkerArgs {
     }
 }
 
-fn own_handlers(demo: bool) -> Handlers {
+fn demo(demo: bool) -> Handlers {
     let failing = std::env::var(DEMO_FAIL).is_ok_and(|value| value == "1");
     match (demo, failing) {
         (false, _) => Handlers::default(),

@@ -1,4 +1,4 @@
-//! Loads the configuration from its sources: defaults < file < environment < flags.
+//! Loads the configuration from its sources: defaults < program < file < environment < flags.
 //!
 //! Every source is a TOML table that is merged over the defaults. A key is known if the defaults have it, so the same
 //! check applies to every source, and a wrong value is reported with its source.
@@ -37,6 +37,8 @@ impl From<String> for InvalidConfig {
 /// The sources that are merged over the defaults.
 #[derive(Debug, Default)]
 pub struct Sources {
+    /// The text of a file that the program contains.
+    pub program: String,
     /// A named file, which must exist; without one [`FILE`] is read if it exists.
     pub file: Option<PathBuf>,
     /// Environment variables; variables other than `PAGEWIRE_*` are ignored.
@@ -51,7 +53,7 @@ impl Sources {
         // no variable of Pagewire needs a name or value that is not UTF-8
         let environment =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Self { file, environment: environment.collect(), flags }
+        Self { file, environment: environment.collect(), flags, ..Self::default() }
     }
 }
 
@@ -69,10 +71,16 @@ pub fn load(sources: &Sources) -> Result<Config, InvalidConfig> {
     schema.insert("mount".to_owned(), Value::Table(mount::known_keys()));
     let known = known_keys(&schema, "");
     let mut problems = Vec::new();
+    let program = parse(&sources.program, "the program")?;
     let (file, name) = read_file(sources.file.as_ref())?;
     let environment = read_environment(&sources.environment, &defaults, &mut problems);
     let flags = read_flags(&sources.flags, &defaults, &mut problems);
-    let layers = [(file, name.as_str()), (environment, "the environment"), (flags, "a flag")];
+    let layers = [
+        (program, "the program"),
+        (file, name.as_str()),
+        (environment, "the environment"),
+        (flags, "a flag"),
+    ];
     for (layer, source) in layers {
         for unknown in unknown_keys(&layer, &schema, "") {
             problems.push(format!("{source}: {}", unknown_key(&unknown, &known, str::to_owned)));

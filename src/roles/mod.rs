@@ -32,7 +32,7 @@ use pagewire_cluster::lease::Incompatible;
 use crate::config::InvalidConfig;
 
 pub use self::node::Node;
-pub use self::run::{run, run_with};
+pub use self::run::{OwnProgram, run, run_with};
 pub use self::services::lifetimes;
 pub use self::worker_process::{OwnHandlers, run_worker};
 

@@ -62,34 +62,52 @@ pub struct Node {
     pub(crate) callbacks: Callbacks,
 }
 
-/// Adds the metrics of the work of the cluster.
-fn register_work(metrics: &mut Metrics, services: &Services) {
+/// Creates the metrics of a node, with those of the work of its cluster.
+fn metrics(config: &Config, services: &Services, local: LocalWorkers) -> Metrics {
     let Services { rollouts, workers, jobs, engine, .. } = services;
+    let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
+    metrics.register_children(move || local.children());
     metrics.register_rollouts(rollouts.clone());
     metrics.register_waiting_jobs(jobs.waiting.subscribe(), engine.clock());
     metrics.register_wanted(rollouts.clone(), workers.clone(), jobs.waiting.subscribe(), engine.clock());
+    metrics
 }
 
 impl Node {
     /// Starts a node: engine, view, number, subscriptions, in this order. The node takes traffic when [`Node::ready`]
     /// has no closed latch.
     pub async fn start(config: Config, timing: Timing) -> Result<Self, StartError> {
-        let engine = engine(&config, timing).await?;
-        Self::start_on(engine, config, timing).await
+        Self::start_with(config, Handlers::default(), timing).await
     }
 
+    /// Starts a node with handlers of its program, which run on a worker inside the node.
+    pub(super) async fn start_with(
+        config: Config,
+        own: Handlers,
+        timing: Timing,
+    ) -> Result<Self, StartError> {
+        let engine = engine(&config, timing).await?;
+        Self::start_own(engine, config, own, timing).await
+    }
+
+    #[cfg(test)]
     pub(super) async fn start_on(engine: Engine, config: Config, timing: Timing) -> Result<Self, StartError> {
+        Self::start_own(engine, config, Handlers::default(), timing).await
+    }
+
+    async fn start_own(
+        engine: Engine,
+        config: Config,
+        own: Handlers,
+        timing: Timing,
+    ) -> Result<Self, StartError> {
         let (config, tasks) = (Arc::new(config), Tasks::default());
         // refused before the node joins its cluster
-        let parts = pools::parts(&config, &handlers(&config))?;
+        let parts = pools::parts(&config, &handlers(&config), &own)?;
         let JoinedNode { services, view, keeper } = Services::join(engine, &config, timing, &tasks).await?;
         let (hub, handlers) = (Arc::new(Hub::default()), handlers(&config));
-        let mut metrics = Metrics::new(&config.node.lane, &config.node.release);
-        register_work(&mut metrics, &services);
         let local = LocalWorkers::default();
-        let children = local.clone();
-        metrics.register_children(move || children.children());
-        let metrics = Arc::new(metrics);
+        let metrics = Arc::new(metrics(&config, &services, local.clone()));
         let context = Arc::new(services.context(&config, &hub, handlers.clone(), local, &metrics));
         let (pages, watchers) = (context.pages.clone(), context.watching.clone());
         tasks.spawn("view", TaskKind::Vital, view.run(move |event| pages.on_registry_event(event)));
@@ -119,7 +137,7 @@ impl Node {
         tasks.spawn("executors of resident pages", TaskKind::Vital, homes);
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
         let pool_services = pool_services(&services, &config, &context, &tasks);
-        let pools = NodePools::start(&pool_services, parts, &ready).await?;
+        let pools = NodePools::start(&pool_services, parts, !own.is_empty(), &ready).await?;
         mount_places::spawn(&pool_services, &services.registry, &pools, note.clone());
         let (callbacks, clock) = (pool_services.callbacks, services.engine.clock());
         let Services { registry, lease, keyring, .. } = services;

@@ -28,8 +28,8 @@ use crate::calls::{DEFAULT_POOL, LocalWorker, LocalWorkers};
 use crate::config::{Config, PoolConfig, PoolRuntime};
 use crate::telemetry::{Metrics, Readiness};
 
-/// Slots of the worker inside a node on the embedded engine. No other worker can take its work, so it has many.
-const SLOTS_ALONE: u32 = 256;
+/// Slots of the worker inside a node that has no pools. Its handlers share one process, so it has many.
+const SLOTS_IN_NODE: u32 = 256;
 
 /// Sets of handlers, the current one last; `None` while there is none.
 pub(super) type HandlerSets = watch::Receiver<Option<Handlers>>;
@@ -69,19 +69,25 @@ pub(crate) struct NodePools {
     waits: bool,
 }
 
-/// Returns the workers of a node: those of `[[pool]]`, or one for all handlers of a node on the embedded engine.
+/// Returns the workers of a node: those of `[[pool]]`, or one for all handlers of a node on the embedded engine, or one for
+/// the handlers of its program (`own`), which need a worker to have effects.
 ///
 /// # Errors
 /// [`StartError::Pool`] for a pool that this process cannot run.
-pub(super) fn parts(config: &Config, handlers: &Handlers) -> Result<Vec<PoolPart>, StartError> {
+pub(super) fn parts(
+    config: &Config,
+    handlers: &Handlers,
+    own: &Handlers,
+) -> Result<Vec<PoolPart>, StartError> {
+    let all = handlers.with(own);
     if config.pool.is_empty() {
         // a worker without handlers would take jobs and fail them
-        let serves = config.nats.urls.is_empty() && !handlers.is_empty();
-        let part = || in_process(DEFAULT_POOL, SLOTS_ALONE, handlers.clone());
+        let serves = !own.is_empty() || config.nats.urls.is_empty() && !all.is_empty();
+        let part = || in_process(DEFAULT_POOL, SLOTS_IN_NODE, all.clone());
         return Ok(serves.then(part).into_iter().collect());
     }
-    let own = config.pool.iter().filter(|pool| pool.runtime() == PoolRuntime::InProcess);
-    own.map(|pool| part(pool, handlers)).collect()
+    let in_process = config.pool.iter().filter(|pool| pool.runtime() == PoolRuntime::InProcess);
+    in_process.map(|pool| part(pool, &all)).collect()
 }
 
 fn part(pool: &PoolConfig, handlers: &Handlers) -> Result<PoolPart, StartError> {
@@ -115,13 +121,15 @@ pub(super) fn own(own: &OwnHandlers) -> PoolPart {
 
 impl NodePools {
     /// Starts the workers of a node. Returns when those that have their handlers take work. The worker of a program
-    /// starts when the program is ready; until then `readiness` has a closed latch of its pool.
+    /// starts when the program is ready; until then `readiness` has a closed latch of its pool. `has_own`: the handlers are
+    /// those of the program that the node is part of.
     ///
     /// # Errors
     /// [`StartError`] when a worker cannot get its lease or its subscriptions.
     pub(super) async fn start(
         services: &PoolServices,
         mut parts: Vec<PoolPart>,
+        has_own: bool,
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
         let children = ChildPools::start(services, &mut parts)?;
@@ -133,7 +141,7 @@ impl NodePools {
             draining: watch::Sender::new(false),
             children,
             parts: TaskTracker::new(),
-            waits: !services.config.pool.is_empty() || services.node.is_none(),
+            waits: has_own || !services.config.pool.is_empty() || services.node.is_none(),
         };
         let mut serving_parts = Vec::new();
         for part in parts {

@@ -2,9 +2,11 @@
 //!
 //! Owns: the order of binding, starting, serving, draining and stopping. Never: how a socket is closed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::handlers::Handlers;
 use tokio::net::TcpListener;
 
 use super::listen::{bind, bind_internal, unusable};
@@ -15,26 +17,38 @@ use crate::config::{Config, is_mount_path};
 use crate::edge::{Edge, StartupServer};
 use crate::mount::{MountCluster, Mounts, OwnMount};
 
+/// What a program that uses this crate adds to a node.
+#[derive(Debug, Clone, Default)]
+pub struct OwnProgram {
+    /// Its mounts, beside those of the configuration.
+    pub mounts: Vec<OwnMount>,
+    /// Its handlers. A worker inside the node runs them, unless the configuration has pools.
+    pub handlers: Handlers,
+}
+
 /// Runs a node until `stop`, then drains it: clients are advised to reconnect to another node, and the number is given
 /// back. The address is bound first, so that a process that cannot serve never claims a number.
 ///
 /// # Errors
 /// [`StartError`] when the address or the engine cannot be used, or when a task that the node needs has ended.
 pub async fn run(config: Config, timing: Timing, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-    run_with(config, Vec::new(), timing, stop).await
+    run_with(config, OwnProgram::default(), timing, |_| {}, stop).await
 }
 
-/// Runs a node like [`run`], with mounts in code beside those of the configuration. A program that has child processes,
-/// for example of a mount with `wsgi`, calls [`run_guard`](crate::cli::run_guard) first.
+/// Runs a node like [`run`], with what a program adds to it. `ready` is called with the address of the node when it takes
+/// traffic. A program that has child processes, for example of a mount with `wsgi`, calls
+/// [`run_guard`](crate::run_guard) first.
 ///
 /// # Errors
 /// [`StartError`] as for [`run`], and for a configuration or a mount in code that cannot work.
 pub async fn run_with(
     mut config: Config,
-    mounts: Vec<OwnMount>,
+    own: OwnProgram,
     timing: Timing,
+    ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
+    let OwnProgram { mounts, handlers } = own;
     // it may have been built in code as well
     config.check()?;
     check(&mounts, &config)?;
@@ -47,11 +61,12 @@ pub async fn run_with(
     let mut stop = std::pin::pin!(stop);
     let startup = StartupServer::new(listener, &config, timing, api::not_ready());
     let mut node = tokio::select! {
-        node = startup.serve_until(Node::start(config, timing)) => node?,
+        node = startup.serve_until(Node::start_with(config, handlers, timing)) => node?,
         () = &mut stop => return Ok(()),
     };
     node.own_mounts = mounts;
-    let failure = until_stopped(&node, startup, internal, stop).await;
+    let ready = || ready(node.config.listen);
+    let failure = until_stopped(&node, startup, internal, ready, stop).await;
     node.stop().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
@@ -73,11 +88,12 @@ fn check(mounts: &[OwnMount], config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Serves until `stop` or until a vital task ends. Returns the failure of that task.
+/// Serves until `stop` or until a vital task ends; `ready` is called in between. Returns the failure of that task.
 async fn until_stopped(
     node: &Node,
     startup: StartupServer,
     internal: Option<TcpListener>,
+    ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Option<TaskFailure> {
     let mut failure = None;
@@ -91,7 +107,10 @@ async fn until_stopped(
     {
         let mut stop = std::pin::pin!(stop);
         tokio::select! {
-            () = startup.serve_until(node.ready.wait()) => node.serve(startup, internal, stop).await,
+            () = startup.serve_until(node.ready.wait()) => {
+                ready();
+                node.serve(startup, internal, stop).await;
+            }
             () = &mut stop => node.accepting.set(false),
         }
     }
@@ -189,7 +208,7 @@ mod tests {
         let node = Node::start(config, Timing::TEST).await.unwrap();
         node.ready.wait().await;
         node.tasks.spawn("test", TaskKind::Vital, async { panic!("a fault of this test") });
-        let failure = until_stopped(&node, startup, None, std::future::pending()).await;
+        let failure = until_stopped(&node, startup, None, || {}, std::future::pending()).await;
         assert_eq!(failure, Some(TaskFailure { name: "test", panicked: true }));
         assert_eq!(node.ready.missing(), ["accepting"]);
         node.stop().await;

@@ -74,9 +74,9 @@ pub async fn run_worker(
         services.callbacks.listen_at(&url);
         let parts = match config.pool.is_empty() {
             true => vec![pools::own(&own)],
-            false => pools::parts(&config, &own.handlers)?,
+            false => pools::parts(&config, &own.handlers, &Handlers::default())?,
         };
-        let pools = NodePools::start(&services, parts, &ready).await?;
+        let pools = NodePools::start(&services, parts, false, &ready).await?;
         Ok::<_, StartError>((services, pools))
     };
     let (services, pools) = tokio::select! {
@@ -180,7 +180,7 @@ mod tests {
             kind: WorkerType::Both,
             handlers: demo_handlers(),
         });
-        let pools = NodePools::start(&services, vec![own], &Readiness::default()).await.unwrap();
+        let pools = NodePools::start(&services, vec![own], false, &Readiness::default()).await.unwrap();
         tasks.spawn("test", TaskKind::Vital, async { panic!("a fault of this test") });
         let failure = until_drained(&pools, &tasks, std::future::pending()).await;
         assert_eq!(failure, Some(TaskFailure { name: "test", panicked: true }));

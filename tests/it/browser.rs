@@ -5,6 +5,7 @@ mod first_use;
 mod form;
 mod handlers;
 mod orders;
+mod orders_rust;
 mod proxy;
 mod react;
 mod tutorial;

@@ -61,6 +61,7 @@ mod restarts;
 mod resume;
 mod rollouts;
 mod rollouts_under_load;
+mod rust_app;
 mod smuggling;
 mod sockets;
 mod state;

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
+use pagewire::OwnMount;
 use pagewire::config::{Config, MountConfig, Sources, load};
-use pagewire::mount::OwnMount;
-use pagewire::roles::run_with;
+use pagewire::roles::{OwnProgram, run_with};
 use pagewire_cluster::timing::Timing;
 use reqwest::{Method, RequestBuilder};
 use tokio::sync::oneshot;
@@ -44,6 +44,10 @@ fn upstream(path: &str, upstream: &Upstream) -> MountConfig {
     MountConfig { path: path.to_owned(), http: upstream.url(), ..MountConfig::default() }
 }
 
+fn of(mounts: Vec<OwnMount>) -> OwnProgram {
+    OwnProgram { mounts, ..OwnProgram::default() }
+}
+
 impl Embedded {
     async fn start(config: Config, mounts: Vec<OwnMount>) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
@@ -53,7 +57,7 @@ impl Embedded {
                 // an error means that the test has ended
                 let _ = stopped.await;
             };
-            run_with(config, mounts, Timing::TEST, stop).await.map_err(|error| error.to_string())
+            run_with(config, of(mounts), Timing::TEST, |_| {}, stop).await.map_err(|error| error.to_string())
         });
         let this = Self { address, stop, running };
         eventually("the node is ready", SOON, async || (this.get("/readyz").await.0 == 200).then_some(()))
@@ -200,7 +204,7 @@ async fn a_mount_in_code_that_cannot_be_served_ends_the_start_with_the_reason() 
         (config(Vec::new()), vec![own("/a/../b")], "is not / or a path"),
         (config(vec![wrong]), Vec::new(), "the mount \"/a\" has no upstream"),
     ] {
-        let refused = run_with(config, mounts, Timing::TEST, std::future::pending()).await;
+        let refused = run_with(config, of(mounts), Timing::TEST, |_| {}, std::future::pending()).await;
         let error = refused.expect_err("a refusal").to_string();
         assert!(error.contains(reason), "{error}");
     }

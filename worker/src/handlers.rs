@@ -311,6 +311,13 @@ impl HandlersBuilder {
 }
 
 impl Handlers {
+    /// Returns these handlers and those of `other`, which replace handlers of the same names.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let all = self.0.iter().chain(other.0.iter());
+        Self(Arc::new(all.map(|(name, handler)| (name.clone(), handler.clone())).collect()))
+    }
+
     /// Returns whether there are no handlers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

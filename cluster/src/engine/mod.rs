@@ -3,18 +3,18 @@
 //! Owns: the contract that every domain is written against. Never: a NATS type in the contract, or a domain
 //! that depends on the engine it runs on. Dispatch is by enum: no trait objects, no generics in the domains.
 //!
-//! **[`Bus`](bus): messages, delivered at most once.** `publish` never waits longer than `Timing::publish`.
+//! **`Bus`: messages, delivered at most once.** `publish` never waits longer than `Timing::publish`.
 //! `subscribe` returns when the server has confirmed the subscription. A subscription yields messages or a
 //! [`Gap`]; a gap is never silent. Order holds per publisher and subscription within a generation of the
 //! [`ConnectionState`].
 //!
-//! **[`Kv`](kv): the durable records.** A bucket is the unit of atomicity and of revision. `Absent` means
+//! **`Kv`: the durable records.** A bucket is the unit of atomicity and of revision. `Absent` means
 //! never written, deleted or expired. A revision is never reused. After [`WriteError::Unknown`], read with
 //! `Latest` and compare the operation id: no other method to learn the outcome works on every engine. A watch
 //! may skip intermediate versions, but never the last version and never a deletion. After a reconnect the
 //! engine itself takes a snapshot and reports the difference.
 //!
-//! **[`Queue`](queue): durable work items.** A work item is delivered at least once, possibly more often, and
+//! **`Queue`: durable work items.** A work item is delivered at least once, possibly more often, and
 //! redelivered without limit. The record in Kv decides the meaning of a delivery; the queue only refers to
 //! the record by its id.
 //!

@@ -126,11 +126,14 @@ pub(super) fn python(app: &str) -> Result<Vec<String>, CommandFailure> {
     }
 }
 
-/// Returns the interpreter of the active virtual environment, or of `.venv`, or of the system.
+/// Returns the interpreter of the active virtual environment, or of `.venv`, or of the environment that this program is
+/// installed in, or of the system.
 fn interpreter() -> String {
     let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
     let environments = active.into_iter().chain([PathBuf::from(".venv")]);
-    let mut programs = environments.map(|environment| environment.join("bin/python"));
+    let programs = environments.map(|environment| environment.join("bin/python"));
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name("python"));
+    let mut programs = programs.chain(beside);
     let found = programs.find(|program| program.exists());
     found.map_or_else(|| "python3".to_owned(), |program| program.to_string_lossy().into_owned())
 }

@@ -16,12 +16,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Time of a node to respond to such a look.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Waits until all nodes are ready, then shows the address and the handlers.
-pub(super) async fn show(listen: SocketAddr, nodes: Vec<SocketAddr>) {
+/// Waits until all nodes are ready, then shows the address and the handlers; `own` are those of this program.
+pub(super) async fn show(listen: SocketAddr, nodes: Vec<SocketAddr>, own: Vec<String>) {
     let executors = join_all(nodes.into_iter().map(executors)).await.into_iter().next().flatten();
     output::print(&format!("\n  http://{listen}"));
     if let Some(executors) = executors {
-        output::print(&format!("  {}\n", summary(&executors)));
+        output::print(&format!("  {}\n", summary(&executors, &own)));
     }
 }
 
@@ -59,20 +59,20 @@ async fn needs_key(node: SocketAddr) -> Result<bool, CommandFailure> {
 }
 
 /// Returns the handlers of the programs, and the pools whose program does not start, as text.
-fn summary(executors: &Value) -> String {
+fn summary(executors: &Value, own: &[String]) -> String {
     let pools = list(&executors["pools"]);
     let names: BTreeSet<&str> = pools.iter().filter_map(|pool| pool["pool"].as_str()).collect();
     let workers = list(&executors["items"]).iter().flat_map(|kind| list(&kind["executors"]));
-    let own = workers.filter(|worker| worker["pool"].as_str().is_some_and(|pool| names.contains(pool)));
-    let methods: BTreeSet<&str> =
-        own.flat_map(|worker| list(&worker["methods"])).filter_map(Value::as_str).collect();
+    let of_pools = workers.filter(|worker| worker["pool"].as_str().is_some_and(|pool| names.contains(pool)));
+    let of_pools = of_pools.flat_map(|worker| list(&worker["methods"])).filter_map(Value::as_str);
+    let methods: BTreeSet<&str> = of_pools.chain(own.iter().map(String::as_str)).collect();
     let without = |pool: &&Value| list(&pool["children"]).is_empty();
     match pools.iter().find(without).and_then(|pool| pool["pool"].as_str()) {
         Some(pool) => format!(
             "the program of the pool {pool} does not start: its output is above; a change and --reload, or the next \
              attempt, starts it again"
         ),
-        None if pools.is_empty() => "handlers: those of the welcome page".to_owned(),
+        None if methods.is_empty() && pools.is_empty() => "handlers: those of the welcome page".to_owned(),
         None => format!("handlers: {}", methods.into_iter().collect::<Vec<_>>().join(", ")),
     }
 }
@@ -92,11 +92,12 @@ mod tests {
         let executor = |methods: &[&str]| json!({"executors": [{"pool": "default", "methods": methods}]});
         let items = json!([{"kind": "inline", "methods": ["sum"]}, executor(&["b", "a"]), executor(&["a"])]);
         let ready = json!({"items": items, "pools": [{"pool": "default", "children": [{"pid": 1}]}]});
-        assert_eq!(summary(&ready), "handlers: a, b");
-        assert_eq!(summary(&json!({"items": []})), "handlers: those of the welcome page");
+        assert_eq!(summary(&ready, &[]), "handlers: a, b");
+        assert_eq!(summary(&json!({"items": []}), &[]), "handlers: those of the welcome page");
+        assert_eq!(summary(&json!({"items": []}), &["c".to_owned()]), "handlers: c");
         let failing =
             json!({"items": [], "pools": [{"pool": "default", "children": [], "last_error": "exited"}]});
-        assert!(summary(&failing).contains("pool default does not start"));
+        assert!(summary(&failing, &[]).contains("pool default does not start"));
         assert!([&ready, &json!({"items": []}), &failing].into_iter().all(is_settled));
         let starting = json!({"items": items, "pools": [{"pool": "other", "children": []}]});
         assert!(!is_settled(&starting));

@@ -22,7 +22,8 @@ fn config(file: &str) -> Config {
 #[test]
 fn a_node_alone_serves_all_handlers_and_a_node_with_pools_only_these() {
     let pools = |file: &str, handlers: &Handlers| {
-        let parts = parts(&config(file), handlers).map_err(|error| error.to_string())?;
+        let parts =
+            parts(&config(file), handlers, &Handlers::default()).map_err(|error| error.to_string())?;
         let served =
             |part: PoolPart| (part.pool, part.handlers.borrow().iter().flat_map(Handlers::names).count());
         Ok::<_, String>(parts.into_iter().map(served).collect::<Vec<_>>())
@@ -37,6 +38,8 @@ fn a_node_alone_serves_all_handlers_and_a_node_with_pools_only_these() {
     let unknown = "[[pool]]\nname = \"a\"\nmethods = [\"ecko\"]";
     assert!(pools(unknown, &demo).unwrap_err().contains("no handler ecko"));
     assert!(pools("[[pool]]\nname = \"a\"", &Handlers::default()).unwrap_err().contains("no handlers"));
+    let own = parts(&config(cluster), &Handlers::default(), &demo);
+    assert_eq!(own.ok().map(|parts| parts.len()), Some(1), "the handlers of a program need a worker");
 }
 
 /// Returns what all workers of a node share, on an engine in memory.
@@ -93,7 +96,7 @@ async fn a_new_set_of_handlers_is_served_by_a_new_worker_and_the_old_one_leaves(
     let slots = SlotOptions::new(2);
     let (pool, processes) = ("a".to_owned(), WorkProcesses::Itself);
     let part = PoolPart { pool, lane: None, kind: WorkerType::Free, slots, handlers, processes };
-    let pools = NodePools::start(&services, vec![part], &Readiness::default()).await.unwrap();
+    let pools = NodePools::start(&services, vec![part], false, &Readiness::default()).await.unwrap();
     assert!(workers.roster().list().is_empty(), "a pool without handlers has no worker");
     for name in ["one", "two"] {
         sets.send_replace(set(name));

@@ -66,7 +66,7 @@ impl Example {
     }
 }
 
-async fn log_in(browser: &Browser) {
+pub(super) async fn log_in(browser: &Browser) {
     browser.fill("login-name", "ada").await;
     browser.click("login").await;
     browser.shows("state", "connected").await;

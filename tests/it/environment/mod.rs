@@ -41,7 +41,7 @@ pub(crate) use self::http_server::{HttpServer, ReceivedRequest};
 pub(crate) use self::moving::MovingPage;
 pub(crate) use self::nats::Nats;
 pub(crate) use self::node::{Node, Setup};
-pub(crate) use self::opening::Refusal;
+pub(crate) use self::opening::{Opening, Refusal};
 pub(crate) use self::page::{Away, Page};
 pub(crate) use self::process::Process;
 pub(crate) use self::tap::Tap;

@@ -1,14 +1,16 @@
 //! Checks which module may import which other one.
 //!
-//! `main → cli → roles → {edge → mount, api} → command → {calls, pages} → protocol`, all of them → `cluster`;
+//! `main → sdk → cli → roles → {edge → mount, api} → command → {calls, pages} → protocol`, all of them → `cluster`;
 //! inside `cluster`: domains → engine and leaves.
 
 use super::{Source, report, rust};
 
 /// A module of the service, and the modules that it may use.
-const SERVICE: [(&str, &[&str]); 14] = [
+const SERVICE: [(&str, &[&str]); 16] = [
     ("lib", &[]),
-    ("main", &["cli"]),
+    ("main", &["sdk"]),
+    ("testing", &["sdk", "config"]),
+    ("sdk", &["cli", "roles", "mount", "config"]),
     ("cli", &["roles", "command", "calls", "pages", "edge", "protocol", "telemetry", "auth", "config"]),
     (
         "roles",

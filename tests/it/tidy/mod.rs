@@ -5,6 +5,7 @@
 mod documents;
 mod language;
 mod layers;
+mod public_api;
 mod rust;
 
 use std::path::{Path, PathBuf};

@@ -244,6 +244,10 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/cli/dev/proxy.rs", "a pause of the accept loop"),
     ("src/cli/dev/ready.rs", "a pause between two looks of a tool of developers, and the bound of one"),
     ("src/cli/dev/watch.rs", "changes of files within this time are one change"),
+    ("src/sdk/ctx.rs", "the interval of a handler's progress reports"),
+    ("src/sdk/jobs.rs", "the pauses between two looks of a program that waits for a job"),
+    ("src/sdk/tree.rs", "a pause before a change is tried again"),
+    ("src/testing/nats.rs", "how long a test waits for its server"),
     ("src/cli/rollout/watch.rs", "a pause between two looks of a tool of operators"),
     (
         "worker/src/runtime/child/adapter.rs",
@@ -260,7 +264,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
 fn time_outs_live_in_one_place() {
     let mut violations = Vec::new();
     for source in rust() {
-        let homes = ["cluster/src/timing.rs", "src/config/", "bench/", "tests/"];
+        let homes = ["cluster/src/timing.rs", "src/config/", "bench/", "tests/", "examples/"];
         let at_home = homes.iter().any(|home| source.path.starts_with(home));
         if at_home || OWN_DURATIONS.iter().any(|(path, _)| *path == source.path) {
             continue;

@@ -70,7 +70,6 @@ pub(super) struct Serving {
     pub(super) tasks: JoinSet<()>,
     /// Orders it to drain.
     pub(super) draining: watch::Sender<bool>,
-    pub(super) id: Key,
 }
 
 /// Starts a worker with two slots and limits of its objects.
@@ -116,7 +115,7 @@ pub(super) async fn start_with(engine: &Engine, handlers: Handlers, objects: Obj
         }
         stream.close().await;
     });
-    Serving { tasks, draining, id }
+    Serving { tasks, draining }
 }
 
 pub(super) async fn call(

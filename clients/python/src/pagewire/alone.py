@@ -1,6 +1,6 @@
 """The start of a program that Pagewire has not started: it starts `pagewire dev`.
 
-Owns: how the application is named on the command line. Never: a child.
+Owns: where the program `pagewire` is, and how the application is named on its command line. Never: a child.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import sysconfig
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .app import App
 
-HELP = """pagewire: the program `pagewire` is not in PATH, and this process was not started by it.
+HELP = """pagewire: no program `pagewire` is beside this Python or in PATH, and this process was not started by it.
 
 Start the handlers in one of these ways:
     pagewire dev {target}
@@ -26,7 +27,7 @@ Start the handlers in one of these ways:
 def start(app: App, target: str | None = None) -> None:
     """Replaces this process by `pagewire dev module:app`, or exits with the ways to start."""
     target = target or target_of(app)
-    program = shutil.which("pagewire")
+    program = find_program()
     if program is None:
         sys.exit(HELP.format(target=target).rstrip())
     main = sys.modules.get("__main__")
@@ -36,6 +37,12 @@ def start(app: App, target: str | None = None) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(program, [program, "dev", target])
+
+
+def find_program() -> str | None:
+    """Returns the path of the program `pagewire`: that of PAGEWIRE_BINARY, of the wheel, or in PATH."""
+    named = os.environ.get("PAGEWIRE_BINARY")
+    return named or shutil.which("pagewire", path=sysconfig.get_path("scripts")) or shutil.which("pagewire")
 
 
 def target_of(app: App) -> str:

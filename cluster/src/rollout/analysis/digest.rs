@@ -19,7 +19,7 @@ pub struct LaneDigest {
     pub release: String,
     /// One row for each revision of the rollout that decided the lane of the work.
     pub rows: Vec<DigestRow>,
-    /// How long work of the base lane took: the number of pieces of work by [`duration_class`]. Empty for other lanes.
+    /// How long work of the base lane took: the number of pieces of work by `duration_class`. Empty for other lanes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub durations: BTreeMap<LaneWork, BTreeMap<u8, u32>>,
 }

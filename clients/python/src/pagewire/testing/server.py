@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+from ..alone import find_program
 from ..client import Client
 
 _READY = re.compile(r"http://[0-9.]+:[0-9]+")
@@ -21,8 +21,8 @@ _PATIENCE = 60.0
 
 
 def find_binary() -> str | None:
-    """Returns the path of the `pagewire` program: PAGEWIRE_BINARY, or the one in PATH."""
-    return os.environ.get("PAGEWIRE_BINARY") or shutil.which("pagewire")
+    """Returns the path of the program `pagewire`: that of PAGEWIRE_BINARY, of the wheel, or in PATH."""
+    return find_program()
 
 
 def configuration(app: str, slots: int = 8) -> str:
