@@ -2,11 +2,17 @@
 //!
 //! Owns: the order in which steps reach the disk (the order in which they happened), and the operations that
 //! wait for it. While the process runs, memory is authoritative and the disk is its journal. Appending a step
-//! does not wait. A separate thread (`writer`) takes all waiting steps and writes them in one transaction, so
+//! does not wait. A separate thread (`writer`) takes all waiting steps and appends them to the log as one frame, so
 //! that concurrent writers share one fsync. No operation returns and no watch is notified before the data
-//! they depend on is on disk. Never: the meaning of a step.
+//! they depend on is on disk. Another thread (`checkpoint`) writes what the log has into the store, some megabytes at a
+//! time, where the last change of each row is left of all; a start reads the store, then the log. Never: the meaning of a
+//! step.
 
+mod checkpoint;
 mod directory;
+mod frame;
+mod log;
+mod pending;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -19,13 +25,17 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch as channel;
 use tokio::time::timeout;
 
+use self::checkpoint::Checkpoints;
 use self::directory::Directory;
 pub use self::directory::OpenError;
+use self::log::{Log, LogFiles};
+use self::pending::PendingChanges;
 use self::store::JournalStore;
-pub(super) use self::store::{KeptRow, Loaded, StoredItem};
+pub(super) use self::store::{KeptRow, Loaded};
 use self::writer::JournalWriter;
 use crate::clock;
 use crate::engine::{Bucket, ConnectionState, Entry, Unavailable, WatchEvent, WatchSender};
@@ -52,6 +62,16 @@ impl JournalStream {
             Self::Queue => Bucket::ALL.len(),
         }
     }
+}
+
+/// An unsettled work item, with its due time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoredItem {
+    pub(super) number: u64,
+    pub(super) id: String,
+    pub(super) route: String,
+    pub(super) payload: Bytes,
+    pub(super) due: UnixMillis,
 }
 
 /// One change on disk.
@@ -101,24 +121,38 @@ impl Disk {
         link: Arc<channel::Sender<ConnectionState>>,
     ) -> Result<(Self, Loaded), OpenError> {
         let directory = Directory::take(path)?;
-        Self::start(JournalStore::new(move || directory.open_store()), path, timing, link)
+        let files = directory.open_log().map_err(|error| store::at(path, error.into()))?;
+        Self::start(JournalStore::new(move || directory.open_store()), files, path, timing, link)
     }
 
     fn start<O: store::StoreState>(
         mut store: JournalStore<O>,
+        files: LogFiles,
         path: &Path,
         timing: &Timing,
         link: Arc<channel::Sender<ConnectionState>>,
     ) -> Result<(Self, Loaded), OpenError> {
-        let loaded = store.load(clock::unix_ms()).map_err(|error| store::at(path, error))?;
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let (loaded, position) =
+            store.load(clock::unix_ms(), &files).map_err(|error| store::at(path, error))?;
+        let log = Log::new(files, position).map_err(io)?;
+        let checkpoints = Checkpoints::start(store).map_err(io)?;
         let marks = std::array::from_fn(|place| loaded.revisions.get(place).copied().unwrap_or_default());
         let (steps, appended) = mpsc::channel();
         let (progress, reached) = channel::channel(DurableMarks { marks, broken: false });
-        let writer = JournalWriter { store, steps: appended, reached: progress, link, path: path.to_owned() };
+        let writer = JournalWriter {
+            log,
+            checkpoints,
+            pending: PendingChanges::default(),
+            steps: appended,
+            reached: progress,
+            link,
+            path: path.to_owned(),
+        };
         let thread = std::thread::Builder::new()
             .name("pagewire-disk".to_owned())
             .spawn(move || writer.run())
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+            .map_err(io)?;
         let inner = DiskInner {
             steps: Some(steps),
             appended: marks.map(AtomicU64::new),
