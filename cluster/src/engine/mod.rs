@@ -185,6 +185,16 @@ impl Engine {
         dispatch!(self, e => e.ack(delivery).await)
     }
 
+    /// Acknowledges a delivery like [`Engine::ack`] and does not wait until the work item is settled. An acknowledgement
+    /// that is lost leads to another delivery after `Timing::redelivery`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]; the acknowledgement was not sent.
+    pub async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        dispatch!(self, e => e.ack_unconfirmed(delivery).await)
+    }
+
     /// Returns a delivery to the queue; it is delivered again, not before `after` has passed.
     ///
     /// # Errors

@@ -236,6 +236,13 @@ impl Memory {
         self.queued(Ok(())).await
     }
 
+    /// Settles a work item. The next step that waits for the disk stores this one as well.
+    pub(super) async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.check_writable().map_err(|Unavailable| QueueError::Down)?;
+        self.queue.ack(delivery);
+        Ok(())
+    }
+
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         self.check_writable().map_err(|Unavailable| QueueError::Down)?;
         self.queue.nak(delivery, after);

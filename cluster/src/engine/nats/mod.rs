@@ -294,6 +294,10 @@ impl Nats {
         self.inner.queue.ack(delivery).await
     }
 
+    pub(super) async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.inner.queue.ack_unconfirmed(delivery).await
+    }
+
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         self.inner.queue.nak(delivery, after).await
     }
