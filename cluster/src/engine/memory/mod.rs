@@ -221,6 +221,12 @@ impl Memory {
         self.queued(self.queue.push(push)).await
     }
 
+    /// Adds a work item. The next step that waits for the disk stores this one as well.
+    pub(super) fn push_unconfirmed(&self, push: Enqueue) -> Result<(), QueueError> {
+        self.check_writable().map_err(|Unavailable| QueueError::Down)?;
+        self.queue.push(push)
+    }
+
     pub(super) async fn pull(
         &self,
         route: &str,

@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod directory;
+mod durable;
 mod frame;
 mod log;
 mod pending;
@@ -27,11 +28,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch as channel;
-use tokio::time::timeout;
 
 use self::checkpoint::Checkpoints;
 use self::directory::Directory;
 pub use self::directory::OpenError;
+use self::durable::DurableMarks;
 use self::log::{Log, LogFiles};
 use self::pending::PendingChanges;
 use self::store::JournalStore;
@@ -93,13 +94,6 @@ pub(super) struct JournalEntry {
     pub(super) notifications: Vec<(WatchSender, WatchEvent)>,
 }
 
-/// The mark up to which each stream is on disk, and whether the disk accepts more steps.
-#[derive(Debug, Clone, Default)]
-struct DurableMarks {
-    marks: [u64; PLACES],
-    broken: bool,
-}
-
 /// A handle on the disk. Cheap to clone. Dropping the last clone waits until everything is written.
 #[derive(Clone)]
 pub(super) struct Disk(Arc<DiskInner>);
@@ -108,7 +102,7 @@ struct DiskInner {
     /// `None` once the last clone is dropped.
     steps: Option<mpsc::Sender<JournalEntry>>,
     appended: [AtomicU64; PLACES],
-    reached: channel::Receiver<DurableMarks>,
+    reached: Arc<DurableMarks>,
     timeout: Duration,
     thread: Option<JoinHandle<()>>,
 }
@@ -139,13 +133,13 @@ impl Disk {
         let checkpoints = Checkpoints::start(store).map_err(io)?;
         let marks = std::array::from_fn(|place| loaded.revisions.get(place).copied().unwrap_or_default());
         let (steps, appended) = mpsc::channel();
-        let (progress, reached) = channel::channel(DurableMarks { marks, broken: false });
+        let reached = Arc::new(DurableMarks::new(marks));
         let writer = JournalWriter {
             log,
             checkpoints,
             pending: PendingChanges::default(),
             steps: appended,
-            reached: progress,
+            reached: reached.clone(),
             link,
             path: path.to_owned(),
         };
@@ -191,22 +185,12 @@ impl Disk {
 
     /// Returns [`Unavailable`] if the disk is known to accept no steps.
     pub(super) fn check_writable(&self) -> Result<(), Unavailable> {
-        let closed = self.0.reached.has_changed().is_err();
-        if closed || self.0.reached.borrow().broken { Err(Unavailable) } else { Ok(()) }
+        if self.0.reached.is_broken() { Err(Unavailable) } else { Ok(()) }
     }
 
     /// Waits until a stream is on disk up to a mark. Returns [`Unavailable`] when that may never happen.
     pub(super) async fn reach(&self, place: JournalStream, mark: u64) -> Result<(), Unavailable> {
-        let is_kept = |reached: &DurableMarks| reached.marks[place.index()] >= mark;
-        if is_kept(&self.0.reached.borrow()) {
-            return Ok(());
-        }
-        let mut reached = self.0.reached.clone();
-        let change = reached.wait_for(|reached| is_kept(reached) || reached.broken);
-        match timeout(self.0.timeout, change).await {
-            Ok(Ok(reached)) if is_kept(&reached) => Ok(()),
-            _ => Err(Unavailable),
-        }
+        self.0.reached.reach(place, mark, self.0.timeout).await
     }
 }
 

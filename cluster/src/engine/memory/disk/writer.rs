@@ -13,15 +13,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
 
+use super::JournalEntry;
 use super::checkpoint::Checkpoints;
+use super::durable::DurableMarks;
 use super::log::Log;
 use super::pending::PendingChanges;
 use super::store::is_full;
-use super::{DurableMarks, JournalEntry};
 use crate::engine::ConnectionState;
 
 /// The most waiting steps that are taken into one frame at a time.
 const GROUP: usize = 4096;
+/// How many operations the group before has to have woken, so that the next one waits for their next steps.
+const BURST: usize = 4;
+/// How long it waits: much less than a sync takes, which it saves for each of them that comes in time.
+const GATHERING: Duration = Duration::from_micros(50);
 /// The interval of the attempts to write to a full disk.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -31,7 +36,7 @@ pub(super) struct JournalWriter {
     /// The changes of the current file of the log.
     pub(super) pending: PendingChanges,
     pub(super) steps: Receiver<JournalEntry>,
-    pub(super) reached: channel::Sender<DurableMarks>,
+    pub(super) reached: Arc<DurableMarks>,
     pub(super) link: Arc<channel::Sender<ConnectionState>>,
     pub(super) path: PathBuf,
 }
@@ -39,13 +44,17 @@ pub(super) struct JournalWriter {
 impl JournalWriter {
     /// Writes until the engine is dropped, and then the rest of the log to the store.
     pub(super) fn run(mut self) {
+        let mut woken = 0;
         while let Ok(first) = self.steps.recv() {
+            if woken >= BURST {
+                std::thread::sleep(GATHERING);
+            }
             let mut group = vec![first];
             group.extend(self.steps.try_iter().take(GROUP));
             if let Err(error) = self.keep(&mut group) {
                 return self.stop(&error);
             }
-            self.notify_watchers(group);
+            woken = self.notify_watchers(group);
             if self.log.is_full()
                 && let Err(error) = self.checkpoint()
             {
@@ -53,7 +62,7 @@ impl JournalWriter {
             }
         }
         if !self.pending.is_empty() {
-            self.checkpoints.begin(self.pending, self.log.last());
+            self.checkpoints.begin(std::mem::take(&mut self.pending), self.log.last());
         }
         self.checkpoints.end();
     }
@@ -84,7 +93,7 @@ impl JournalWriter {
         }
         if let Some(generation) = begun {
             tracing::info!(path = %self.path.display(), "the disk accepts writes again");
-            self.reached.send_modify(|reached| reached.broken = false);
+            self.reached.set_broken(false);
             self.link.send_replace(ConnectionState::Up { generation: generation + 1 });
         }
         Ok(())
@@ -113,7 +122,7 @@ impl JournalWriter {
     }
 
     fn set_unavailable(&self) {
-        self.reached.send_modify(|reached| reached.broken = true);
+        self.reached.set_broken(true);
         self.link.send_replace(ConnectionState::Down { since: Instant::now() });
     }
 
@@ -130,17 +139,21 @@ impl JournalWriter {
     }
 
     /// Notifies the watches, then the waiting writers, so that a writer that returns can rely on every watch
-    /// having received its write.
-    fn notify_watchers(&mut self, mut group: Vec<JournalEntry>) {
+    /// having received its write. Returns how many writers waited.
+    fn notify_watchers(&mut self, mut group: Vec<JournalEntry>) -> usize {
         for (watcher, event) in group.iter_mut().flat_map(|step| step.notifications.drain(..)) {
             // the watch was dropped; it is removed when the next watch starts
             let _ = watcher.send(event);
         }
-        self.reached.send_modify(|reached| {
-            for step in &group {
-                reached.marks[step.place.index()] = step.mark;
-            }
-        });
+        let woken = self.reached.advance(&group);
         group.into_iter().for_each(|step| self.pending.add(step));
+        woken
+    }
+}
+
+impl Drop for JournalWriter {
+    fn drop(&mut self) {
+        // nothing that still waits will be on disk, after a panic either
+        self.reached.set_broken(true);
     }
 }
