@@ -24,8 +24,8 @@ _RECEIVED = 1 << 16
 _VALUE = re.compile(r"[ -~]*")
 
 _KERNEL_LIMITS = sys.platform == "linux"
-"""Whether the kernel limits how long a read or write takes. The time-out of a socket object costs a `poll` before each of
-them, for which the thread gives up the lock of the interpreter once more.
+"""Whether the kernel limits how long a read or write takes. The time-out of a socket object costs a `poll` before each
+of them, for which the thread gives up the lock of the interpreter once more.
 """
 
 
