@@ -7,13 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::pending::PendingChanges;
 use super::store::{JournalStore, StoreState, is_full};
-
-/// The interval of the attempts to write to a full disk.
-const PAUSE: Duration = Duration::from_millis(500);
+use super::writer::PAUSE;
 
 /// Changes to store, and the number of the last frame that they come from.
 struct Checkpoint {

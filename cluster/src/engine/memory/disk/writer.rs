@@ -28,7 +28,7 @@ const BURST: usize = 4;
 /// How long it waits: much less than a sync takes, which it saves for each of them that comes in time.
 const GATHERING: Duration = Duration::from_micros(50);
 /// The interval of the attempts to write to a full disk.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct JournalWriter {
     pub(super) log: Log,
