@@ -386,10 +386,11 @@ def main() -> None:
     parser.add_argument("--pauses", type=int, default=500, help="jobs of 5 ms of one run")
     parser.add_argument("--alone", type=int, default=100, help="jobs of one run that are submitted one at a time")
     parser.add_argument("--submitters", type=int, default=8, help="threads that enqueue")
-    parser.add_argument("--only", default="", help="systems whose name contains this text")
+    parser.add_argument("--only", default="", help="systems whose name contains one of these texts, with commas")
     options = parser.parse_args()
     options.pagewire = os.path.abspath(options.pagewire)
-    systems = [kind for kind in SYSTEMS if options.only.lower() in kind.name.lower()]
+    texts = options.only.lower().split(",")
+    systems = [kind for kind in SYSTEMS if any(text in kind.name.lower() for text in texts)]
     for kind in list(systems):
         absent = missing(kind, options)
         if absent is not None:

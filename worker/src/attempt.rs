@@ -13,7 +13,7 @@ use pagewire_cluster::job::{StoredJob, Transition, TransitionFailure};
 use pagewire_cluster::wire::{HandlerError, JobEvent, Progress};
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
 use super::running::RunningGuard;
 use super::slots::Slot;
@@ -132,7 +132,6 @@ impl Attempt {
             hint: origin.item().cloned(),
             cancel: running.cancel.clone(),
         };
-        jobs.notifier.publish(&stored.record);
         Self {
             jobs: jobs.clone(),
             stored,
@@ -167,7 +166,7 @@ impl Attempt {
     }
 
     /// Writes the end, notifies the page and acknowledges the work item, in this order, and returns the record after
-    /// that. Repeats while the engine is unavailable. Changes nothing and returns `None` when this attempt has lost the
+    /// that. The acknowledgement is not confirmed: if it is lost, the item comes again and leads to the ended record. Repeats while the engine is unavailable. Changes nothing and returns `None` when this attempt has lost the
     /// job meanwhile.
     pub async fn end(mut self, outcome: Outcome) -> Option<Record> {
         self.upkeep.abort();
@@ -197,7 +196,7 @@ impl Attempt {
             self.jobs.effects.run(changed, row).await;
         }
         if let Some(item) = &item
-            && let Err(error) = self.jobs.engine.ack(item).await
+            && let Err(error) = self.jobs.engine.ack_unconfirmed(item).await
         {
             tracing::debug!(%error, "hint not settled, it comes again and dies at the record");
         }
@@ -242,6 +241,11 @@ struct AttemptMonitor {
 impl AttemptMonitor {
     async fn run(mut self, mut reports: watch::Receiver<Option<Progress>>) {
         let timing = self.jobs.timing;
+        // the watchers of a job that ends before this are notified of its end only
+        if timeout(timing.progress / 10, reports.wait_for(Option::is_some)).await.is_ok() {
+            reports.mark_changed();
+        }
+        self.jobs.notifier.publish(&self.stored.record);
         let later = |period| interval_at(Instant::now() + period, period);
         let (mut touch, mut keep) = (later(timing.redelivery / 3), later(timing.lease_renew));
         let mut pace = interval(timing.progress);

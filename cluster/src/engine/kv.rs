@@ -327,6 +327,26 @@ impl Kv {
         self.watch_several(vec![prefix.to_owned()], mode).await
     }
 
+    /// Watches all keys below the prefix like [`Kv::watch`], for a reader that needs no change at once: events may come as
+    /// late as `pace`, and of several changes of one key within that time only the last one may come. This costs the engine
+    /// less, because it sends the changes of each such time together.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the engine is unavailable.
+    pub async fn watch_at_pace(
+        &self,
+        prefix: &str,
+        mode: WatchMode,
+        pace: Duration,
+    ) -> Result<Watch, Unavailable> {
+        let prefixes = vec![prefix.to_owned()];
+        match &self.engine {
+            Engine::Nats(e) => e.watch(self.bucket, prefixes, mode, Some(pace)).await,
+            _ => self.watch_several(prefixes, mode).await,
+        }
+    }
+
     /// Watches all keys below any of the prefixes, with one watch. No prefix is below another one.
     ///
     /// # Errors
@@ -337,7 +357,12 @@ impl Kv {
     ///
     /// When the process has [`MAX_WATCHES`] watches already.
     pub async fn watch_several(&self, prefixes: Vec<String>, mode: WatchMode) -> Result<Watch, Unavailable> {
-        dispatch!(&self.engine, e => e.watch(self.bucket, prefixes, mode).await)
+        match &self.engine {
+            Engine::Memory(e) => e.watch(self.bucket, prefixes, mode).await,
+            Engine::Nats(e) => e.watch(self.bucket, prefixes, mode, None).await,
+            #[cfg(feature = "simulation")]
+            Engine::Faulty(e) => e.watch(self.bucket, prefixes, mode).await,
+        }
     }
 
     /// Adds a sample to the clock of the engine: this revision was written by a put that was sent and acknowledged at

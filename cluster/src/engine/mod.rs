@@ -158,6 +158,21 @@ impl Engine {
         dispatch!(self, e => e.push(push).await)
     }
 
+    /// Adds a work item like [`Engine::push`], whose loss in a power cut costs its reader nothing but time: with a data
+    /// directory it is on disk with the next step that waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`], as for [`Engine::push`].
+    pub async fn push_unconfirmed(&self, push: Enqueue) -> Result<(), QueueError> {
+        match self {
+            Self::Memory(e) => e.push_unconfirmed(push),
+            Self::Nats(e) => e.push(push).await,
+            #[cfg(feature = "simulation")]
+            Self::Faulty(e) => e.push(push).await,
+        }
+    }
+
     /// Takes at most `free_slots` work items of a route. Waits up to `wait` for the first one, then returns
     /// an empty list. A `*` in the place of a token pulls from all such routes. Two different patterns of pulls must not
     /// match a common route, because an engine may divide its work items among patterns. A work item in
@@ -183,6 +198,16 @@ impl Engine {
     /// [`QueueError`]; the work item is delivered again unless the acknowledgement arrived.
     pub async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         dispatch!(self, e => e.ack(delivery).await)
+    }
+
+    /// Acknowledges a delivery like [`Engine::ack`] and does not wait until the work item is settled. An acknowledgement
+    /// that is lost leads to another delivery after `Timing::redelivery`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`]; the acknowledgement was not sent.
+    pub async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        dispatch!(self, e => e.ack_unconfirmed(delivery).await)
     }
 
     /// Returns a delivery to the queue; it is delivered again, not before `after` has passed.

@@ -63,7 +63,8 @@ impl JobDispatcher {
         }
     }
 
-    /// Pushes the work item of a job, and returns whether the engine has confirmed it.
+    /// Pushes the work item of a job, and returns whether the engine has it. The record leads to a new one if a power cut
+    /// loses it.
     pub(super) async fn push(&self, stored: &StoredJob, delay: Duration) -> bool {
         let record = &stored.record;
         let push = Enqueue {
@@ -72,6 +73,6 @@ impl JobDispatcher {
             payload: stored.hint(),
             not_before: (!delay.is_zero()).then_some(delay),
         };
-        self.engine.push(push).await.is_ok()
+        self.engine.push_unconfirmed(push).await.is_ok()
     }
 }

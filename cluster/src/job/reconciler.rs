@@ -115,7 +115,11 @@ impl JobReconciler {
     async fn read(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
         let mut feed = match self.feed.take() {
             Some(feed) => feed,
-            None => jobs.records.store.watch(job_key::JOBS, WatchMode::Meta).await?,
+            None => {
+                // a job that begins and ends within the pace is one event
+                let pace = jobs.timing.lease_renew / 3;
+                jobs.records.store.watch_at_pace(job_key::JOBS, WatchMode::Meta, pace).await?
+            }
         };
         if !self.complete {
             // a large store needs several rounds

@@ -4,7 +4,9 @@
 //!
 //! A route is `<pool>.<lane>.<priority>.<shard>`. The jobs of one user are in one shard, and workers take from the
 //! shards in turn, so that one user's jobs do not hold up the jobs of users in other shards. Two users may share a
-//! shard, but not for long: the shard of a user changes every hour.
+//! shard, but not for long: the shard of a user changes every hour. Jobs without a user or page are those of programs.
+//! They have one shard, so that a program that submits many of them takes the turns of one user, and so that workers take
+//! several of them with one pull: a pull per job costs more than the rest of its delivery.
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +16,9 @@ use crate::worker::WorkerGroup;
 
 /// Number of shards of each priority.
 const SHARDS: u8 = 16;
+
+/// The shard of jobs that have neither a user nor a page.
+const SHARD_OF_PROGRAMS: u8 = 0;
 
 /// How long a user has the same shard, in milliseconds.
 const SHARD_MS: u64 = 3_600_000;
@@ -87,15 +92,18 @@ pub(super) fn item_route(record: &Record, now: u64) -> String {
     let shard = match (&record.user, record.askers.first()) {
         (Some(user), _) => shard("user", user, hour),
         (None, Some(asker)) => shard("page", &asker.page.key.to_string(), hour),
-        (None, None) => shard("job", &record.id.to_string(), hour),
+        (None, None) => SHARD_OF_PROGRAMS,
     };
     PulledRoute { priority: Priority::Normal, shard: Some(shard) }.of(&record.team())
 }
 
 /// Returns the shard of an identity, which depends on the hour.
 fn shard(kind: &str, identity: &str, hour: u64) -> u8 {
-    let digest = Sha256::new().chain_update(hour.to_be_bytes()).chain_update(kind).chain_update(identity);
-    digest.finalize()[0] % SHARDS
+    let digest =
+        Sha256::new().chain_update(hour.to_be_bytes()).chain_update(kind).chain_update(identity).finalize();
+    // sixteen bits, because eight are not spread evenly over fifteen shards
+    let bits = u16::from_be_bytes([digest[0], digest[1]]);
+    SHARD_OF_PROGRAMS + 1 + (bits % u16::from(SHARDS - 1)) as u8
 }
 
 #[cfg(test)]
@@ -128,7 +136,8 @@ mod tests {
         for user in &users {
             sizes[shard("user", user, 7) as usize] += 1;
         }
-        assert!(sizes.iter().all(|size| (50..150).contains(size)), "{sizes:?}");
+        assert_eq!(sizes[SHARD_OF_PROGRAMS as usize], 0, "no user waits behind the jobs of programs");
+        assert!(sizes[1..].iter().all(|size| (50..160).contains(size)), "{sizes:?}");
         let shared =
             (0..24).filter(|hour| shard("user", "ann", *hour) == shard("user", "bob", *hour)).count();
         assert!(shared < 8, "{shared} of 24 hours");

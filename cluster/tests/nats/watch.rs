@@ -60,6 +60,21 @@ async fn churn(engine: Engine) {
     }
 }
 
+/// Follows until the view is what the leader has. A write with a lost reply may be stored after the write of a later key.
+async fn follow_to_truth(view: &mut BTreeMap<String, u64>, watch: &mut Watch, kv: &Kv) {
+    eventually("the truth", async || {
+        while let Some(event) = watch.try_next() {
+            match event {
+                WatchEvent::Put(entry) => drop(view.insert(entry.key, entry.rev)),
+                WatchEvent::Delete { key, .. } => drop(view.remove(&key)),
+                WatchEvent::Live => panic!("a second time"),
+            }
+        }
+        *view == truth(kv).await
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_misses_nothing_when_the_server_is_killed() {
     let mut server = Server::start();
@@ -67,6 +82,9 @@ async fn a_watch_misses_nothing_when_the_server_is_killed() {
     let kv = reader.kv(Bucket::Pages);
     let mut watch = kv.watch("", WatchMode::Meta).await.expect("watches");
     let mut view = snapshot(&mut watch).await;
+    let pace = Duration::from_millis(30);
+    let mut slow = kv.watch_at_pace("", WatchMode::Meta, pace).await.expect("watches");
+    let mut slow_view = snapshot(&mut slow).await;
     let churning = tokio::spawn(churn(writer));
     for number in 0..3 {
         // kill the server while writes are running
@@ -81,18 +99,36 @@ async fn a_watch_misses_nothing_when_the_server_is_killed() {
     assert!(churning.await.is_err_and(|error| error.is_cancelled()));
     eventually("an end", async || kv.put(Put::new("end", "v", Precondition::Any)).await.is_ok()).await;
     follow(&mut view, &mut watch, "end").await;
-    // a write with a lost reply may be stored after the write of `end`
-    eventually("the truth", async || {
-        while let Some(event) = watch.try_next() {
-            match event {
-                WatchEvent::Put(entry) => drop(view.insert(entry.key, entry.rev)),
-                WatchEvent::Delete { key, .. } => drop(view.remove(&key)),
-                WatchEvent::Live => panic!("a second time"),
-            }
+    follow_to_truth(&mut view, &mut watch, &kv).await;
+    follow(&mut slow_view, &mut slow, "end").await;
+    follow_to_truth(&mut slow_view, &mut slow, &kv).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_at_a_pace_yields_all_that_exists_and_then_how_each_key_stands() {
+    let server = Server::start();
+    let kv = server.engine().await.kv(Bucket::Pages);
+    write(&kv, "other.key").await;
+    // more than one pull yields
+    let writes = (0..2_500).map(|number| format!("page.{number}")).map(async |key| write(&kv, &key).await);
+    futures_util::future::join_all(writes).await;
+    let pace = Duration::from_millis(200);
+    let mut watch = kv.watch_at_pace("page.", WatchMode::Meta, pace).await.expect("watches");
+    let mut view = snapshot(&mut watch).await;
+    assert_eq!(view.len(), 2_500);
+    for round in 0..3 {
+        kv.delete(&format!("page.{round}"), Precondition::Any).await.expect("deletes");
+        write(&kv, "page.brief").await;
+        kv.delete("page.brief", Precondition::Any).await.expect("deletes");
+        for _ in 0..20 {
+            write(&kv, "page.often").await;
         }
-        view == truth(&kv).await
-    })
-    .await;
+        let end = format!("page.end-{round}");
+        write(&kv, &end).await;
+        follow(&mut view, &mut watch, &end).await;
+        let standing = kv.list("page.").await.expect("lists");
+        assert_eq!(view, standing.into_iter().map(|entry| (entry.key, entry.rev)).collect());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 _LONGEST_HEAD = 1 << 16
 _RECEIVED = 1 << 16
 _VALUE = re.compile(r"[ -~]*")
+
+_KERNEL_LIMITS = sys.platform == "linux"
+"""Whether the kernel limits how long a read or write takes. The time-out of a socket object costs a `poll` before each
+of them, for which the thread gives up the lock of the interpreter once more.
+"""
 
 
 class Reply(NamedTuple):
@@ -45,6 +52,7 @@ class Connection:
         all_headers = {"Host": name if port is None else f"{name}:{port}", "Accept-Encoding": "identity", **headers}
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
         self._timeout = timeout
+        self._limit: float | None = None  # of the open socket
         self._received = bytearray()
 
     def connect(self) -> None:
@@ -57,8 +65,24 @@ class Connection:
             sock.close()
             raise
 
+    def _limit_to(self, sock: socket.socket, timeout: float) -> None:
+        """Sets how long each read and write may take."""
+        if timeout == self._limit:
+            return
+        if self._secure or not _KERNEL_LIMITS:
+            sock.settimeout(timeout)
+        else:
+            sock.setblocking(True)
+            # no time at all would mean no limit
+            micros = max(1, int(timeout * 1_000_000))
+            value = struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        self._limit = timeout
+
     def close(self) -> None:
         sock, self.sock = self.sock, None
+        self._limit = None
         if sock is not None:
             sock.close()
 
@@ -70,7 +94,13 @@ class Connection:
         sock = self.sock
         if sock is None:
             raise ConnectionError("the connection is closed")
-        sock.settimeout(timeout)
+        try:
+            self._limit_to(sock, timeout)
+            return self._exchange(sock, verb, target, body)
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
+
+    def _exchange(self, sock: socket.socket, verb: str, target: str, body: bytes | None) -> Reply:
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
         head = f"{verb} {target} HTTP/1.1\r\n{self._headers}{length}\r\n"
         sock.sendall(head.encode("ascii") + (body or b""))

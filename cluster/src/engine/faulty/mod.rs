@@ -262,6 +262,18 @@ impl Faulty {
         .await
     }
 
+    pub(super) async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.process
+            .run(async {
+                self.process.call().map_err(|Unavailable| QueueError::Down)?;
+                if !self.process.drops_message() {
+                    self.process.memory.queue.ack(delivery);
+                }
+                Ok(())
+            })
+            .await
+    }
+
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         self.run_queue_operation(|| {
             self.process.memory.queue.nak(delivery, after);

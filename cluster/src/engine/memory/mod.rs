@@ -221,6 +221,12 @@ impl Memory {
         self.queued(self.queue.push(push)).await
     }
 
+    /// Adds a work item. The next step that waits for the disk stores this one as well.
+    pub(super) fn push_unconfirmed(&self, push: Enqueue) -> Result<(), QueueError> {
+        self.check_writable().map_err(|Unavailable| QueueError::Down)?;
+        self.queue.push(push)
+    }
+
     pub(super) async fn pull(
         &self,
         route: &str,
@@ -234,6 +240,13 @@ impl Memory {
         self.check_writable().map_err(|Unavailable| QueueError::Down)?;
         self.queue.ack(delivery);
         self.queued(Ok(())).await
+    }
+
+    /// Settles a work item. The next step that waits for the disk stores this one as well.
+    pub(super) async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.check_writable().map_err(|Unavailable| QueueError::Down)?;
+        self.queue.ack(delivery);
+        Ok(())
     }
 
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {

@@ -261,6 +261,7 @@ impl Nats {
         bucket: Bucket,
         prefixes: Vec<String>,
         mode: WatchMode,
+        pace: Option<Duration>,
     ) -> Result<Watch, Unavailable> {
         if !self.inner.control.is_up() {
             return Err(Unavailable);
@@ -272,7 +273,7 @@ impl Nats {
             assert!(watches.len() < MAX_WATCHES, "a process has at most {MAX_WATCHES} watches");
             watches.push(watcher.downgrade());
         }
-        tokio::spawn(WatchTask::new(self.store(bucket), prefixes, mode, watcher).run());
+        tokio::spawn(WatchTask::new(self.store(bucket), prefixes, mode, pace, watcher).run());
         Ok(Watch { events })
     }
 
@@ -291,6 +292,10 @@ impl Nats {
 
     pub(super) async fn ack(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
         self.inner.queue.ack(delivery).await
+    }
+
+    pub(super) async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        self.inner.queue.ack_unconfirmed(delivery).await
     }
 
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {

@@ -266,6 +266,13 @@ impl WorkQueue {
         self.acknowledge(delivery, "+ACK".into()).await
     }
 
+    /// Sends an acknowledgement and waits for no confirmation.
+    pub(super) async fn ack_unconfirmed(&self, delivery: &QueueMessage) -> Result<(), QueueError> {
+        let within = self.data.timing.operation;
+        let sent = self.data.send(delivery.receipt.clone(), None, None, "+ACK".into(), within).await;
+        sent.map_err(|_| QueueError::Down)
+    }
+
     pub(super) async fn nak(&self, delivery: &QueueMessage, after: Duration) -> Result<(), QueueError> {
         self.acknowledge(delivery, negative(after)).await
     }

@@ -29,12 +29,16 @@ use crate::engine::{ConnectionState, WatchEvent, WatchMode, WatchSender};
 
 /// The number of heartbeat periods without any message after which a consumer is abandoned.
 const MISSED_HEARTBEATS: u32 = 3;
+/// The number of changes that are pulled at once.
+const PULLED: usize = 2_000;
 
 /// The task of a running watch.
 pub(super) struct WatchTask {
     store: KvStream,
     prefixes: Vec<String>,
     mode: WatchMode,
+    /// How often changes are pulled; `None` if the server sends each change at once.
+    pace: Option<Duration>,
     watcher: WatchSender,
     held: KnownKeys,
 }
@@ -51,14 +55,22 @@ enum WatchEnd {
 struct Consumer {
     name: String,
     messages: Subscriber,
+    /// The subject of the messages.
+    inbox: String,
     last: u64,
     /// Whether every entry that existed at its creation was yielded.
     through: bool,
 }
 
 impl WatchTask {
-    pub(super) fn new(store: KvStream, prefixes: Vec<String>, mode: WatchMode, watcher: WatchSender) -> Self {
-        Self { store, prefixes, mode, watcher, held: KnownKeys::default() }
+    pub(super) fn new(
+        store: KvStream,
+        prefixes: Vec<String>,
+        mode: WatchMode,
+        pace: Option<Duration>,
+        watcher: WatchSender,
+    ) -> Self {
+        Self { store, prefixes, mode, pace, watcher, held: KnownKeys::default() }
     }
 
     pub(super) async fn run(mut self) {
@@ -117,27 +129,32 @@ impl WatchTask {
         let (stream, name) = (self.store.stream(), uuid::Uuid::new_v4().simple().to_string());
         let filters = self.prefixes.iter().map(|prefix| self.store.subject(&format!("{prefix}>")));
         let filters: Vec<String> = filters.collect();
-        let (messages, deliver) = control.inbox().await.map_err(|_| WatchEnd::Resync("no subscription"))?;
-        let config = json!({
+        let (messages, inbox) = control.inbox().await.map_err(|_| WatchEnd::Resync("no subscription"))?;
+        let mut config = json!({
             "name": name,
-            "deliver_subject": deliver,
             "deliver_policy": "last_per_subject",
             "filter_subjects": filters,
             "ack_policy": "none",
             "max_deliver": 1,
             "replay_policy": "instant",
             "headers_only": self.mode == WatchMode::Meta,
-            "flow_control": true,
-            "idle_heartbeat": nanos(self.heartbeat_period()),
             // the server removes a consumer that a killed process leaves behind
             "inactive_threshold": nanos(control.timing.lease_ttl),
             "num_replicas": 1,
             "mem_storage": true,
         });
+        if self.pace.is_none() {
+            config["deliver_subject"] = inbox.as_str().into();
+            config["flow_control"] = true.into();
+            config["idle_heartbeat"] = nanos(self.heartbeat_period()).into();
+        }
         let method = format!("CONSUMER.CREATE.{stream}.{name}");
         let request = json!({ "stream_name": stream, "config": config, "action": "create" });
         match api::<Created>(control, &method, &request, control.timing.operation).await {
-            Ok(created) => Ok(Consumer { name, messages, last: 0, through: created.num_pending == 0 }),
+            Ok(created) => {
+                let through = created.num_pending == 0 && self.pace.is_none();
+                Ok(Consumer { name, messages, inbox, last: 0, through })
+            }
             Err(error) => {
                 tracing::warn!(?error, stream, "a watch has no consumer");
                 Err(WatchEnd::Resync("no consumer"))
@@ -158,6 +175,13 @@ impl WatchTask {
     }
 
     async fn read(&mut self, consumer: &mut Consumer) -> Result<Infallible, WatchEnd> {
+        match self.pace {
+            None => self.read_pushed(consumer).await,
+            Some(pace) => self.read_at_pace(consumer, pace).await,
+        }
+    }
+
+    async fn read_pushed(&mut self, consumer: &mut Consumer) -> Result<Infallible, WatchEnd> {
         if consumer.through {
             self.settle().await?;
         }
@@ -174,6 +198,44 @@ impl WatchTask {
                 self.settle().await?;
             }
         }
+    }
+
+    /// Pulls the changes of each time of the pace together.
+    async fn read_at_pace(
+        &mut self,
+        consumer: &mut Consumer,
+        pace: Duration,
+    ) -> Result<Infallible, WatchEnd> {
+        loop {
+            if !self.pull(consumer).await? {
+                continue;
+            }
+            if !std::mem::replace(&mut consumer.through, true) {
+                self.settle().await?;
+            }
+            tokio::time::sleep(pace).await;
+        }
+    }
+
+    /// Sends one pull request and applies what it yields. Returns whether the consumer has nothing left to deliver.
+    async fn pull(&mut self, consumer: &mut Consumer) -> Result<bool, WatchEnd> {
+        let control = &self.store.control;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.store.stream(), consumer.name);
+        let request = json!({ "batch": PULLED, "no_wait": true }).to_string();
+        let within = control.timing.operation;
+        let sent = control.send(subject, Some(consumer.inbox.clone()), None, request.into(), within).await;
+        sent.map_err(|_| WatchEnd::Resync("a pull was not sent"))?;
+        for _ in 0..PULLED {
+            let raw = timeout(within, consumer.messages.next()).await;
+            let raw = raw.map_err(|_| WatchEnd::Resync("no reply to a pull"))?.ok_or(WatchEnd::Closed)?;
+            match raw.status.map(|status| status.as_u16()) {
+                None => drop(self.take(consumer, raw)?),
+                Some(100) => {}
+                Some(404 | 408) => return Ok(true),
+                Some(_) => return Err(WatchEnd::Resync("the consumer is gone")),
+            }
+        }
+        Ok(false)
     }
 
     /// Applies an entry or a delete marker. Returns whether it is the last one for now.

@@ -15,8 +15,12 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError};
 
-/// The version of the format that this build reads and writes.
-pub(super) const FORMAT: u32 = 1;
+use super::log::{LogFile, LogFiles};
+
+/// The version of the format that this build writes.
+pub(super) const FORMAT: u32 = 2;
+/// The version before it, which has no log; a start turns it into the current one.
+const FORMAT_WITHOUT_LOG: u32 = 1;
 /// Cache size in bytes. Memory is authoritative, so the store needs only a small cache.
 const CACHE: usize = 8 * 1024 * 1024;
 const LOCK: &str = "lock";
@@ -95,27 +99,58 @@ impl Directory {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// Opens the files of the log, and creates them for a store that is new or has none yet. A store of the current format
+    /// without them has lost a part of its content and is refused.
+    pub(super) fn open_log(&self) -> io::Result<LogFiles> {
+        let is_new = !self.path.join(store_name(FORMAT)).exists();
+        let open = |number: usize| -> io::Result<Box<dyn LogFile>> {
+            let name = log_name(FORMAT, number);
+            let file = private().create(is_new).truncate(false).open(self.path.join(&name));
+            let missing = |error: io::Error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{name} is missing; restore it"))
+                }
+                _ => error,
+            };
+            Ok(Box::new(file.map_err(missing)?))
+        };
+        let files = [open(0)?, open(1)?];
+        if is_new {
+            File::open(&self.path)?.sync_all()?;
+        }
+        Ok(files)
+    }
+
     /// Opens the store, and creates an absent one. A store gets its name when it is complete, so an empty file of that
     /// name has lost its content and is refused. Verifies the integrity, so that damage is found now and not during
     /// operation.
     pub(super) fn open_store(&self) -> Result<Database, DatabaseError> {
         let path = self.path.join(store_name(FORMAT));
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        if let Some(database) = self.open_existing(FORMAT)? {
+            return Ok(database);
+        }
+        let (database, before) = match self.open_existing(FORMAT_WITHOUT_LOG)? {
+            Some(database) => (database, self.path.join(store_name(FORMAT_WITHOUT_LOG))),
+            None => {
+                let unfinished = self.path.join(format!("{}.new", store_name(FORMAT)));
+                (open(private().truncate(true).open(&unfinished)?)?, unfinished)
+            }
+        };
+        std::fs::rename(&before, &path)?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(database)
+    }
+
+    /// Opens the store of a format; `None` if there is none.
+    fn open_existing(&self, format: u32) -> Result<Option<Database>, DatabaseError> {
+        let name = store_name(format);
+        match OpenOptions::new().read(true).write(true).open(self.path.join(&name)) {
             Ok(file) if file.metadata()?.len() == 0 => {
-                let empty = format!(
-                    "{} is empty; restore it, or remove it to start without data",
-                    store_name(FORMAT)
-                );
+                let empty = format!("{name} is empty; restore it, or remove it to start without data");
                 Err(io::Error::new(io::ErrorKind::InvalidData, empty).into())
             }
-            Ok(file) => open(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let unfinished = self.path.join(format!("{}.new", store_name(FORMAT)));
-                let database = open(private().truncate(true).open(&unfinished)?)?;
-                std::fs::rename(&unfinished, &path)?;
-                File::open(&self.path)?.sync_all()?;
-                Ok(database)
-            }
+            Ok(file) => open(file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -138,6 +173,11 @@ fn private() -> OpenOptions {
 /// Returns the file name of the store of a format.
 pub(super) fn store_name(format: u32) -> String {
     format!("pagewire.{format}.redb")
+}
+
+/// Returns the file name of a file of the log of a format.
+pub(super) fn log_name(format: u32, number: usize) -> String {
+    format!("pagewire.{format}.log{number}")
 }
 
 fn newest_format(path: &Path) -> io::Result<Option<u32>> {

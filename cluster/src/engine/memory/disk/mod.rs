@@ -2,11 +2,18 @@
 //!
 //! Owns: the order in which steps reach the disk (the order in which they happened), and the operations that
 //! wait for it. While the process runs, memory is authoritative and the disk is its journal. Appending a step
-//! does not wait. A separate thread (`writer`) takes all waiting steps and writes them in one transaction, so
+//! does not wait. A separate thread (`writer`) takes all waiting steps and appends them to the log as one frame, so
 //! that concurrent writers share one fsync. No operation returns and no watch is notified before the data
-//! they depend on is on disk. Never: the meaning of a step.
+//! they depend on is on disk. Another thread (`checkpoint`) writes what the log has into the store, some megabytes at a
+//! time, where the last change of each row is left of all; a start reads the store, then the log. Never: the meaning of a
+//! step.
 
+mod checkpoint;
 mod directory;
+mod durable;
+mod frame;
+mod log;
+mod pending;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -19,13 +26,17 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch as channel;
-use tokio::time::timeout;
 
+use self::checkpoint::Checkpoints;
 use self::directory::Directory;
 pub use self::directory::OpenError;
+use self::durable::DurableMarks;
+use self::log::{Log, LogFiles};
+use self::pending::PendingChanges;
 use self::store::JournalStore;
-pub(super) use self::store::{KeptRow, Loaded, StoredItem};
+pub(super) use self::store::{KeptRow, Loaded};
 use self::writer::JournalWriter;
 use crate::clock;
 use crate::engine::{Bucket, ConnectionState, Entry, Unavailable, WatchEvent, WatchSender};
@@ -54,6 +65,16 @@ impl JournalStream {
     }
 }
 
+/// An unsettled work item, with its due time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoredItem {
+    pub(super) number: u64,
+    pub(super) id: String,
+    pub(super) route: String,
+    pub(super) payload: Bytes,
+    pub(super) due: UnixMillis,
+}
+
 /// One change on disk.
 #[derive(Debug)]
 pub(super) enum JournalChange {
@@ -73,13 +94,6 @@ pub(super) struct JournalEntry {
     pub(super) notifications: Vec<(WatchSender, WatchEvent)>,
 }
 
-/// The mark up to which each stream is on disk, and whether the disk accepts more steps.
-#[derive(Debug, Clone, Default)]
-struct DurableMarks {
-    marks: [u64; PLACES],
-    broken: bool,
-}
-
 /// A handle on the disk. Cheap to clone. Dropping the last clone waits until everything is written.
 #[derive(Clone)]
 pub(super) struct Disk(Arc<DiskInner>);
@@ -88,7 +102,7 @@ struct DiskInner {
     /// `None` once the last clone is dropped.
     steps: Option<mpsc::Sender<JournalEntry>>,
     appended: [AtomicU64; PLACES],
-    reached: channel::Receiver<DurableMarks>,
+    reached: Arc<DurableMarks>,
     timeout: Duration,
     thread: Option<JoinHandle<()>>,
 }
@@ -101,24 +115,38 @@ impl Disk {
         link: Arc<channel::Sender<ConnectionState>>,
     ) -> Result<(Self, Loaded), OpenError> {
         let directory = Directory::take(path)?;
-        Self::start(JournalStore::new(move || directory.open_store()), path, timing, link)
+        let files = directory.open_log().map_err(|error| store::at(path, error.into()))?;
+        Self::start(JournalStore::new(move || directory.open_store()), files, path, timing, link)
     }
 
     fn start<O: store::StoreState>(
         mut store: JournalStore<O>,
+        files: LogFiles,
         path: &Path,
         timing: &Timing,
         link: Arc<channel::Sender<ConnectionState>>,
     ) -> Result<(Self, Loaded), OpenError> {
-        let loaded = store.load(clock::unix_ms()).map_err(|error| store::at(path, error))?;
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let (loaded, position) =
+            store.load(clock::unix_ms(), &files).map_err(|error| store::at(path, error))?;
+        let log = Log::new(files, position).map_err(io)?;
+        let checkpoints = Checkpoints::start(store).map_err(io)?;
         let marks = std::array::from_fn(|place| loaded.revisions.get(place).copied().unwrap_or_default());
         let (steps, appended) = mpsc::channel();
-        let (progress, reached) = channel::channel(DurableMarks { marks, broken: false });
-        let writer = JournalWriter { store, steps: appended, reached: progress, link, path: path.to_owned() };
+        let reached = Arc::new(DurableMarks::new(marks));
+        let writer = JournalWriter {
+            log,
+            checkpoints,
+            pending: PendingChanges::default(),
+            steps: appended,
+            reached: reached.clone(),
+            link,
+            path: path.to_owned(),
+        };
         let thread = std::thread::Builder::new()
             .name("pagewire-disk".to_owned())
             .spawn(move || writer.run())
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+            .map_err(io)?;
         let inner = DiskInner {
             steps: Some(steps),
             appended: marks.map(AtomicU64::new),
@@ -157,22 +185,12 @@ impl Disk {
 
     /// Returns [`Unavailable`] if the disk is known to accept no steps.
     pub(super) fn check_writable(&self) -> Result<(), Unavailable> {
-        let closed = self.0.reached.has_changed().is_err();
-        if closed || self.0.reached.borrow().broken { Err(Unavailable) } else { Ok(()) }
+        if self.0.reached.is_broken() { Err(Unavailable) } else { Ok(()) }
     }
 
     /// Waits until a stream is on disk up to a mark. Returns [`Unavailable`] when that may never happen.
     pub(super) async fn reach(&self, place: JournalStream, mark: u64) -> Result<(), Unavailable> {
-        let is_kept = |reached: &DurableMarks| reached.marks[place.index()] >= mark;
-        if is_kept(&self.0.reached.borrow()) {
-            return Ok(());
-        }
-        let mut reached = self.0.reached.clone();
-        let change = reached.wait_for(|reached| is_kept(reached) || reached.broken);
-        match timeout(self.0.timeout, change).await {
-            Ok(Ok(reached)) if is_kept(&reached) => Ok(()),
-            _ => Err(Unavailable),
-        }
+        self.0.reached.reach(place, mark, self.0.timeout).await
     }
 }
 

@@ -1,16 +1,18 @@
 //! The store: one transactional file of rows, revisions and work items.
 //!
-//! Owns: the tables and the content of one transaction. Writing a group is idempotent, so a group with an
-//! unknown outcome is written again. Never: the time of writing, or the handling of failures.
+//! Owns: the tables and the content of one transaction, and reading the rest from the log at the start. Writing changes is
+//! idempotent, so changes with an unknown outcome are written again. Never: the time of writing, or the handling of failures.
 
 use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableTable, Table, TableDefinition};
+use redb::{Database, DatabaseError, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::directory::OpenError;
-use super::{JournalChange, JournalEntry, JournalStream, UnixMillis};
+use super::log::{LogFiles, LogPosition, recover};
+use super::pending::PendingChanges;
+use super::{JournalChange, StoredItem, UnixMillis};
 use crate::engine::{Bucket, Entry, OperationId};
 
 /// `(bucket, key)`
@@ -27,22 +29,15 @@ const ROWS: TableDefinition<'_, RowKey, Row> = TableDefinition::new("rows");
 /// Unsettled work items by their numbers.
 const WORK_ITEMS: TableDefinition<'_, u64, ItemColumns> = TableDefinition::new("hints");
 
+/// What the store knows of the log: `last` and `salt`.
+const LOG: TableDefinition<'_, &str, u64> = TableDefinition::new("log");
+
 /// A row as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine::memory) struct KeptRow {
     pub(in crate::engine::memory) bucket: Bucket,
     pub(in crate::engine::memory) entry: Entry,
     pub(in crate::engine::memory) expires: Option<UnixMillis>,
-}
-
-/// An unsettled work item as stored, with its due time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine::memory) struct StoredItem {
-    pub(in crate::engine::memory) number: u64,
-    pub(in crate::engine::memory) id: String,
-    pub(in crate::engine::memory) route: String,
-    pub(in crate::engine::memory) payload: Bytes,
-    pub(in crate::engine::memory) due: UnixMillis,
 }
 
 /// The complete content of the store.
@@ -89,18 +84,20 @@ impl<O: StoreState> JournalStore<O> {
         Self { open, database: None }
     }
 
-    /// Loads everything and deletes expired rows. Commits a transaction, so that a disk that accepts no
-    /// writes is detected at the start.
-    pub(super) fn load(&mut self, now: UnixMillis) -> Result<Loaded, redb::Error> {
-        self.with(|database| load(database, now))
+    /// Writes what only the log has, then loads everything and deletes expired rows. Commits a transaction, so that a disk
+    /// that accepts no writes is detected at the start. Returns the position from which the log continues: with a new salt,
+    /// so that no frame of before is read again.
+    pub(super) fn load(
+        &mut self,
+        now: UnixMillis,
+        log: &LogFiles,
+    ) -> Result<(Loaded, LogPosition), redb::Error> {
+        self.with(|database| load(database, now, log))
     }
 
-    /// Writes a group: all of it or nothing. It is on disk when this returns.
-    pub(super) fn write(&mut self, group: &[JournalEntry]) -> Result<(), redb::Error> {
-        if group.iter().all(|step| step.changes.is_empty()) {
-            return Ok(());
-        }
-        self.with(|database| write(database, group))
+    /// Writes the changes up to a frame of the log: all of them or nothing. They are on disk when this returns.
+    pub(super) fn write(&mut self, changes: &PendingChanges, last: u64) -> Result<(), redb::Error> {
+        self.with(|database| write(database, changes, last))
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
@@ -114,15 +111,38 @@ impl<O: StoreState> JournalStore<O> {
     }
 }
 
-fn load(database: &Database, now: UnixMillis) -> Result<Loaded, redb::Error> {
+fn load(database: &Database, now: UnixMillis, log: &LogFiles) -> Result<(Loaded, LogPosition), redb::Error> {
     let transaction = database.begin_write()?;
+    let position = log_position(&transaction.open_table(LOG)?)?;
+    let recovered = recover(log, position)?;
+    let mut changes = PendingChanges::default();
+    recovered.steps.into_iter().for_each(|step| changes.add(step));
+    Tables::open(&transaction)?.write(&changes)?;
+    let position = LogPosition { last: recovered.last, salt: rand::random() };
+    write_log_position(&mut transaction.open_table(LOG)?, position)?;
     let loaded = Loaded {
         revisions: revisions(&transaction.open_table(REVISIONS)?)?,
         rows: rows(&mut transaction.open_table(ROWS)?, now)?,
         items: items(&transaction.open_table(WORK_ITEMS)?)?,
     };
     transaction.commit()?;
-    Ok(loaded)
+    Ok((loaded, position))
+}
+
+fn log_position(table: &impl ReadableTable<&'static str, u64>) -> Result<LogPosition, redb::StorageError> {
+    let number = |name| -> Result<u64, redb::StorageError> {
+        Ok(table.get(name)?.map(|number| number.value()).unwrap_or_default())
+    };
+    Ok(LogPosition { last: number("last")?, salt: number("salt")? })
+}
+
+fn write_log_position(
+    table: &mut Table<'_, &'static str, u64>,
+    position: LogPosition,
+) -> Result<(), redb::StorageError> {
+    table.insert("last", position.last)?;
+    table.insert("salt", position.salt)?;
+    Ok(())
 }
 
 fn revisions(table: &Table<'_, &'static str, u64>) -> Result<[u64; Bucket::ALL.len()], redb::Error> {
@@ -168,18 +188,10 @@ fn bucket(name: &str) -> Result<Bucket, redb::Error> {
     known.ok_or_else(|| redb::Error::Corrupted(format!("there is no bucket {name:?} in this version")))
 }
 
-fn write(database: &Database, group: &[JournalEntry]) -> Result<(), redb::Error> {
+fn write(database: &Database, changes: &PendingChanges, last: u64) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    {
-        let mut tables = Tables {
-            revisions: transaction.open_table(REVISIONS)?,
-            rows: transaction.open_table(ROWS)?,
-            items: transaction.open_table(WORK_ITEMS)?,
-        };
-        for step in group {
-            tables.write(step)?;
-        }
-    }
+    Tables::open(&transaction)?.write(changes)?;
+    transaction.open_table(LOG)?.insert("last", last)?;
     Ok(transaction.commit()?)
 }
 
@@ -189,27 +201,46 @@ struct Tables<'t> {
     items: Table<'t, u64, ItemColumns>,
 }
 
-impl Tables<'_> {
-    fn write(&mut self, step: &JournalEntry) -> Result<(), redb::StorageError> {
-        let bucket = match step.place {
-            JournalStream::Bucket(bucket) => bucket.name(),
-            JournalStream::Queue => "",
-        };
-        for change in &step.changes {
-            match change {
-                JournalChange::Put { entry: Entry { key, rev, op, meta, value }, expires } => {
-                    self.rows
-                        .insert((bucket, key.as_str()), (*rev, op.0, *expires, &meta[..], &value[..]))?;
-                }
-                JournalChange::Delete { key } => drop(self.rows.remove((bucket, key.as_str()))?),
-                JournalChange::Item(StoredItem { number, id, route, payload, due }) => {
-                    self.items.insert(number, (id.as_str(), route.as_str(), &payload[..], *due))?;
-                }
-                JournalChange::Settled { number } => drop(self.items.remove(number)?),
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::TableError> {
+        Ok(Self {
+            revisions: transaction.open_table(REVISIONS)?,
+            rows: transaction.open_table(ROWS)?,
+            items: transaction.open_table(WORK_ITEMS)?,
+        })
+    }
+
+    fn write(&mut self, changes: &PendingChanges) -> Result<(), redb::StorageError> {
+        let name = |place: usize| Bucket::ALL.get(place).map_or("", |bucket| bucket.name());
+        for ((place, key), change) in &changes.rows {
+            self.write_change(name(*place), key, change)?;
+        }
+        for change in changes.items.values() {
+            self.write_change("", "", change)?;
+        }
+        for (place, revision) in changes.revisions.iter().enumerate() {
+            if let Some(revision) = revision {
+                self.revisions.insert(name(place), revision)?;
             }
         }
-        if matches!(step.place, JournalStream::Bucket(_)) && !step.changes.is_empty() {
-            self.revisions.insert(bucket, step.mark)?;
+        Ok(())
+    }
+
+    fn write_change(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        change: &JournalChange,
+    ) -> Result<(), redb::StorageError> {
+        match change {
+            JournalChange::Put { entry: Entry { rev, op, meta, value, .. }, expires } => {
+                self.rows.insert((bucket, key), (*rev, op.0, *expires, &meta[..], &value[..]))?;
+            }
+            JournalChange::Delete { .. } => drop(self.rows.remove((bucket, key))?),
+            JournalChange::Item(StoredItem { number, id, route, payload, due }) => {
+                self.items.insert(number, (id.as_str(), route.as_str(), &payload[..], *due))?;
+            }
+            JournalChange::Settled { number } => drop(self.items.remove(number)?),
         }
         Ok(())
     }

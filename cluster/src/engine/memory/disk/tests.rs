@@ -3,6 +3,7 @@
 
 mod directory;
 mod faults;
+mod log;
 mod platter;
 mod power;
 mod restart;
@@ -25,9 +26,9 @@ const TIMING: Timing = Timing::TEST;
 /// Starts an engine on this disk. The engine ends when its last clone is dropped.
 fn start(platter: &Arc<Platter>) -> (Engine, RecoveryStats) {
     let link = Arc::new(channel::Sender::new(ConnectionState::Up { generation: 1 }));
-    let platter = platter.clone();
+    let (platter, files) = (platter.clone(), platter.open_log());
     let store = JournalStore::new(move || platter.open());
-    let (disk, loaded) = Disk::start(store, Path::new("a test"), &TIMING, link.clone()).unwrap();
+    let (disk, loaded) = Disk::start(store, files, Path::new("a test"), &TIMING, link.clone()).unwrap();
     let (memory, kept) = Memory::holding(disk, loaded, &TIMING, link);
     (Engine::Memory(memory), kept)
 }

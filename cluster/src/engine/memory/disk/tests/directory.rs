@@ -5,7 +5,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::super::directory::{FORMAT, store_name};
+use super::super::directory::{FORMAT, log_name, store_name};
 use super::*;
 
 async fn open(directory: &TempDir) -> Result<(Memory, RecoveryStats), OpenError> {
@@ -62,6 +62,9 @@ async fn what_is_no_store_is_refused_and_left_as_it_is() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(store_name(FORMAT));
         fs::write(&path, content).unwrap();
+        for number in 0..2 {
+            fs::write(directory.path().join(log_name(FORMAT, number)), "").unwrap();
+        }
         let refused = open(&directory).await.err().unwrap();
         assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused:?}");
         assert_eq!(fs::read(&path).unwrap(), content);
@@ -116,7 +119,7 @@ async fn an_empty_file_is_not_taken_for_a_new_store() {
     fs::write(&path, "").unwrap();
     let refused = open(&directory).await.err().unwrap();
     assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused}");
-    assert!(refused.to_string().contains("pagewire.1.redb is empty"), "{refused}");
+    assert!(refused.to_string().contains("pagewire.2.redb is empty"), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), b"");
     fs::write(&path, &intact).unwrap();
     assert_eq!(open(&directory).await.unwrap().1.rows, 3);
@@ -127,5 +130,32 @@ async fn a_store_that_was_not_finished_when_its_process_died_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join(format!("{}.new", store_name(FORMAT))), "half").unwrap();
     assert_eq!(open(&directory).await.unwrap().1, RecoveryStats { rows: 0, work_items: 0 });
-    assert_eq!(files(&directory).len(), 2, "the lock and the store");
+    assert_eq!(files(&directory).len(), 4, "the lock, the log and the store");
+}
+
+#[tokio::test]
+async fn a_store_of_the_format_without_a_log_gets_one() {
+    let directory = filled(3).await;
+    let path = |name: String| directory.path().join(name);
+    for number in 0..2 {
+        fs::remove_file(path(log_name(FORMAT, number))).unwrap();
+    }
+    fs::rename(path(store_name(FORMAT)), path(store_name(1))).unwrap();
+    for _ in 0..2 {
+        assert_eq!(open(&directory).await.unwrap().1.rows, 3);
+    }
+    // the release before this one refuses the directory, because it would not see the log
+    assert!(!path(store_name(1)).exists() && path(store_name(FORMAT)).exists());
+}
+
+#[tokio::test]
+async fn a_store_that_has_lost_a_file_of_its_log_is_refused_and_left_as_it_is() {
+    let directory = filled(3).await;
+    let missing = directory.path().join(log_name(FORMAT, 1));
+    fs::remove_file(&missing).unwrap();
+    let before = files(&directory);
+    let refused = open(&directory).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused}");
+    assert!(refused.to_string().contains("pagewire.2.log1 is missing"), "{refused}");
+    assert_eq!(files(&directory).len(), before.len());
 }

@@ -27,9 +27,9 @@ async fn write(engine: Engine, writer: usize, acknowledged: Acknowledged) {
 
 /// Loads the rows of a disk as an engine would.
 fn found(platter: &Arc<Platter>) -> (u64, BTreeMap<String, u64>) {
-    let platter = platter.clone();
-    let loaded = JournalStore::new(move || platter.open())
-        .load(clock::unix_ms())
+    let (platter, files) = (platter.clone(), platter.open_log());
+    let (loaded, _) = JournalStore::new(move || platter.open())
+        .load(clock::unix_ms(), &files)
         .expect("a power cut leaves a readable store");
     let rows = loaded.rows.into_iter().map(|row| (row.entry.key, row.entry.rev)).collect();
     (loaded.revisions[Bucket::Jobs as usize], rows)
