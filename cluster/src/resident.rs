@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::engine::Entry;
-use crate::wire;
+use crate::wire::{self, MoveReason};
 use crate::worker::WorkerId;
 
 /// How long a row is kept after its last write. The worker of a living object writes it again after half of this time.
@@ -22,57 +22,6 @@ pub const ROW_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Maximum size of what an object keeps when it moves, in bytes of JSON.
 pub const MAX_SAVED: usize = 192 * 1024;
-
-/// The class of the object of a resident page, as the page names it when it opens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResidentClass {
-    /// Name of the class.
-    pub class: String,
-    /// Pool of the workers that have the class; the default one when missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool: Option<String>,
-}
-
-/// Why an object moves, or is made again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MoveReason {
-    /// Its worker drains.
-    Drain,
-    /// Its process is replaced.
-    Recycle,
-    /// It was not used for long.
-    Idle,
-    /// Its pool has as many objects as it may have.
-    Full,
-    /// Its process needs too much memory.
-    Memory,
-    /// Its page has logged in.
-    User,
-    /// Its page belongs to another lane.
-    Lane,
-    /// Its user belongs to another worker.
-    Moved,
-    /// Its executor has died.
-    Lost,
-}
-
-impl MoveReason {
-    /// Returns its name.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Drain => "drain",
-            Self::Recycle => "recycle",
-            Self::Idle => "idle",
-            Self::Full => "full",
-            Self::Memory => "memory",
-            Self::User => "user",
-            Self::Lane => "lane",
-            Self::Moved => "moved",
-            Self::Lost => "lost",
-        }
-    }
-}
 
 /// What an object has kept for the next executor.
 #[derive(Debug, Clone, Serialize, Deserialize)]

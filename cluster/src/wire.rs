@@ -7,6 +7,7 @@
 mod latch;
 mod peer;
 mod peer_response;
+mod resident;
 mod work;
 
 use bytes::Bytes;
@@ -23,10 +24,13 @@ pub use peer_response::{
     ClosedPages, ExecutorPush, HandedOver, HandoverReply, LaneCount, PageJob, PageStatus, PeerResponse,
     PinnedLanes, PushCounts, RolloutState, UnfinishedJobs, WaitingJobs, WaitingJobsList, WatchedPath,
 };
+pub use resident::{
+    MoveReason, ObjectGiven, ObjectNotice, ObjectRequest, ObjectState, PageEvent, ResidentClass,
+};
 pub(crate) use work::present;
 pub use work::{
     CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobOffer, JobUpdate,
-    ObjectGiven, ObjectNotice, ObjectRequest, ObjectState, PageEvent, Progress, Wake, WorkerCall,
+    Progress, Wake, WorkerCall,
 };
 
 /// Encodes a message as JSON. Serialising these shapes cannot fail: string keys, no foreign `Serialize`.

@@ -17,6 +17,7 @@ mod mount_lane;
 mod mount_process;
 mod mount_program;
 mod pool;
+mod pool_limits;
 mod proxy;
 mod secret;
 mod sticky;
@@ -37,7 +38,8 @@ pub use mount::{CacheConfig, MountConfig, StaticConfig, StaticRule, Upstream, Up
 pub use mount_lane::MountLaneConfig;
 pub use mount_process::{MountApplication, MountProcessConfig, Need};
 pub use mount_program::ProgramUpstream;
-pub use pool::{FreeAffinity, PagesConfig, PoolConfig, PoolRuntime, RecycleConfig, ScaleConfig};
+pub use pool::{FreeAffinity, PoolConfig, PoolRuntime, ScaleConfig};
+pub use pool_limits::{PagesConfig, RecycleConfig};
 pub use proxy::{ProxyConfig, TrustedNet};
 pub use secret::Secret;
 pub use sticky::{Sticky, UnknownSticky};

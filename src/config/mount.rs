@@ -12,7 +12,8 @@ use super::check::Problems;
 use super::layer::keys;
 use super::mount_lane::{self, MountLaneConfig};
 use super::mount_process::{self, MountProcessConfig};
-use super::pool::{MAX_TIMEOUT_MS, bytes};
+use super::pool::MAX_TIMEOUT_MS;
+use super::pool_limits::bytes;
 use super::sticky::Sticky;
 
 /// The longest body of a request to an upstream, in bytes.

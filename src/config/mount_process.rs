@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::check::Problems;
 use super::layer::keys;
-use super::pool::size;
+use super::pool_limits::size;
 
 /// Processes of an application.
 const PROCESSES: u32 = 2;

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pagewire_cluster::engine::MAX_WORKERS;
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::check::Problems;
 use super::layer::keys;
+use super::pool_limits::{PagesConfig, RecycleConfig};
 use super::{Secret, http_pool};
 
 /// Slots of a pool that runs handlers of this binary. They share one process, so there are many.
@@ -103,40 +103,6 @@ pub enum FreeAffinity {
     /// The child that runs the least.
     #[default]
     LeastLoaded,
-}
-
-/// `[pool.recycle]`: a child that has reached one of these is replaced.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RecycleConfig {
-    /// Pieces of work that it has run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_work: Option<u64>,
-    /// Bytes of memory that it occupies; written as a number, or with `K`, `M` or `G`.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
-    pub max_rss: Option<u64>,
-    /// Its age in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_age_s: Option<u64>,
-}
-
-/// `[pool.pages]`: the objects of resident pages in each worker of the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PagesConfig {
-    /// The most objects.
-    pub max: u32,
-    /// How long an object stays that is not used, in seconds; 0 for ever.
-    pub idle_s: u64,
-    /// Bytes of memory of a child above which objects are put aside; written as a number, or with `K`, `M` or `G`.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
-    pub max_rss: Option<u64>,
-}
-
-impl Default for PagesConfig {
-    fn default() -> Self {
-        Self { max: 10_000, idle_s: 3600, max_rss: None }
-    }
 }
 
 /// `[pool.scale]`: the number of children of each kind.
@@ -331,38 +297,10 @@ fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
-/// Reads `max_rss`.
-pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    bytes(deserializer, "max_rss")
-}
-
-/// Reads a number of bytes, or a text such as `512M`, for a key.
-pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D, key: &str) -> Result<Option<u64>, D::Error> {
-    let bytes = match Value::deserialize(deserializer)? {
-        Value::Integer(bytes) => u64::try_from(bytes).ok(),
-        Value::String(text) => bytes_of(&text),
-        _ => None,
-    };
-    bytes
-        .map(Some)
-        .ok_or_else(|| D::Error::custom(format!("{key} is a number of bytes, or a text such as \"512M\"")))
-}
-
-fn bytes_of(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u64 = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" => 1,
-        "K" | "KB" | "KIB" => 1 << 10,
-        "M" | "MB" | "MIB" => 1 << 20,
-        "G" | "GB" | "GIB" => 1 << 30,
-        _ => return None,
-    };
-    digits.trim_end().parse::<u64>().ok()?.checked_mul(unit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::load::load_text as loaded;
+    use super::super::pool_limits::bytes_of;
     use super::*;
 
     #[test]

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use pagewire_cluster::engine::{Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::registry::{Expirable, PageRow, RemovalKind, RowLookup};
-use pagewire_cluster::wire::PageEvent;
 
 use super::access::{PageAccess, check_generation, check_owner, is_anonymous};
 use super::close::PageCloser;
@@ -338,8 +337,7 @@ impl PageOpener {
             let token = self.tokens.issue(&page, state.generation, state.user.as_deref(), issued);
             registered(&self.store.options, holder, &page, &state, &token)
         })?;
-        let event = if kind == AttachKind::New { PageEvent::Wake } else { PageEvent::Back };
-        self.store.residents.report(&page, event);
+        self.store.residents.report(&page, kind.event());
         Some(Opened { page, ticket, recovered })
     }
 

@@ -18,9 +18,9 @@ mod watches;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pagewire_cluster::id::{Address, Key, Level, NodeNumber};
-use pagewire_cluster::resident::ResidentClass;
 use pagewire_cluster::rollout::LanePins;
 use pagewire_cluster::state::Path;
+use pagewire_cluster::wire::ResidentClass;
 use pagewire_cluster::wire::{HandedOver, PageJob, PinnedLanes};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -93,10 +93,9 @@ impl Page {
         budget: Budget,
     ) -> Self {
         let Membership { session, connection, user, topics, pins, resident } = place;
-        let state = PageState::new(RowState::new(rev, generation, user, topics), budget);
+        let state = Mutex::new(PageState::new(RowState::new(rev, generation, user, topics), budget));
         let (changed, ended, idle) = (Notify::new(), Notify::new(), Notify::new());
         let pins = Arc::new(LanePins::new(pins));
-        let state = Mutex::new(state);
         Self { key, session, connection, opened, pins, resident, state, changed, ended, idle }
     }
 

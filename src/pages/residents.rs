@@ -4,8 +4,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pagewire_cluster::resident::ResidentClass;
 use pagewire_cluster::wire::PageEvent;
+use pagewire_cluster::wire::ResidentClass;
 use tokio::sync::mpsc;
 
 use super::page::Page;

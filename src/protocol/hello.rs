@@ -3,7 +3,7 @@
 //! Owns: which page a client asks for, and what the client knows. Never: the check of it.
 
 use pagewire_cluster::id::Address;
-use pagewire_cluster::resident::ResidentClass;
+use pagewire_cluster::wire::ResidentClass;
 use serde::Deserialize;
 
 use super::frame::{Envelope, FrameId, malformed, shallow};

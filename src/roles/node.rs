@@ -130,11 +130,7 @@ impl Node {
             listening: ready.latch("peer server"),
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
-        let Services { workers, rollouts, .. } = &services;
-        let events = resident_pages::deliver(context.clone());
-        tasks.spawn("resident pages", TaskKind::Vital, events);
-        let homes = resident_pages::follow_executors(context.clone(), workers.clone(), rollouts.clone());
-        tasks.spawn("executors of resident pages", TaskKind::Vital, homes);
+        resident_pages::spawn(&tasks, &services, &context);
         duties::spawn_all(&tasks, &services, &context, &config.lifetime);
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, !own.is_empty(), &ready).await?;

@@ -18,6 +18,8 @@ use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::services::Services;
+use super::tasks::{TaskKind, Tasks};
 use crate::calls::{CallRequest, ExecutorError, Executors, Mode};
 use crate::command::Context;
 use crate::pages::{PageStore, ResidentEvent};
@@ -29,8 +31,16 @@ const ATTEMPTS: u32 = 6;
 /// Pause before the second attempt; it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Spawns what tells the executors of the resident pages of a node.
+pub(super) fn spawn(tasks: &Tasks, services: &Services, context: &Arc<Context>) {
+    let Services { workers, rollouts, .. } = services;
+    tasks.spawn("resident pages", TaskKind::Vital, deliver(context.clone()));
+    let homes = follow_executors(context.clone(), workers.clone(), rollouts.clone());
+    tasks.spawn("executors of resident pages", TaskKind::Vital, homes);
+}
+
 /// Delivers the events of the resident pages of a node. Never returns.
-pub(super) async fn deliver(context: Arc<Context>) {
+async fn deliver(context: Arc<Context>) {
     let store = context.pages.store.clone();
     let Some(mut events) = store.residents.receive() else { return std::future::pending().await };
     let delivery = Arc::new(Delivery {
@@ -59,7 +69,7 @@ pub(super) async fn deliver(context: Arc<Context>) {
 }
 
 /// Asks for the objects of the pages of this node whose messages go to another executor by now. Never returns.
-pub(super) async fn follow_executors(context: Arc<Context>, workers: Workers, rollouts: Rollouts) {
+async fn follow_executors(context: Arc<Context>, workers: Workers, rollouts: Rollouts) {
     let (mut members, mut documents) = (workers.changes(), rollouts.document_changes());
     let mut homes: HashMap<Key, Option<Key>> = HashMap::new();
     let mut living = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicI64;
 
-use pagewire_worker::residence::ObjectChange;
+use pagewire_worker::observer::ObjectChange;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

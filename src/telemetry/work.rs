@@ -6,8 +6,7 @@ use std::time::Duration;
 use pagewire_cluster::job::{Affinity, JobState, Record};
 use pagewire_cluster::rollout::analysis::{FinishedWork, LaneRelease, OutcomeLog};
 use pagewire_cluster::trace::TraceParent;
-use pagewire_worker::residence::ObjectChange;
-use pagewire_worker::run::WorkObserver;
+use pagewire_worker::observer::{ObjectChange, WorkObserver};
 use tracing::Span;
 
 use super::Metrics;

@@ -16,13 +16,13 @@ use pagewire_cluster::timing::Timing;
 use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::attempt::Reporter;
 use super::effects::Effects;
 use super::object::ObjectWork;
 use super::outgoing::WorkIdentity;
+pub use super::stop::{StopReason, StopSignal};
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.
 const OTHER: &str = "other";
@@ -104,38 +104,6 @@ pub struct HandlerInput {
     pub object: Option<ObjectWork>,
     /// Asks the handler to stop.
     pub stop: StopSignal,
-}
-
-/// Why a handler is asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// The job is cancelled.
-    Cancelled,
-    /// The worker shuts down.
-    Drain,
-}
-
-/// Asks a handler to stop. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct StopSignal(Option<watch::Receiver<Option<StopReason>>>);
-
-impl StopSignal {
-    /// Creates a signal and its sender.
-    pub fn new() -> (watch::Sender<Option<StopReason>>, Self) {
-        let (sender, receiver) = watch::channel(None);
-        (sender, Self(Some(receiver)))
-    }
-
-    /// Resolves when the handler is asked to stop.
-    pub async fn requested(&mut self) -> StopReason {
-        if let Some(signal) = &mut self.0
-            && let Ok(reason) = signal.wait_for(Option::is_some).await
-            && let Some(reason) = *reason
-        {
-            return reason;
-        }
-        std::future::pending().await
-    }
 }
 
 impl HandlerInput {

@@ -46,6 +46,7 @@ mod foreign_users;
 pub mod handlers;
 pub mod object;
 mod object_terms;
+pub mod observer;
 mod open_jobs;
 mod open_queue;
 mod open_watch;
@@ -61,6 +62,7 @@ pub mod run;
 mod running;
 pub mod runtime;
 pub mod slots;
+mod stop;
 pub mod stream;
 #[cfg(test)]
 mod tests;

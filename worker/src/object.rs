@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::resident::MoveReason;
+use pagewire_cluster::wire::MoveReason;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 

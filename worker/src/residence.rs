@@ -12,72 +12,40 @@ mod arrival;
 mod departure;
 mod eviction;
 mod identity;
+mod messages;
 mod places;
 mod rows;
+mod steps;
 
 use std::sync::Arc;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::job::{Affinity, Jobs};
+use pagewire_cluster::job::Affinity;
 use pagewire_cluster::trace::TraceParent;
+use pagewire_cluster::wire::MoveReason;
 use pagewire_cluster::wire::{CallAnswer, HandlerError, PageEvent};
-use pagewire_cluster::worker::{WorkerGroup, WorkerLease};
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedRwLockReadGuard, mpsc};
+use tokio::sync::OwnedRwLockReadGuard;
 
+use self::arrival::{Arrivals, other_class};
+use self::departure::Departures;
+use self::eviction::Eviction;
 pub use self::eviction::ObjectLimits;
 use self::identity::PageIdentity;
-use self::places::{LivingObject, Places};
+pub(crate) use self::messages::follow;
+use self::places::{HeldPlace, LivingObject, Places};
+use self::rows::ObjectRows;
+use self::steps::{ObjectSteps, StepInput, log_failure};
 use super::call::IncomingCall;
 use super::effects::Supervisor;
-use super::handlers::{HandlerInput, Handlers, RunFailure, RunResult, call_snoozed};
-use super::object::{ObjectMessage, ObjectStep, ObjectWork, Seat};
-use super::object_terms::ObjectTerms;
-use super::run::WorkObserver;
+use super::handlers::{Handlers, RunFailure, RunResult, call_snoozed};
+use super::object::{ObjectStep, Seat};
+use super::observer::{ObjectChange, WorkObserver};
 use super::work::WorkerParts;
 
 /// How often a message looks for its object again after another step of the page was first.
 const TRIES: usize = 3;
-
-/// What has become of an object, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ObjectChange {
-    /// It was made for the first time.
-    Opened,
-    /// It was made again from what it had kept.
-    Restored,
-    /// It was made again from its state trees.
-    Rebuilt,
-    /// It was put aside, because it was not used or there was no room.
-    Evicted,
-    /// It has left for another executor.
-    Moved,
-    /// Its executor has died.
-    Lost,
-    /// Its page has ended.
-    Closed,
-}
-
-impl ObjectChange {
-    /// Returns whether an object lives after it that did not live before.
-    pub const fn is_arrival(self) -> bool {
-        matches!(self, Self::Opened | Self::Restored | Self::Rebuilt)
-    }
-
-    /// Returns its name.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Restored => "restored",
-            Self::Rebuilt => "rebuilt",
-            Self::Evicted => "evicted",
-            Self::Moved => "moved",
-            Self::Lost => "lost",
-            Self::Closed => "closed",
-        }
-    }
-}
 
 /// Why a message has not reached its object. It has not run.
 enum Unreached {
@@ -91,17 +59,12 @@ enum Unreached {
 
 /// The objects of one worker.
 pub(crate) struct Residence {
-    jobs: Jobs,
-    group: WorkerGroup,
-    lease: WorkerLease,
     parts: Arc<WorkerParts>,
-    supervisor: Arc<Supervisor>,
-    handlers: Handlers,
-    observer: Arc<dyn WorkObserver>,
-    terms: Arc<ObjectTerms>,
-    places: Places,
-    limits: ObjectLimits,
-    messages: mpsc::UnboundedSender<ObjectMessage>,
+    places: Arc<Places>,
+    steps: ObjectSteps,
+    arrivals: Arrivals,
+    departures: Departures,
+    eviction: Eviction,
 }
 
 /// What the objects of a worker are made of.
@@ -118,19 +81,15 @@ type ObjectGuard = OwnedRwLockReadGuard<Option<LivingObject>>;
 impl Residence {
     pub(crate) fn new(setup: ResidenceSetup) -> Arc<Self> {
         let ResidenceSetup { parts, supervisor, handlers, observer, limits } = setup;
-        Arc::new(Self {
-            jobs: parts.jobs.clone(),
-            group: parts.group.clone(),
-            lease: parts.lease.clone(),
-            terms: parts.objects.clone(),
-            messages: parts.object_messages.clone(),
-            places: Places::default(),
-            parts,
-            supervisor,
-            handlers,
-            observer,
-            limits,
-        })
+        let WorkerParts { jobs, group, lease, objects, object_messages, .. } = &*parts;
+        let rows = ObjectRows { jobs: jobs.clone(), group: group.clone() };
+        let (timing, terms) = (jobs.timing, objects.clone());
+        let steps = ObjectSteps { supervisor, handlers, observer, terms, timing };
+        let (places, lease, messages) = (Arc::<Places>::default(), lease.clone(), object_messages.clone());
+        let departures = Departures { rows: rows.clone(), steps: steps.clone(), lease: lease.clone() };
+        let arrivals = Arrivals { rows, steps: steps.clone(), lease, messages };
+        let eviction = Eviction { places: places.clone(), departures: departures.clone(), limits };
+        Arc::new(Self { parts, places, steps, arrivals, departures, eviction })
     }
 
     /// Returns the answer to a message of a page. `None` when the worker that the page is sent to has to be found again.
@@ -142,7 +101,10 @@ impl Residence {
         let is_bound = call.affinity == Affinity::Assigned || call.call.lane.is_some();
         let answered = match PageIdentity::of(&call.call).filter(|_| is_bound) {
             Some(of) => match call.call.event {
-                Some(PageEvent::Close) => self.close(&of).await.map(|()| null()),
+                Some(PageEvent::Close) => {
+                    self.close(&of).await;
+                    Ok(null())
+                }
                 Some(event) => self.tell(&of, event).await.map(|()| null()),
                 None => self.run(&of, call, trace).await,
             },
@@ -176,7 +138,7 @@ impl Residence {
                 within: call.remaining(),
                 trace: trace.clone(),
             };
-            let result = self.step(of, living.term, step, ObjectStep::Call, &seat).await;
+            let result = self.steps.run(of, living.term, step, ObjectStep::Call, &seat).await;
             drop(object);
             match result {
                 Err(RunFailure::NoObject) => self.lost(&seat).await,
@@ -192,7 +154,7 @@ impl Residence {
 
     /// Tells an object what has happened to its page.
     async fn tell(self: &Arc<Self>, of: &PageIdentity, event: PageEvent) -> Result<(), Unreached> {
-        if event == PageEvent::Away && self.terms.of(of.page.key).is_none() {
+        if event == PageEvent::Away && self.steps.terms.of(of.page.key).is_none() {
             // an object is not made to be told that
             return Ok(());
         }
@@ -208,11 +170,11 @@ impl Residence {
             _ => return Ok(()),
         };
         let (term, seat) = (living.term, living.seat.clone());
-        let told = self.step(of, term, StepInput::event(&of.class), step, &seat).await;
+        let told = self.steps.run(of, term, StepInput::event(&of.class), step, &seat).await;
         drop(object);
         match told {
             Err(RunFailure::NoObject | RunFailure::Lost { .. }) => self.lost(&seat).await,
-            told => self.log_failure(of, &told),
+            told => log_failure(of, &told),
         }
         Ok(())
     }
@@ -239,60 +201,72 @@ impl Residence {
 
     /// Returns whether an object is that of a page, and was made under the present lease.
     fn serves(&self, living: &LivingObject, of: &PageIdentity) -> bool {
-        living.of.is_same(of) && Some(living.worker) == self.lease.worker()
+        living.of.is_same(of) && Some(living.worker) == self.arrivals.lease.worker()
     }
 
-    /// Runs a step of an object.
-    async fn step(
-        &self,
-        of: &PageIdentity,
-        term: u64,
-        input: StepInput<'_>,
-        step: ObjectStep,
-        seat: &Seat,
-    ) -> RunResult {
-        let begun = self.supervisor.begin_object(of.page.key, term, of.owner().as_deref());
-        let standing = begun.map_err(RunFailure::Failed)?;
-        let trace = input.trace;
-        let handler = HandlerInput {
-            affinity: Affinity::Assigned,
-            user: of.user.clone(),
-            page: Some(of.page),
-            session: of.session,
-            connection: of.connection,
-            within: input.within.or(Some(self.jobs.timing.call)),
-            trace: trace.as_ref().map(|trace| trace.as_str().to_owned()),
-            effects: standing.traced_effects(trace),
-            object: Some(ObjectWork { step, seat: seat.clone() }),
-            ..HandlerInput::call(input.params)
-        };
-        self.handlers.run(input.name, handler).await
+    /// Makes the object of a page here, unless it lives here.
+    async fn arrive(self: &Arc<Self>, of: &PageIdentity) -> Result<(), Unreached> {
+        let page = of.page.key;
+        let mut place = self.places.of(page).write_owned().await;
+        let arrived = self.arrive_at(&mut place, of).await;
+        self.places.release(page, place);
+        arrived
     }
 
-    fn log_failure(&self, of: &PageIdentity, result: &RunResult) {
-        if let Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) = result {
-            let (page, class, message) = (of.page.key, &of.class, &error.message);
-            tracing::warn!(%page, class, code = error.code, "the object of a page has failed: {message}");
+    async fn arrive_at(&self, place: &mut HeldPlace, of: &PageIdentity) -> Result<(), Unreached> {
+        if let Some(living) = place.as_ref() {
+            if self.serves(living, of) {
+                return Ok(());
+            }
+            if living.of.class != of.class {
+                return Err(other_class(&living.of.class));
+            }
+            let why = if living.of.user == of.user { MoveReason::Lost } else { MoveReason::User };
+            self.departures.put_aside(place, why).await;
+        }
+        self.eviction.make_room().await?;
+        self.arrivals.arrive(place, of).await
+    }
+
+    /// Ends the object of a page that has ended, wherever it is.
+    async fn close(&self, of: &PageIdentity) {
+        let page = of.page.key;
+        let mut place = self.places.of(page).write_owned().await;
+        let had = self.departures.end(&mut place).await;
+        self.places.release(page, place);
+        if !had {
+            self.departures.end_elsewhere(page).await;
         }
     }
 
-    fn changed(&self, of: &PageIdentity, change: ObjectChange) {
-        self.observer.object_changed(&of.class, change);
+    /// Makes the object of a page again whose executor has died. Its page is told at once.
+    async fn lost(self: &Arc<Self>, seat: &Seat) {
+        let page = seat.page();
+        let mut place = self.places.of(page).write_owned().await;
+        let object = place.take_if(|living| living.seat.is(seat));
+        if let Some(object) = &object {
+            self.steps.terms.end(page);
+            self.steps.changed(&object.of, ObjectChange::Lost);
+        }
+        self.places.release(page, place);
+        if let Some(LivingObject { of, .. }) = object {
+            self.make_again(of);
+        }
     }
-}
 
-/// What a step gets beside its object.
-struct StepInput<'a> {
-    /// Name of the handler: the class, or `class.method`.
-    name: &'a str,
-    params: Box<RawValue>,
-    within: Option<std::time::Duration>,
-    trace: Option<TraceParent>,
-}
-
-impl<'a> StepInput<'a> {
-    fn event(class: &'a str) -> Self {
-        Self { name: class, params: RawValue::NULL.to_owned(), within: None, trace: None }
+    /// Makes the object of a page again without a message of the page, unless this worker drains.
+    fn make_again(self: &Arc<Self>, of: PageIdentity) {
+        if self.parts.drains() {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            // the next message of the page tries again
+            if let Err(Unreached::Error(error)) = this.arrive(&of).await {
+                let message = error.message;
+                tracing::info!(page = %of.page.key, "an object is not made again at once: {message}");
+            }
+        });
     }
 }
 

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::job::{Affinity, JobState, Record};
-use pagewire_cluster::rollout::analysis::FinishedWork;
+use pagewire_cluster::job::Affinity;
 use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use super::attempt::{Attempt, Outcome};
 use super::call::IncomingCall;
@@ -25,41 +24,11 @@ use super::handlers::{
     HandlerInput, Handlers, ObjectRole, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit,
     call_snoozed,
 };
+use super::observer::WorkObserver;
 use super::quarantine::PoolQuarantine;
-use super::residence::{ObjectChange, Residence};
+use super::residence::Residence;
 use super::stream::WorkStream;
 use super::work::Work;
-
-/// Receives what a worker has done, for its metrics. Every name of a handler is one that is registered, or `other`.
-pub trait WorkObserver: Send + Sync + 'static {
-    /// Creates the span of an attempt of a job, as a child of the span in which the job was submitted. Returns it with
-    /// its trace context.
-    fn attempt_span(&self, record: &Record) -> (Span, Option<TraceParent>) {
-        (Span::none(), record.trace.clone())
-    }
-
-    /// Creates the span of a call, as a child of the span of its caller.
-    fn call_span(&self, _method: &str, _caller: Option<&TraceParent>) -> Span {
-        Span::none()
-    }
-
-    /// Returns the trace context of the current span.
-    fn current_trace(&self) -> Option<TraceParent> {
-        None
-    }
-
-    /// An attempt of a job has ended; `state` is the state of the job after it.
-    fn attempt_ended(&self, kind: &str, affinity: Affinity, state: JobState, waited: Duration, ran: Duration);
-
-    /// A call has been answered; `outcome` is `ok` or an error code of Pagewire.
-    fn call_ended(&self, method: &str, affinity: Affinity, outcome: &'static str, ran: Duration);
-
-    /// Something has become of the object of a resident page.
-    fn object_changed(&self, _class: &str, _change: ObjectChange) {}
-
-    /// A handler has ended with an outcome by which the lanes of its pool are compared.
-    fn work_finished(&self, _work: FinishedWork<'_>) {}
-}
 
 /// Runs incoming work until the stream ends. When `leaving` becomes true, running jobs are returned to the queue
 /// without a result.

@@ -27,13 +27,13 @@ use super::effects::Supervisor;
 use super::entry::WorkerEntry;
 use super::handlers::Handlers;
 use super::object::ObjectMessage;
+use super::observer::WorkObserver;
 use super::open_queue::OpenQueue;
 use super::outgoing::WorkSubmitter;
 use super::ownership::OwnershipEvents;
 use super::quarantine::PoolQuarantine;
 use super::queue::FreeJobs;
-use super::residence::{ObjectLimits, Residence, ResidenceSetup};
-use super::run::WorkObserver;
+use super::residence::{ObjectLimits, Residence, ResidenceSetup, follow};
 use super::running::RunningWork;
 use super::slots::{SlotOptions, Slots};
 use super::turn_runner::TurnRunner;
@@ -62,6 +62,15 @@ pub struct WorkerSetup {
     pub outgoing: Arc<dyn WorkSubmitter>,
     /// The limits of its objects of resident pages.
     pub objects: ObjectLimits,
+}
+
+/// What a worker receives.
+struct Incoming {
+    work: mpsc::Receiver<Work>,
+    calls: CallSubscription,
+    subscriptions: ControlSubscriptions,
+    objects: ObjectLimits,
+    object_messages: mpsc::UnboundedReceiver<ObjectMessage>,
 }
 
 /// The work of one worker, in the order of arrival.
@@ -115,9 +124,23 @@ impl WorkStream {
             unanswered,
             work: sender,
         });
-        let (claims, admission) = (Arc::new(Claims::new(&parts)), Arc::new(CallAdmission::new(&parts)));
         let (workers, rollouts, group) = (jobs.workers.clone(), rollouts.clone(), parts.group.clone());
         let assignment = Assignment { workers, rollouts, group, id };
+        let incoming = Incoming { work, calls, subscriptions, objects: limits, object_messages: for_objects };
+        Ok(Self::begin(parts, assignment, incoming, outgoing, free_work))
+    }
+
+    /// Starts the tasks of a worker.
+    fn begin(
+        parts: Arc<WorkerParts>,
+        assignment: Assignment,
+        incoming: Incoming,
+        outgoing: Arc<dyn WorkSubmitter>,
+        free_work: bool,
+    ) -> Self {
+        let (jobs, id) = (&parts.jobs, assignment.id);
+        let Incoming { work, calls, subscriptions, objects, object_messages } = incoming;
+        let (claims, admission) = (Arc::new(Claims::new(&parts)), Arc::new(CallAdmission::new(&parts)));
         let turns = Arc::new(UserTurns::new(jobs, &assignment, &parts.lease));
         let supervisor = Supervisor::new(&parts, turns.clone(), outgoing);
         let (open, ownership) = (Arc::new(OpenQueue::default()), turns.events().clone());
@@ -143,20 +166,19 @@ impl WorkStream {
         if free_work {
             tasks.push(tokio::spawn(free.pull()));
         }
-        let object_messages = Some(for_objects);
-        Ok(Self {
+        Self {
             work,
             calls,
             entry,
             ownership,
             supervisor,
             quarantine,
-            objects: limits,
-            object_messages,
+            objects,
+            object_messages: Some(object_messages),
             leaving,
             control,
             tasks,
-        })
+        }
     }
 
     /// Lets the objects of resident pages live here. The work that uses them is run with the result.
@@ -173,7 +195,7 @@ impl WorkStream {
             limits: self.objects,
         });
         if let Some(messages) = self.object_messages.take() {
-            self.tasks.push(tokio::spawn(residence.clone().follow(messages)));
+            self.tasks.push(tokio::spawn(follow(residence.clone(), messages)));
         }
         residence
     }

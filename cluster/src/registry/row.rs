@@ -4,8 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Address, Holder, NodeNumber};
-use crate::resident::ResidentClass;
-use crate::wire::{self, PinnedLanes};
+use crate::wire::{self, PinnedLanes, ResidentClass};
 
 /// Maximum length of a user agent in a row, in bytes: a row must fit into an entry's meta.
 const MAX_AGENT: usize = 200;

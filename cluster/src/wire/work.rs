@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::PageEvent;
 use crate::code::ErrorCode;
 use crate::id::{Address, Key, WorkOwner};
-use crate::resident::MoveReason;
 
 /// Deserializes a raw value that is present, `null` included: serde itself maps `null` to `None`.
 pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
@@ -130,62 +130,6 @@ impl WorkerCall {
     pub fn owner(&self) -> Option<Cow<'_, str>> {
         WorkOwner::of(self.user.as_deref(), self.connection).map(WorkOwner::key)
     }
-}
-
-/// What has happened to a resident page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PageEvent {
-    /// It has opened, or its object may have been lost: it is made unless it lives.
-    Wake,
-    /// It has lost its socket.
-    Away,
-    /// It has a socket again.
-    Back,
-    /// It has ended.
-    Close,
-}
-
-/// A request to give up the object of a resident page. The response says whether the worker had it; the object has been
-/// saved by then, or closed. A worker of an older release does not reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectRequest {
-    /// The page.
-    pub page: Key,
-    /// Why; `None` when the page has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<MoveReason>,
-}
-
-/// The response to an [`ObjectRequest`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectGiven {
-    /// Whether the worker had the object.
-    pub had: bool,
-}
-
-/// What a page is told about its object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectNotice {
-    /// Class of the object.
-    pub class: String,
-    /// What has become of it.
-    pub state: ObjectState,
-    /// Why it was made again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<MoveReason>,
-}
-
-/// What has become of the object of a resident page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectState {
-    /// It was made, and there was none before.
-    Open,
-    /// It was made again, from what the one before it had kept.
-    Restored,
-    /// It was made again from its state trees: what it had in memory is lost.
-    Rebuilt,
 }
 
 /// The reply to a [`WorkerCall`].

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use pagewire_cluster::wire::PageEvent;
+
 use crate::protocol::{Close, ResumeOutcome};
 
 /// The attachment of a socket to a page. The newest one wins.
@@ -50,6 +52,16 @@ pub(in crate::pages) enum AttachKind {
     },
     /// The page was held by another node and its frames are lost.
     Elsewhere,
+}
+
+impl AttachKind {
+    /// Returns what the executors of a resident page are told.
+    pub(in crate::pages) const fn event(self) -> PageEvent {
+        match self {
+            Self::New => PageEvent::Wake,
+            Self::Resumed { .. } | Self::Elsewhere => PageEvent::Back,
+        }
+    }
 }
 
 /// The facts about the page's past that the `registered` frame contains.

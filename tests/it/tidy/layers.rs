@@ -29,7 +29,7 @@ const SERVICE: [(&str, &[&str]); 16] = [
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.
-const CLUSTER: [(&str, &[&str]); 20] = [
+const CLUSTER: [(&str, &[&str]); 21] = [
     ("lib", &[]),
     (
         "job",
@@ -44,6 +44,7 @@ const CLUSTER: [(&str, &[&str]); 20] = [
     ("lease", &["engine", "wire", "subject", "id", "timing", "trace", "clock"]),
     ("state", &["engine", "wire", "subject", "id", "code", "timing", "clock", "table"]),
     ("rollout", &["keyring", "peer", "engine", "wire", "subject", "id", "timing", "clock"]),
+    ("resident", &["worker", "engine", "wire"]),
     ("lock", &["engine", "wire", "subject", "id", "code", "timing"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
     ("engine", &["subject", "id", "timing", "trace", "clock", "table", "simulation"]),

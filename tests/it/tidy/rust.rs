@@ -216,6 +216,12 @@ fn no_path_of_many_requests_uses_an_atomic_batch() {
 
 /// Durations outside `timing.rs` and the configuration, each with the reason why no other process relies on it.
 const OWN_DURATIONS: &[(&str, &str)] = &[
+    (
+        "cluster/src/resident.rs",
+        "how long the row of an object without messages is kept, far longer than its page",
+    ),
+    ("src/roles/resident_pages.rs", "the pause before an event of a page is sent again"),
+    ("worker/src/residence/eviction.rs", "bounds of the pause between two looks at all objects"),
     ("cluster/src/engine/faulty/mod.rs", "the bound of a sample, for tests"),
     ("cluster/src/engine/faulty/process.rs", "a fault's length, for tests"),
     ("cluster/src/engine/faulty/watch.rs", "a fault's length, for tests"),

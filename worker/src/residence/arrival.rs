@@ -2,20 +2,22 @@
 //!
 //! Owns: the order from the row to the living object, and what its page is told. Never: the row itself (`rows`).
 
-use std::sync::Arc;
-
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
-use pagewire_cluster::resident::{Arrival, MoveReason, ObjectRow, SavedObject};
+use pagewire_cluster::resident::{Arrival, ObjectRow, SavedObject};
+use pagewire_cluster::wire::MoveReason;
 use pagewire_cluster::wire::{HandlerError, ObjectNotice, ObjectState};
-use pagewire_cluster::worker::WorkerId;
+use pagewire_cluster::worker::{WorkerId, WorkerLease};
+use tokio::sync::mpsc;
 
 use super::identity::PageIdentity;
 use super::places::{HeldPlace, LivingObject};
-use super::rows::Asked;
-use super::{ObjectChange, Residence, StepInput, TRIES, Unreached, moving};
+use super::rows::{ObjectReply, ObjectRows};
+use super::steps::{ObjectSteps, StepInput, log_failure};
+use super::{TRIES, Unreached, moving};
 use crate::handlers::RunFailure;
-use crate::object::{ObjectStep, Seat};
+use crate::object::{ObjectMessage, ObjectStep, Seat};
+use crate::observer::ObjectChange;
 
 /// A page whose row names this worker now.
 struct TakenPage {
@@ -34,42 +36,32 @@ fn unavailable() -> Unreached {
     Unreached::Error(HandlerError::new(ErrorCode::Unavailable, message))
 }
 
-impl Residence {
-    /// Makes the object of a page here, unless it lives here.
-    pub(super) async fn arrive(self: &Arc<Self>, of: &PageIdentity) -> Result<(), Unreached> {
-        let page = of.page.key;
-        let mut place = self.places.of(page).write_owned().await;
-        let arrived = self.arrive_at(&mut place, of).await;
-        self.places.release(page, place);
-        arrived
-    }
+/// Makes objects. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Arrivals {
+    pub(super) rows: ObjectRows,
+    pub(super) steps: ObjectSteps,
+    pub(super) lease: WorkerLease,
+    pub(super) messages: mpsc::UnboundedSender<ObjectMessage>,
+}
 
-    async fn arrive_at(self: &Arc<Self>, place: &mut HeldPlace, of: &PageIdentity) -> Result<(), Unreached> {
-        if let Some(living) = place.as_ref() {
-            if self.serves(living, of) {
-                return Ok(());
-            }
-            if living.of.class != of.class {
-                return Err(other_class(&living.of.class));
-            }
-            let why = if living.of.user == of.user { MoveReason::Lost } else { MoveReason::User };
-            self.put_aside(place, why).await;
-        }
-        self.make_room().await?;
+impl Arrivals {
+    /// Makes the object of a page at its place, where none lives.
+    pub(super) async fn arrive(&self, place: &mut HeldPlace, of: &PageIdentity) -> Result<(), Unreached> {
         let taken = self.take_page(of).await?;
         self.make(place, of, taken).await
     }
 
     /// Makes the object of a page whose row names this worker.
     async fn make(
-        self: &Arc<Self>,
+        &self,
         place: &mut HeldPlace,
         of: &PageIdentity,
         taken: TakenPage,
     ) -> Result<(), Unreached> {
         let TakenPage { worker, term, before, is_contested } = taken;
         let page = of.page.key;
-        if is_contested && let Err(error) = self.supervisor.stamp_page(page, term).await {
+        if is_contested && let Err(error) = self.steps.supervisor.stamp_page(page, term).await {
             return Err(Unreached::Error(error));
         }
         let step = match &before {
@@ -77,9 +69,9 @@ impl Residence {
             Some(SavedObject { why, value, .. }) => ObjectStep::Restore { why: *why, saved: value.clone() },
         };
         let seat = Seat::new(page, self.messages.clone());
-        self.terms.begin(page, term);
-        let made = self.step(of, term, StepInput::event(&of.class), step, &seat).await;
-        self.log_failure(of, &made);
+        self.steps.terms.begin(page, term);
+        let made = self.steps.run(of, term, StepInput::event(&of.class), step, &seat).await;
+        log_failure(of, &made);
         match made {
             Ok(_) => {
                 let living = LivingObject::new(of.clone(), seat, worker, term);
@@ -89,7 +81,7 @@ impl Residence {
                 Ok(())
             }
             Err(failure) => {
-                self.terms.end(page);
+                self.steps.terms.end(page);
                 self.give_back(of, worker, term, before).await;
                 Err(Unreached::Error(error_of(failure)))
             }
@@ -101,7 +93,7 @@ impl Residence {
         let page = of.page.key;
         for _ in 0..TRIES {
             let worker = self.lease.worker().ok_or(Unreached::Refer)?;
-            let read = self.read_row(page).await.map_err(|Unavailable| unavailable())?;
+            let read = self.rows.read(page).await.map_err(|Unavailable| unavailable())?;
             let row = read.as_ref().map(|(row, _)| row);
             if let Some(row) = row.filter(|row| row.class != of.class) {
                 return Err(other_class(&row.class));
@@ -112,17 +104,17 @@ impl Residence {
                 Arrival::Rebuild => (Some(lost()), false),
                 Arrival::Ask(other) => {
                     let why = self.why_asked(other, of)?;
-                    match self.ask(other, page, Some(why)).await {
-                        Asked::Gave => continue,
-                        Asked::HadNone => (Some(lost()), false),
-                        Asked::Dead => (Some(lost()), true),
-                        Asked::Silent => return Err(Unreached::Error(silent())),
+                    match self.rows.ask(other, page, Some(why)).await {
+                        ObjectReply::Gave => continue,
+                        ObjectReply::HadNone => (Some(lost()), false),
+                        ObjectReply::Dead => (Some(lost()), true),
+                        ObjectReply::Silent => return Err(Unreached::Error(silent())),
                     }
                 }
             };
             let expect = read.as_ref().map_or(Precondition::Absent, |(_, rev)| Precondition::Rev(*rev));
             let row = ObjectRow { worker, class: of.class.clone(), term: None, saved: None };
-            match self.write_row(page, &row, expect).await {
+            match self.rows.write(page, &row, expect).await {
                 Ok(term) => return Ok(TakenPage { worker, term, before, is_contested }),
                 Err(WriteError::Conflict { .. }) => {}
                 Err(_) => return Err(unavailable()),
@@ -134,10 +126,10 @@ impl Residence {
     /// Returns why another worker is asked for an object. A message that keeps no lane goes to the worker of another lane,
     /// because its page may keep that one.
     fn why_asked(&self, other: WorkerId, of: &PageIdentity) -> Result<MoveReason, Unreached> {
-        let roster = self.jobs.workers.roster();
+        let roster = self.rows.jobs.workers.roster();
         match roster.row(other.id) {
             Some(row) if row.draining => Ok(MoveReason::Drain),
-            Some(row) if row.lane == self.group.lane => Ok(MoveReason::Moved),
+            Some(row) if row.lane == self.rows.group.lane => Ok(MoveReason::Moved),
             Some(_) if of.keeps_lane => Ok(MoveReason::Lane),
             Some(_) => Err(Unreached::Elsewhere(other.id)),
             None => Ok(MoveReason::Moved),
@@ -148,10 +140,10 @@ impl Residence {
     async fn give_back(&self, of: &PageIdentity, worker: WorkerId, term: u64, before: Option<SavedObject>) {
         let page = of.page.key;
         match before {
-            None => self.delete_row(page, term).await,
+            None => self.rows.delete(page, term).await,
             saved => {
                 let row = ObjectRow { worker, class: of.class.clone(), term: Some(term), saved };
-                if let Err(error) = self.write_row(page, &row, Precondition::Rev(term)).await {
+                if let Err(error) = self.rows.write(page, &row, Precondition::Rev(term)).await {
                     tracing::warn!(%page, %error, "what an object has kept is lost, it is rebuilt");
                 }
             }
@@ -159,53 +151,23 @@ impl Residence {
     }
 
     /// Tells the page what has become of its object.
-    fn arrived(self: &Arc<Self>, of: &PageIdentity, term: u64, before: Option<&SavedObject>) {
+    fn arrived(&self, of: &PageIdentity, term: u64, before: Option<&SavedObject>) {
         let (state, change) = match before {
             None => (ObjectState::Open, ObjectChange::Opened),
             Some(SavedObject { value: Some(_), .. }) => (ObjectState::Restored, ObjectChange::Restored),
             Some(SavedObject { value: None, .. }) => (ObjectState::Rebuilt, ObjectChange::Rebuilt),
         };
-        self.changed(of, change);
+        self.steps.changed(of, change);
         let why = before.map(|saved| saved.why);
         let notice = ObjectNotice { class: of.class.clone(), state, why };
-        let (this, of) = (self.clone(), of.clone());
+        let (supervisor, of) = (self.steps.supervisor.clone(), of.clone());
         tokio::spawn(async move {
-            let told = match this.supervisor.begin_object(of.page.key, term, of.owner().as_deref()) {
+            let told = match supervisor.begin_object(of.page.key, term, of.owner().as_deref()) {
                 Ok(standing) => standing.effects().tell_page(of.page, &notice).await.map(drop),
                 Err(error) => Err(error),
             };
             if let Err(error) = told {
                 tracing::debug!(page = %of.page.key, error = error.message, "a page is not told of its object");
-            }
-        });
-    }
-
-    /// Makes the object of a page again whose executor has died. Its page is told at once.
-    pub(super) async fn lost(self: &Arc<Self>, seat: &Seat) {
-        let page = seat.page();
-        let mut place = self.places.of(page).write_owned().await;
-        let object = place.take_if(|living| living.seat.is(seat));
-        if let Some(object) = &object {
-            self.terms.end(page);
-            self.changed(&object.of, ObjectChange::Lost);
-        }
-        self.places.release(page, place);
-        if let Some(LivingObject { of, .. }) = object {
-            self.make_again(of);
-        }
-    }
-
-    /// Makes the object of a page again without a message of the page, unless this worker drains.
-    pub(super) fn make_again(self: &Arc<Self>, of: PageIdentity) {
-        if self.parts.drains() {
-            return;
-        }
-        let this = self.clone();
-        tokio::spawn(async move {
-            // the next message of the page tries again
-            if let Err(Unreached::Error(error)) = this.arrive(&of).await {
-                let message = error.message;
-                tracing::info!(page = %of.page.key, "an object is not made again at once: {message}");
             }
         });
     }
@@ -215,7 +177,7 @@ fn lost() -> SavedObject {
     SavedObject { why: MoveReason::Lost, value: None, is_away: false }
 }
 
-fn other_class(class: &str) -> Unreached {
+pub(super) fn other_class(class: &str) -> Unreached {
     let message = format!("the object of this page is of the class {class}");
     Unreached::Error(HandlerError::new(ErrorCode::Conflict, message))
 }

@@ -9,10 +9,13 @@ use futures_util::stream::{self, StreamExt};
 use pagewire_cluster::clock;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::id::Key;
-use pagewire_cluster::resident::{MoveReason, ROW_KEPT};
+use pagewire_cluster::resident::ROW_KEPT;
 use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::wire::MoveReason;
 
-use super::{Residence, Unreached};
+use super::Unreached;
+use super::departure::Departures;
+use super::places::Places;
 
 /// Objects that are put aside at the same time.
 const EVICTED: usize = 16;
@@ -32,7 +35,7 @@ pub struct ObjectLimits {
 
 impl ObjectLimits {
     /// Returns the pause between two looks at all objects.
-    pub(super) fn sweep(&self) -> Duration {
+    pub(super) fn pause(&self) -> Duration {
         self.idle.map_or(LONGEST_SWEEP, |idle| (idle / 4).clamp(SHORTEST_SWEEP, LONGEST_SWEEP))
     }
 }
@@ -43,11 +46,19 @@ fn oldest(mut unused: Vec<(Key, Duration)>, count: usize) -> Vec<Key> {
     unused.into_iter().take(count).map(|(page, _)| page).collect()
 }
 
-impl Residence {
+/// Puts objects aside. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Eviction {
+    pub(super) places: Arc<Places>,
+    pub(super) departures: Departures,
+    pub(super) limits: ObjectLimits,
+}
+
+impl Eviction {
     /// Puts an object aside if there is no room for another one.
     pub(super) async fn make_room(&self) -> Result<(), Unreached> {
         let Some(most) = self.limits.most else { return Ok(()) };
-        let over = (self.terms.count() + 1).saturating_sub(most);
+        let over = (self.departures.steps.terms.count() + 1).saturating_sub(most);
         if over == 0 {
             return Ok(());
         }
@@ -64,7 +75,7 @@ impl Residence {
     async fn evict(&self, pages: Vec<Key>, why: MoveReason) {
         let evict = async |page| {
             if let Ok(mut place) = self.places.of(page).try_write_owned() {
-                self.put_aside(&mut place, why).await;
+                self.departures.put_aside(&mut place, why).await;
                 self.places.release(page, place);
             }
         };
@@ -75,12 +86,17 @@ impl Residence {
     pub(super) async fn shrink(&self, executor: u64) {
         let unused = self.places.unused(|living| living.seat.executor() == Some(executor));
         let count = unused.len().div_ceil(4);
-        tracing::info!(pool = self.group.pool, executor, count, "objects are put aside to free memory");
+        tracing::info!(
+            pool = self.departures.rows.group.pool,
+            executor,
+            count,
+            "objects are put aside to free memory"
+        );
         self.evict(oldest(unused, count), MoveReason::Memory).await;
     }
 
     /// Puts aside what was not used for long, and renews the rows of the others.
-    pub(super) async fn sweep(self: Arc<Self>) {
+    pub(super) async fn sweep(self) {
         if let Some(idle) = self.limits.idle {
             let unused = self.places.unused(|living| living.unused() >= idle);
             self.evict(oldest(unused, usize::MAX), MoveReason::Idle).await;
@@ -89,7 +105,7 @@ impl Residence {
         for (page, _) in self.places.unused(|living| due(living.written)) {
             let mut place = self.places.of(page).write_owned().await;
             if let Some(object) = place.as_mut() {
-                self.renew_row(object).await;
+                self.departures.rows.renew(object).await;
             }
             self.places.release(page, place);
         }
@@ -110,8 +126,8 @@ mod tests {
     #[test]
     fn a_sweep_comes_four_times_in_the_idle_time() {
         let limits = |idle| ObjectLimits { most: None, idle };
-        assert_eq!(limits(Some(Duration::from_secs(60))).sweep(), Duration::from_secs(15));
-        assert_eq!(limits(Some(Duration::from_millis(1))).sweep(), SHORTEST_SWEEP);
-        assert_eq!(limits(None).sweep(), LONGEST_SWEEP);
+        assert_eq!(limits(Some(Duration::from_secs(60))).pause(), Duration::from_secs(15));
+        assert_eq!(limits(Some(Duration::from_millis(1))).pause(), SHORTEST_SWEEP);
+        assert_eq!(limits(None).pause(), LONGEST_SWEEP);
     }
 }

@@ -12,7 +12,7 @@
 //! - `handshake`: a program that has started connects and says what it has;
 //! - `session`, `open_work`, `work_order`, `frame_reader`, `frame_writer`: the socket of a ready child, and the work that
 //!   it runs;
-//! - `child_slot`: one place of the pool, in which a child follows another one; `scaler`: as many places as are needed;
+//! - `child_slot`, `child_event`: one place of the pool, in which a child follows another one; `scaler`: as many places as are needed;
 //! - [`http_lease`], `http_socket`: children that also serve HTTP, on private sockets;
 //! - `choice`: which child runs a piece of work (pure), `restarts`: when a child starts again (pure), `recycling`: when a
 //!   child is replaced (pure), `scaling`: how many children there are (pure);
@@ -21,6 +21,7 @@
 
 mod adapter;
 pub mod check;
+mod child_event;
 mod child_slot;
 mod choice;
 mod frame_reader;

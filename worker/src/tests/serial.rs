@@ -19,8 +19,9 @@ use super::outgoing::Outgoing;
 use super::worker::{jobs, new_process, process};
 use super::{PATIENCE, TIMING, memory, team};
 use crate::handlers::{HandlerInput, HandlerOptions, Handlers, HandlersBuilder, Serial};
+use crate::observer::WorkObserver;
 use crate::residence::ObjectLimits;
-use crate::run::{WorkObserver, serve};
+use crate::run::serve;
 use crate::slots::SlotOptions;
 use crate::stream::{WorkStream, WorkerSetup};
 

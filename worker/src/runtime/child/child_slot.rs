@@ -14,11 +14,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::child_event::ChildEvent;
 use super::frame_reader::FrameReader;
 use super::frame_writer::FrameWriter;
 use super::handshake::{LAST_LINES, Started, explained, start};
 use super::http_socket::HttpSocket;
 use super::members::LostChildren;
+use super::objects::PoolObjects;
 use super::pool::{NewMember, PoolShared};
 use super::process::{Process, ending, resident_memory};
 use super::recycling::{RecycleLimits, Usage};
@@ -213,29 +215,6 @@ struct SupervisedChild {
     report: Option<oneshot::Sender<Replacement>>,
 }
 
-/// What happens to a child that is ready.
-enum ChildEvent {
-    /// Its connection has ended.
-    Disconnected(Result<(), WireError>),
-    Exited(String),
-    /// It has work that does not end, or does not answer.
-    Stuck(String),
-    /// The next child is ready, or the pool stops.
-    Retired,
-}
-
-impl ChildEvent {
-    /// Returns how a child is lost; `None` for one that is replaced.
-    fn loss(&self) -> Option<&str> {
-        match self {
-            Self::Exited(how) | Self::Stuck(how) => Some(how),
-            Self::Disconnected(Err(WireError(how))) => Some(how),
-            Self::Disconnected(Ok(())) => Some("it has closed its connection"),
-            Self::Retired => None,
-        }
-    }
-}
-
 impl SupervisedChild {
     async fn run(mut self, retire: CancellationToken) {
         let event = self.next_event(&retire).await;
@@ -314,7 +293,7 @@ impl SupervisedChild {
                     // memory is given back some time after objects have left
                     if is_large && shrunk.is_none_or(|at: Instant| at.elapsed() >= 20 * timing.child_watch) {
                         shrunk = Some(Instant::now());
-                        self.pool.shrink(self.session.number);
+                        PoolObjects(&self.pool).shrink(self.session.number);
                     }
                     let reached = self.limits.reached(Usage { work, rss, age });
                     if let Some(limit) = reached
@@ -349,8 +328,9 @@ impl SupervisedChild {
     /// Waits until the objects of resident pages have left, or have taken too long.
     async fn objects_left(&mut self) {
         let (session, pool) = (self.session.clone(), self.pool.clone());
+        let objects = PoolObjects(&pool);
         tokio::select! {
-            () = pool.objects_left(session.number, pool.timing.drain) => {}
+            () = objects.left(session.number, pool.timing.drain) => {}
             read = session.read(&mut self.reader) => drop(read),
             _ = self.process.wait() => {}
             () = async { session.write().await; std::future::pending().await } => {}

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_cluster::resident::MoveReason;
+use pagewire_cluster::wire::MoveReason;
 use tokio::sync::oneshot;
 
 use super::members::SeatedTake;
@@ -14,16 +14,19 @@ use super::pool::{Credit, PoolShared};
 use super::session::Session;
 use crate::object::{ObjectMessage, ObjectStep, ObjectWork, Seat};
 
-impl PoolShared {
+/// The objects in the children of a pool.
+pub(super) struct PoolObjects<'a>(pub(super) &'a Arc<PoolShared>);
+
+impl PoolObjects<'_> {
     /// Waits for a slot of the child of an object. Returns `None` when the child is gone.
-    pub(super) async fn take_seat(self: &Arc<Self>, child: u64) -> Option<(Arc<Session>, Credit)> {
+    pub(super) async fn take_seat(&self, child: u64) -> Option<(Arc<Session>, Credit)> {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
+            let mut changed = std::pin::pin!(self.0.changed.notified());
             changed.as_mut().enable();
-            let taken = self.lock().take_at(child);
+            let taken = self.0.lock().take_at(child);
             match taken {
                 SeatedTake::Taken(session) => {
-                    return Some((session, Credit::new(self.clone(), child, 1, None)));
+                    return Some((session, Credit::new(self.0.clone(), child, 1, None)));
                 }
                 SeatedTake::Gone => return None,
                 SeatedTake::Full => changed.await,
@@ -32,12 +35,12 @@ impl PoolShared {
     }
 
     /// Records what a step has done with an object.
-    pub(super) fn object_step_ended(&self, child: u64, work: &ObjectWork, has_succeeded: bool) {
+    pub(super) fn step_ended(&self, child: u64, work: &ObjectWork, has_succeeded: bool) {
         let seat = &work.seat;
         match work.step {
             ObjectStep::Open | ObjectStep::Restore { .. } if has_succeeded => {
                 seat.take(child);
-                let closed = self.lock().seat(child, seat);
+                let closed = self.0.lock().seat(child, seat);
                 match closed {
                     Some(false) => {}
                     Some(true) => drop(ask_to_leave(seat, MoveReason::Recycle)),
@@ -45,17 +48,17 @@ impl PoolShared {
                 }
             }
             ObjectStep::Save { .. } | ObjectStep::Close => {
-                self.lock().unseat(child, seat);
-                self.changed.notify_waiters();
+                self.0.lock().unseat(child, seat);
+                self.0.changed.notify_waiters();
             }
             _ => {}
         }
     }
 
     /// Asks all objects of a child to leave, and waits until they have left, at most for `within`.
-    pub(super) async fn objects_left(&self, child: u64, within: Duration) {
+    pub(super) async fn left(&self, child: u64, within: Duration) {
         let seats: Vec<Seat> = {
-            let mut state = self.lock();
+            let mut state = self.0.lock();
             state.member(child).map(|member| member.objects.values().cloned().collect()).unwrap_or_default()
         };
         let leaving: Vec<_> = seats.iter().map(|seat| ask_to_leave(seat, MoveReason::Recycle)).collect();
@@ -71,7 +74,7 @@ impl PoolShared {
 
     /// Asks a part of the objects of a child to leave.
     pub(super) fn shrink(&self, child: u64) {
-        let seat = self.lock().member(child).and_then(|member| member.objects.values().next().cloned());
+        let seat = self.0.lock().member(child).and_then(|member| member.objects.values().next().cloned());
         if let Some(seat) = seat {
             seat.send(ObjectMessage::Shrink { executor: child });
         }

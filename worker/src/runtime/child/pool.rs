@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::choice::Wanted;
 use super::http_socket::HttpSocket;
 use super::members::{ChoiceRules, Member, Need, PoolState, WaitingWork};
+use super::objects::PoolObjects;
 use super::options::ChildOptions;
 use super::prerequisites::connectable;
 use super::private_directory::PrivateDirectory;
@@ -30,10 +31,7 @@ use super::scaling::Load;
 use super::session::Session;
 use super::status::ChildPoolStatus;
 use super::wire::Method;
-use crate::handlers::{
-    HandlerInput, HandlerMode, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, Serial,
-    WorkUnit,
-};
+use crate::handlers::{HandlerInput, Handlers, HandlersBuilder, RunFailure, RunResult, WorkUnit};
 use crate::object::Seat;
 
 /// A pool of child processes. Cheap to clone.
@@ -311,7 +309,7 @@ impl PoolShared {
     fn handlers_of(self: &Arc<Self>, methods: &BTreeMap<String, Method>) -> Handlers {
         let add = |builder: HandlersBuilder, method: &Method| {
             let (pool, name) = (self.clone(), Arc::<str>::from(method.name.as_str()));
-            builder.runtime(&method.name, options_of(method), move |input| {
+            builder.runtime(&method.name, method.options(), move |input| {
                 let (pool, name) = (pool.clone(), name.clone());
                 async move { pool.run(&name, input).await }
             })
@@ -342,7 +340,7 @@ impl PoolShared {
         let (remaining, child) = (input.within.unwrap_or(within), session.number);
         let result = session.run(method, input, remaining, credit).await;
         if let Some(work) = object {
-            self.object_step_ended(child, &work, result.is_ok());
+            PoolObjects(&self).step_ended(child, &work, result.is_ok());
         }
         result
     }
@@ -350,7 +348,7 @@ impl PoolShared {
     /// Waits for a child that can run the work, and takes a slot of it. Returns `None` when the child of an object is gone.
     async fn take(self: &Arc<Self>, method: &str, input: &HandlerInput) -> Option<(Arc<Session>, Credit)> {
         if let Some(child) = input.object.as_ref().and_then(|work| work.seat.executor()) {
-            return self.take_seat(child).await;
+            return PoolObjects(self).take_seat(child).await;
         }
         // a browser without a user is assigned like a user
         let connection = input.connection.filter(|_| input.user.is_none()).map(|key| format!("\0{key}"));
@@ -395,18 +393,4 @@ impl PoolShared {
         let child = session.number;
         Some((session, Credit::new(self.clone(), child, slots, user)))
     }
-}
-
-fn options_of(method: &Method) -> HandlerOptions {
-    let serial = match method.serial.as_deref() {
-        Some("user") => Serial::User,
-        Some("page") => Serial::Page,
-        _ => Serial::None,
-    };
-    let mode = match method.mode.as_deref() {
-        Some("assigned") => Some(HandlerMode::Assigned),
-        Some("any") => Some(HandlerMode::Any),
-        _ => None,
-    };
-    HandlerOptions { serial, stops: true, mode, retries: method.retries, object: method.object }
 }

@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use pagewire_cluster::resident::MoveReason;
 use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::wire::MoveReason;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::handlers::ObjectRole;
+use crate::handlers::{HandlerMode, HandlerOptions, ObjectRole, Serial};
 
 /// Version of the wire that this release speaks.
 pub(super) const PROTOCOL: u32 = 1;
@@ -195,6 +195,23 @@ pub(super) struct Method {
     /// Whether it belongs to a class of resident pages.
     #[serde(skip)]
     pub(super) object: ObjectRole,
+}
+
+impl Method {
+    /// Returns how the handler is run.
+    pub(super) fn options(&self) -> HandlerOptions {
+        let serial = match self.serial.as_deref() {
+            Some("user") => Serial::User,
+            Some("page") => Serial::Page,
+            _ => Serial::None,
+        };
+        let mode = match self.mode.as_deref() {
+            Some("assigned") => Some(HandlerMode::Assigned),
+            Some("any") => Some(HandlerMode::Any),
+            _ => None,
+        };
+        HandlerOptions { serial, stops: true, mode, retries: self.retries, object: self.object }
+    }
 }
 
 /// A class of resident pages.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagewire_cluster::resident::MoveReason;
+use pagewire_cluster::wire::MoveReason;
 use serde_json::value::RawValue;
 
 use super::wire::{
