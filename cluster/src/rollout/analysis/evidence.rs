@@ -19,6 +19,9 @@ const UNITS: usize = 50_000;
 const REVISIONS: usize = 16;
 /// Pieces of work of the base lane below which there is no p95.
 const LEAST_DURATIONS: u32 = 100;
+/// Work that takes no longer than this is not slow, in microseconds: below it, a lane with less work has colder caches, which
+/// no user notices.
+const LEAST_SLOW_US: u64 = 10_000;
 /// Above this number of pieces of work the older ones count half.
 const DURATIONS: u32 = 20_000;
 
@@ -156,7 +159,8 @@ impl PoolEvidence {
                 below += **count;
                 f64::from(below) >= f64::from(all) * 0.95
             });
-            class.filter(|_| all >= LEAST_DURATIONS).map(|(class, _)| (*kind, longest_of_class(*class)))
+            let class = class.filter(|_| all >= LEAST_DURATIONS);
+            class.map(|(class, _)| (*kind, longest_of_class(*class).max(LEAST_SLOW_US)))
         };
         self.durations.iter().filter_map(p95).collect()
     }

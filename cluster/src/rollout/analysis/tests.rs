@@ -206,10 +206,14 @@ fn a_new_release_and_a_lowered_weight_begin_a_new_count_and_a_raised_weight_does
 fn a_release_that_is_slower_than_the_base_is_found() {
     let (document, mut evidence) = (canary(20.0, "s"), PoolEvidence::default());
     evidence.apply(&document);
-    let durations = [(LaneWork::Call, [(20, 950), (30, 50)].into())].into();
+    let durations = [(LaneWork::Call, [(60, 950), (70, 50)].into())].into();
     evidence.add(&LaneDigest { durations, ..digest(&document, "stable", 0, None) });
     let slow = evidence.report(0.05).slow_over_us[&LaneWork::Call];
-    assert_eq!(slow, digest::longest_of_class(20));
+    assert_eq!(slow, digest::longest_of_class(60));
+    let durations = [(LaneWork::Job, [(20, 950), (30, 50)].into())].into();
+    evidence.add(&LaneDigest { durations, ..digest(&document, "stable", 0, None) });
+    let slow = evidence.report(0.05).slow_over_us[&LaneWork::Job];
+    assert_eq!(slow, 10_000, "microseconds more are not slow");
     for unit in 1..1_000 {
         let (lane, fault) = match unit % 5 {
             0 => ("canary", Some(Metric::Slow).filter(|_| unit % 10 == 0)),
