@@ -35,6 +35,7 @@ mod jobs_lanes;
 mod lane_analysis;
 mod lane_limits;
 mod lanes;
+mod leader_kills;
 mod lifecycle;
 mod lifetimes;
 mod limits;
