@@ -40,6 +40,7 @@ mod lifecycle;
 mod lifetimes;
 mod limits;
 mod methods;
+mod mixed_releases;
 mod mount_lane_nodes;
 mod mount_lanes;
 mod mount_processes;
