@@ -73,6 +73,7 @@ pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> PageRow {
         connection: at(),
         user: Some(user),
         pins: Default::default(),
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".to_owned(),
         release: "dev".to_owned(),

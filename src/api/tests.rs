@@ -57,6 +57,7 @@ impl Running {
             connection: at(9),
             user: user.map(str::to_owned),
             pins: Default::default(),
+            placed: 0,
             topics: Vec::new(),
             lane: "stable".into(),
             release: "dev".into(),

@@ -213,7 +213,11 @@ impl PageOpener {
         self.access.claim_for(claims.connection, anonymous, user).await?;
         let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let plan = Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, self.store.now_ms());
+        let mut plan =
+            Takeover::plan(found, claims, holder, open.user.as_ref(), is_alive, self.store.now_ms());
+        if found.is_some_and(|(row, _)| row.lane != self.store.options.lane) {
+            plan.place.placed = 0;
+        }
         self.take(holder, claims, seq, plan, &open.agent).await
     }
 
@@ -304,9 +308,7 @@ impl PageOpener {
     /// have a copy of the page.
     fn adopt_page(&self, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
         let user = self.store.intern(row.user.as_deref());
-        let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let pins = row.pins.clone();
-        let place = Membership { session: row.session, connection: row.connection, user, topics, pins };
+        let place = Membership::of_row(row, user);
         let page = Page::new(key, place, row.opened, rev, row.generation, self.store.options.budget);
         if others {
             page.mark_acquired(rev);

@@ -17,7 +17,7 @@ use super::incarnations::Incarnations;
 use super::outbox::Budget;
 use super::page::{Membership, Page};
 use super::pins::WRITERS;
-use super::placement::{MoveTarget, PagePlacement};
+use super::placement::{PagePlace, PagePlacement};
 use super::state_watch::StateWatchers;
 use crate::protocol::{Allow, FrameLimitsInfo, Hello};
 
@@ -75,8 +75,8 @@ impl PageStore {
         Self { hub, registry, lease, watching, timing, options, placement, incarnations, pin_writers }
     }
 
-    /// Returns where the page of a socket has to be opened; `None` for here.
-    pub fn elsewhere(&self, hello: &Hello, user: Option<&str>) -> Option<MoveTarget> {
+    /// Returns where the page of a socket has to be opened.
+    pub fn place_of(&self, hello: &Hello, user: Option<&str>) -> PagePlace {
         self.placement.on_opening(hello, user)
     }
 
@@ -112,6 +112,7 @@ impl PageStore {
             user: seen.user.clone(),
             topics: seen.topics.to_vec(),
             pins: Default::default(),
+            placed: 0,
         };
         here.or_else(|| self.registry.view().page(page).map(place))
     }
@@ -164,6 +165,7 @@ impl PageStore {
             user: place.user.as_deref().map(str::to_owned),
             topics: place.topics.iter().map(|topic| topic.to_string()).collect(),
             pins: place.pins.clone(),
+            placed: place.placed,
             lane: self.options.lane.clone(),
             release: self.options.release.clone(),
             opened,

@@ -52,13 +52,7 @@ impl Takeover {
         let (old, generation) = handover_source(row, holder, claims);
         // an interrupted move has left frames of the page on two nodes, and they cannot be put in order again
         let has_copies = [Some(holder_of(row)), row.prev].iter().flatten().any(is_other);
-        let place = Membership {
-            session: row.session,
-            connection: row.connection,
-            user: user(row.user.as_deref()),
-            topics: row.topics.iter().map(|topic| topic.as_str().into()).collect(),
-            pins: row.pins.clone(),
-        };
+        let place = Membership::of_row(row, user(row.user.as_deref()));
         let (expect, old) = (Precondition::Rev(rev), old.filter(is_other));
         Self { expect, generation, old, has_copies, place, opened: row.opened }
     }
@@ -106,6 +100,7 @@ mod tests {
             connection: at(3),
             user: user.map(str::to_owned),
             pins: Default::default(),
+            placed: 0,
             topics: vec!["news".to_owned()],
             lane: "stable".to_owned(),
             release: "1".to_owned(),

@@ -112,7 +112,7 @@ impl Node {
             listening: ready.latch("peer server"),
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
-        duties::spawn_all(&tasks, &services, &context, &config.lifetime);
+        duties::spawn_all(&tasks, &services, &context, &config);
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, &ready).await?;
         mount_places::spawn(&pool_services, &services.registry, &pools, note.clone());

@@ -47,6 +47,7 @@ mod mount_processes;
 mod mount_programs;
 mod mounts;
 mod nats_mappings;
+mod node_lane_analysis;
 mod node_lanes;
 mod own_mounts;
 mod pages;

@@ -45,6 +45,7 @@ fn row(number: u16, session: u128) -> PageRow {
         connection: at(connection_of(session)),
         user: None,
         pins: Default::default(),
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

@@ -41,8 +41,10 @@ pub(super) fn status(status: &Value) -> String {
         .map(|node| vec![text(&node["node"]), or(&node["revision"], "no response")])
         .collect();
     let nodes = output::table(&["NODE", "REVISION"], &nodes);
-    let compared: String =
-        items(&status["analysis"]).iter().map(|lane| format!("{}\n", analysis(lane))).collect();
+    let compared: String = items(&status["analysis"])
+        .iter()
+        .map(|lane| format!("{}\n", analysis(&text(&status["pool"]), lane)))
+        .collect();
     let compared = if compared.is_empty() { compared } else { format!("{compared}\n") };
     let workers = workers(status).map(|table| format!("\n\n{table}")).unwrap_or_default();
     format!(

@@ -58,6 +58,7 @@ fn row(node: usize) -> PageRow {
         connection: at(CONNECTION),
         user: None,
         pins: Default::default(),
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

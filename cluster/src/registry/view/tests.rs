@@ -26,6 +26,7 @@ fn row(number: u16, epoch: u64, session: u128, user: Option<&str>) -> PageRow {
         connection: at(session / 2),
         user: user.map(str::to_owned),
         pins: Default::default(),
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

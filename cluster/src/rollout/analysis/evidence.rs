@@ -143,11 +143,13 @@ impl PoolEvidence {
     /// promotion.
     pub(super) fn report(&self, margin: f64) -> PoolReport {
         let Some(document) = &self.document else { return PoolReport::default() };
+        let report =
+            |(lane, evidence): (&String, &LaneEvidence)| evidence.report(&document.pool, lane, margin);
         PoolReport {
             pool: document.pool.clone(),
             revision: document.rev,
             slow_over_us: self.slow_over(),
-            lanes: self.lanes.iter().map(|(lane, evidence)| evidence.report(lane, margin)).collect(),
+            lanes: self.lanes.iter().map(report).collect(),
         }
     }
 
@@ -201,7 +203,7 @@ impl LaneEvidence {
         }
     }
 
-    fn report(&self, lane: &str, margin: f64) -> LaneReport {
+    fn report(&self, pool: &str, lane: &str, margin: f64) -> LaneReport {
         let (own, base) = (self.own.rate(), self.base.rate());
         let metric = |(metric, evidence): (&Metric, &MetricEvidence)| MetricReport {
             metric: *metric,
@@ -218,7 +220,7 @@ impl LaneEvidence {
             failed: own.failed,
             base_units: base.units,
             base_failed: base.failed,
-            evidence: Metric::ALL.iter().map(|metric| metric.share() * of(metric)).sum(),
+            evidence: Metric::ALL.iter().map(|metric| metric.share(pool) * of(metric)).sum(),
             metrics: self.tests.iter().map(metric).collect(),
             needs: units_needed(own, base, margin),
         }

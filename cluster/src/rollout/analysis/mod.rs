@@ -26,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub(super) use compared::is_by_hash;
 pub use decision::{RolloutDecision, decide_step};
 pub use digest::{DigestRow, LaneDigest};
 pub use metric::{LaneWork, Metric};

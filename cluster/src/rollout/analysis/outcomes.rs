@@ -99,7 +99,7 @@ impl OutcomeLog {
             None => lanes.entry(lane.clone()).or_default(),
         };
         log.add(compared.revision, compared.hash, fault);
-        if compared.is_base && work.outcome == WorkOutcome::Served {
+        if compared.is_base && work.outcome == WorkOutcome::Served && work.kind.is_timed() {
             *log.durations.entry(work.kind).or_default().entry(duration_class(us)).or_default() += 1;
         }
     }

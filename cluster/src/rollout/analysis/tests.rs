@@ -169,6 +169,23 @@ fn a_lane_that_should_pause_pauses_once_and_a_lane_without_a_plan_only_shows_it(
 }
 
 #[test]
+fn a_lane_of_nodes_is_compared_by_the_sockets_of_its_pages_and_by_nothing_else() {
+    let document = RolloutSpec { pool: "edge".into(), ..canary(20.0, "s") };
+    let evidence_of = |fault: Metric| {
+        let mut evidence = PoolEvidence::default();
+        evidence.apply(&document);
+        for unit in 0..6 {
+            evidence.add(&digest(&document, "canary", unit, Some(fault)));
+        }
+        evidence.report(0.05).lanes[0].evidence
+    };
+    let mut alone = sequential_test::SequentialTest::default();
+    (0..6).for_each(|_| alone.observe(true, 0.2));
+    assert!((evidence_of(Metric::AbnormalCloses) - alone.evidence()).abs() < 1e-9);
+    assert!((evidence_of(Metric::Crashes) - 1.0).abs() < 1e-9);
+}
+
+#[test]
 fn a_new_release_and_a_lowered_weight_begin_a_new_count_and_a_raised_weight_does_not() {
     let document = canary(5.0, "s");
     let mut evidence = PoolEvidence::default();
