@@ -2,11 +2,13 @@
 
 mod aborted;
 mod analysis;
+mod history;
 mod members;
 
 use aborted::taken_back;
 pub(super) use aborted::{aborted, not_aborted};
 use analysis::analysis;
+pub(super) use history::history;
 use members::{limits, plan, rules};
 use serde_json::Value;
 
@@ -96,23 +98,6 @@ pub(super) fn pools(list: &Value) -> String {
         })
         .collect();
     output::table(&["POOL", "REVISION", "SPLIT", "CHANGED"], &rows)
-}
-
-/// Formats the history of a rollout.
-pub(super) fn history(list: &Value) -> String {
-    let rows: Vec<_> = items(&list["items"])
-        .iter()
-        .map(|rollout| {
-            vec![
-                text(&rollout["revision"]),
-                text(&rollout["updated_at"]),
-                text(&rollout["updated_by"]),
-                split(&rollout["lanes"], &rollout["base"]),
-                or(&rollout["comment"], ""),
-            ]
-        })
-        .collect();
-    output::table(&["REVISION", "CHANGED", "BY", "SPLIT", "COMMENT"], &rows)
 }
 
 /// Formats the reason why a user is in a lane.
