@@ -313,7 +313,7 @@ STEPS = {
     "test": ("unit, conformance and integration tests", test, [compiler, nats, node, flask, sites, nginx, browser], True),
     "js": ("the browser client: types, fresh build, tests", js, [node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
-    "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
+    "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker, browser], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
     "corpus": ("malformed requests to other servers, behind a node and alone", corpus, [compiler, sites, nginx], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),
