@@ -357,7 +357,7 @@ STEPS = {
     "js": ("JavaScript: types, fresh build, tests; handlers in three versions of Node", js, [compiler, node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
     "packages": ("the documentation and the packages of the crates, the wheel", packages, [compiler, python], True),
-    "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker], True),
+    "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker, browser], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),
     "corpus": ("malformed requests to other servers, behind a node and alone", corpus, [compiler, sites, nginx], False),
     "deny": ("licences, bans and advisories of dependencies", deny, [], False),

@@ -103,6 +103,7 @@ impl Entry {
                 page: None,
                 session: None,
                 pins: None,
+                class: None,
                 event: None,
             };
             async move {

@@ -74,6 +74,7 @@ pub(crate) fn row(number: u64, node: NodeNumber, user: String) -> PageRow {
         user: Some(user),
         pins: Default::default(),
         resident: None,
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".to_owned(),
         release: "dev".to_owned(),

@@ -132,6 +132,11 @@ impl Subjects {
         format!("{}.lane.digest", self.prefix)
     }
 
+    /// Subject of a node that has started, and asks each process to publish again what it has told about its lanes.
+    pub fn lane_digest_requests(&self) -> String {
+        format!("{}.lane.again", self.prefix)
+    }
+
     /// Subject of what the leader has found out about the lanes.
     pub fn lane_reports(&self) -> String {
         format!("{}.lane.report", self.prefix)

@@ -164,6 +164,7 @@ pub(super) async fn call(
         session,
         // a program's own call, wherever the page is
         pins: None,
+        class: None,
         event: None,
     };
     let result = parts.context.executors.call(call).await?;

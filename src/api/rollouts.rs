@@ -148,6 +148,7 @@ fn refused(error: ChangeError) -> ApiError {
     match error {
         ChangeError::Invalid(invalid) => ApiError::malformed(invalid.to_string()),
         ChangeError::Unavailable => Unavailable.into(),
+        ChangeError::Newer => ApiError::new(ErrorCode::Conflict, ChangeError::Newer.to_string()),
         ChangeError::Conflict(document) if document.rev == 0 => {
             ApiError::new(ErrorCode::Conflict, "the pool is at revision 0: it has not been changed yet")
                 .with_status(StatusCode::PRECONDITION_FAILED)
@@ -189,7 +190,7 @@ async fn write(
 ) -> Result<RolloutChange, ApiError> {
     let rollouts = &parts.context.rollouts;
     loop {
-        let current = rollouts.document(pool).await?;
+        let current = rollouts.document(pool).await.map_err(refused)?;
         let rev = expected.unwrap_or(current.rev);
         if rev == current.rev && !force {
             let next = current.revise(wanted.clone(), String::new(), by, 0);
@@ -231,22 +232,27 @@ pub(super) async fn rollouts(State(parts): State<ApiState>) -> Json<Paginated<Ro
     responses((status = 200, body = RolloutStatus), (status = "default", body = ErrorBody)))]
 pub(super) async fn status(State(parts): State<ApiState>, Pool(pool): Pool) -> Result<Response, ApiError> {
     let rollouts = &parts.context.rollouts;
-    let (document, is_stored) = stored_or_applied(rollouts, &pool).await;
+    let (document, warning) = stored_or_applied(rollouts, &pool).await;
     let propagation = rollouts.propagation(&pool, document.rev, &audience(&parts, Some(&pool))).await;
     let mut status = status_of(&parts, document, &propagation);
     status.warn_of(&rollouts.latches());
-    if !is_stored {
-        status.warn("the cluster stores nothing now: this is the rollout that this node has applied");
+    if let Some(warning) = warning {
+        status.warn(warning);
     }
     Ok(status.respond())
 }
 
-/// Returns the document of a pool as it is stored; as this node has applied it, with `false`, while the cluster stores nothing.
-async fn stored_or_applied(rollouts: &Rollouts, pool: &str) -> (RolloutSpec, bool) {
-    if let Ok(document) = rollouts.document(pool).await {
-        return (document, true);
-    }
-    (rollouts.applied_document(pool).unwrap_or_else(|| RolloutSpec::unwritten(pool)), false)
+/// Returns the document of a pool as it is stored; as this node has applied it, with the reason, if it cannot be read.
+async fn stored_or_applied(rollouts: &Rollouts, pool: &str) -> (RolloutSpec, Option<&'static str>) {
+    let warning = match rollouts.document(pool).await {
+        Ok(document) => return (document, None),
+        Err(ChangeError::Newer) => {
+            "a newer release has written this rollout: this is the one before, which this node has applied"
+        }
+        Err(_) => "the cluster stores nothing now: this is the rollout that this node has applied",
+    };
+    let applied = rollouts.applied_document(pool);
+    (applied.unwrap_or_else(|| RolloutSpec::unwritten(pool)), Some(warning))
 }
 
 /// Changes the rollout of a pool, then waits until the nodes and workers have applied it.

@@ -58,6 +58,7 @@ impl Running {
             user: user.map(str::to_owned),
             pins: Default::default(),
             resident: None,
+            placed: 0,
             topics: Vec::new(),
             lane: "stable".into(),
             release: "dev".into(),

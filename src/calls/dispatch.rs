@@ -70,6 +70,7 @@ impl WorkerDispatcher {
             session: call.session,
             connection: call.connection,
             lane: (*bond != LaneBond::Loose).then(|| team.lane.clone()),
+            class: call.class,
             event: call.event,
             left_ms: None,
         };

@@ -102,6 +102,8 @@ pub struct CallRequest {
     pub session: Option<Key>,
     /// The lanes that the page keeps, for a call that a page makes itself.
     pub pins: Option<Arc<LanePins>>,
+    /// The class of the object of the page, if it has one.
+    pub class: Option<String>,
     /// What has happened to the page, in place of a call; `method` is the class of its object.
     pub event: Option<PageEvent>,
 }

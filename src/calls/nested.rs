@@ -56,6 +56,8 @@ fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
         page,
         session,
         pins: None,
+        // a handler is a part of the server: it may call the object of the page for which it works
+        class: Some(class),
         event: None,
     })
 }

@@ -44,6 +44,7 @@ async fn call(method: &str, params: &str, mode: Mode, timeout_ms: u64) -> Result
         page: None,
         session: None,
         pins: None,
+        class: None,
         event: None,
     };
     executors().call(call).await.map(|value| value.get().to_owned()).map_err(|error| match error {

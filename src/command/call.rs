@@ -24,20 +24,23 @@ pub(super) fn run(
     };
     let page = caller.page.clone();
     let (user, connection) = (page.user(), page.connection().key);
-    let class = page.resident.as_ref().map(|resident| resident.class.as_str());
-    let is_for_object = class.is_some_and(|class| frame.method.split('.').next() == Some(class));
+    let class =
+        page.resident.clone().filter(|resident| frame.method.split('.').next() == Some(&resident.class));
+    let is_for_object = class.is_some();
+    let named = page.resident.as_ref().map(|resident| resident.class.clone());
     let account = user.clone().map_or(Account::Connection(connection), Account::User);
     let call = calls::CallRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         method: frame.method,
         params: frame.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
-        pool: frame.pool,
+        pool: frame.pool.or_else(|| class.and_then(|class| class.pool.clone())),
         timeout: frame.timeout_ms.map(Duration::from_millis),
         user,
         connection: Some(connection),
         page: context.pages.store.address(&page),
         session: Some(page.session().key),
         pins: Some(page.pins.clone()),
+        class: named,
         event: None,
     };
     let (executors, store) = (context.executors.clone(), context.pages.store.clone());

@@ -143,6 +143,7 @@ async fn run(
         page: None,
         session: None,
         pins: None,
+        class: None,
         event: None,
     };
     Ok(edge.context.executors.call(call).await?)

@@ -91,6 +91,7 @@ async fn run(
         page: Some(page),
         session: Some(place.session.key),
         pins: Some(Arc::new(pins)),
+        class: Some(class.class.clone()),
         event: None,
     };
     Ok(edge.context.executors.call(call).await?)

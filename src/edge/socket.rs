@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::rate_limit::RateLimiter;
 use super::websocket::{FrameEvent, FrameReader, Violation, writer};
+use crate::pages::SocketEnd;
 use crate::protocol::{Close, CloseCode};
 
 /// Maximum bytes of one read. A larger frame arrives in several reads.
@@ -51,6 +52,19 @@ impl Disconnect {
             Self::Closed(_) => CloseCode::Normal,
             Self::Close(close) => close.code,
             Self::Malformed(_) => CloseCode::MalformedHello,
+        }
+    }
+
+    /// Returns what this end of the socket of a page says about its node; `None` for nothing: the node closes it for a reason
+    /// of its own, such as a drain, or because the client broke a rule.
+    pub(super) const fn of_page(&self) -> Option<SocketEnd> {
+        match self {
+            Self::Lost => Some(SocketEnd::Broken),
+            Self::Closed(_) => Some(SocketEnd::Left),
+            Self::Close(Close { code: CloseCode::Silent | CloseCode::SlowConsumer, .. }) => {
+                Some(SocketEnd::Broken)
+            }
+            Self::Close(_) | Self::Malformed(_) => None,
         }
     }
 }

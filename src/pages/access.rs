@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::registry::Expirable;
+use pagewire_cluster::rollout::RoutingKey;
 
 use super::page::Membership;
 use super::refusal::{NOT_AUTHENTICATED, STALE_TOKEN, TOO_MANY, WRONG_USER, refused, unavailable};
@@ -70,6 +71,20 @@ impl PageAccess {
     ///
     /// The close of [`check_owner`] when the token, the session or the connection belongs to another user.
     pub(super) fn place(
+        &self,
+        holder: Holder,
+        claims: Option<&PageClaims>,
+        open: &OpenRequest,
+    ) -> Result<Membership, Close> {
+        let mut place = self.joined(holder, claims, open)?;
+        if open.is_placed {
+            let unit = RoutingKey::of(open.user.as_deref(), Some(place.connection.key));
+            place.placed = self.store.placement.revision_of_hash(unit);
+        }
+        Ok(place)
+    }
+
+    fn joined(
         &self,
         holder: Holder,
         claims: Option<&PageClaims>,

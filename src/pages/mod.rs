@@ -8,6 +8,7 @@
 mod access;
 mod arrivals;
 mod close;
+mod ends;
 mod hub;
 mod incarnations;
 mod login;
@@ -32,6 +33,7 @@ mod token;
 mod topics;
 
 pub use close::{CloseOutcome, PageCloser};
+pub use ends::{PageEnds, SocketEnd};
 pub use hub::{Hub, LocalPush};
 pub use login::{LoginError, PageLogin};
 pub use migrate::PageMigrator;
@@ -41,7 +43,7 @@ pub use page::{
     AttachmentId, DrainOutcome, Membership, Page, PageWatch, PushOutcome, RunningCommand, set_knows_move,
 };
 pub use parts::Pages;
-pub use placement::{MoveTarget, PagePlacement};
+pub use placement::{PagePlace, PagePlacement};
 pub use push::{PushReport, Pusher};
 pub use relocate::PageRelocator;
 pub use request::OpenRequest;

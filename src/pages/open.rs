@@ -214,7 +214,11 @@ impl PageOpener {
         self.access.claim_for(claims.connection, anonymous, user).await?;
         let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let plan = Takeover::plan(found, claims, holder, open, is_alive, self.store.now_ms());
+        let now = self.store.now_ms();
+        let mut plan = Takeover::plan(found, claims, holder, open, is_alive, now);
+        if found.is_some_and(|(row, _)| row.lane != self.store.options.lane) {
+            plan.place.placed = 0;
+        }
         self.take(holder, claims, seq, plan, &open.agent).await
     }
 
@@ -305,11 +309,7 @@ impl PageOpener {
     /// have a copy of the page.
     fn adopt_page(&self, key: Key, rev: u64, row: &PageRow, others: bool) -> Arc<Page> {
         let user = self.store.intern(row.user.as_deref());
-        let topics = row.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let pins = row.pins.clone();
-        let resident = row.resident.clone().map(Arc::new);
-        let (session, connection) = (row.session, row.connection);
-        let place = Membership { session, connection, user, topics, pins, resident };
+        let place = Membership::of_row(row, user);
         let page = Page::new(key, place, row.opened, rev, row.generation, self.store.options.budget);
         if others {
             page.mark_acquired(rev);

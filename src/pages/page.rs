@@ -6,6 +6,7 @@
 mod away;
 mod commands;
 mod job_results;
+mod membership;
 mod migration;
 mod ownership;
 mod push_outcome;
@@ -20,8 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pagewire_cluster::id::{Address, Key, Level, NodeNumber};
 use pagewire_cluster::rollout::LanePins;
 use pagewire_cluster::state::Path;
-use pagewire_cluster::wire::ResidentClass;
-use pagewire_cluster::wire::{HandedOver, PageJob, PinnedLanes};
+use pagewire_cluster::wire::{HandedOver, PageJob, ResidentClass};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -29,6 +29,7 @@ pub use self::away::set_knows_move;
 pub(super) use self::away::{knows_move, send_away};
 pub use self::commands::RunningCommand;
 pub(super) use self::commands::idle;
+pub use self::membership::Membership;
 pub(super) use self::migration::{ForwardedFrame, Forwarding, Handover};
 use self::ownership::OwnershipWindow;
 use self::push_outcome::PushEffect;
@@ -42,36 +43,14 @@ pub use self::watches::PageWatch;
 use super::outbox::Budget;
 use crate::protocol::{Close, FrameBody};
 
-/// The session, connection, user and topics that a page belongs to, and the lanes that it keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Membership {
-    /// The page's session.
-    pub session: Address,
-    /// The page's connection.
-    pub connection: Address,
-    /// The page's user; absent for anonymous.
-    pub user: Option<Arc<str>>,
-    /// The page's topics.
-    pub topics: Vec<Arc<str>>,
-    /// The lanes that its calls keep.
-    pub pins: PinnedLanes,
-    /// The class of its object, for a resident page.
-    pub resident: Option<Arc<ResidentClass>>,
-}
-
-impl Membership {
-    /// The place of a page without topics that keeps no lane yet.
-    pub fn new(session: Address, connection: Address, user: Option<Arc<str>>) -> Self {
-        Self { session, connection, user, topics: Vec::new(), pins: PinnedLanes::new(), resident: None }
-    }
-}
-
 /// One page on this node.
 pub struct Page {
     key: Key,
     session: Address,
     connection: Address,
     opened: u64,
+    /// As [`Membership::placed`].
+    pub(super) placed: u64,
     /// The lanes that the page's calls keep.
     pub pins: Arc<LanePins>,
     /// The class of the page's object, for a resident page.
@@ -92,11 +71,11 @@ impl Page {
         generation: u32,
         budget: Budget,
     ) -> Self {
-        let Membership { session, connection, user, topics, pins, resident } = place;
+        let Membership { session, connection, user, topics, pins, placed, resident } = place;
         let state = Mutex::new(PageState::new(RowState::new(rev, generation, user, topics), budget));
         let (changed, ended, idle) = (Notify::new(), Notify::new(), Notify::new());
         let pins = Arc::new(LanePins::new(pins));
-        Self { key, session, connection, opened, pins, resident, state, changed, ended, idle }
+        Self { key, session, connection, opened, placed, pins, resident, state, changed, ended, idle }
     }
 
     /// The state is consistent at every step, so a poisoned lock is still usable.
@@ -133,8 +112,9 @@ impl Page {
     pub fn place(&self) -> Membership {
         let RowVersion { user, topics, .. } = self.version();
         let pins = self.pins.lanes();
-        let resident = self.resident.clone();
-        Membership { session: self.session, connection: self.connection, user, topics, pins, resident }
+        let (placed, resident) = (self.placed, self.resident.clone());
+        let (session, connection) = (self.session, self.connection);
+        Membership { session, connection, user, topics, pins, placed, resident }
     }
 
     /// Whether a socket holds the page.

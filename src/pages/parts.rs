@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::RegistryEvent;
+use pagewire_cluster::rollout::analysis::OutcomeLog;
 
 use super::access::PageAccess;
 use super::close::PageCloser;
+use super::ends::PageEnds;
 use super::login::PageLogin;
 use super::migrate::PageMigrator;
 use super::open::PageOpener;
@@ -32,6 +34,8 @@ pub struct Pages {
     pub relocator: PageRelocator,
     /// Closes pages.
     pub closer: Arc<PageCloser>,
+    /// Counts the ends of their sockets.
+    pub ends: PageEnds,
     /// Logs connections in.
     pub login: Arc<PageLogin>,
     /// Subscribes pages to topics.
@@ -42,8 +46,9 @@ pub struct Pages {
 
 impl Pages {
     /// The parts over one store.
-    pub fn new(store: PageStore, tokens: PageTokens, peers: PeerClient) -> Self {
+    pub fn new(store: PageStore, tokens: PageTokens, peers: PeerClient, outcomes: OutcomeLog) -> Self {
         let store = Arc::new(store);
+        let ends = PageEnds::new(store.clone(), outcomes);
         let access = PageAccess { store: store.clone() };
         let closer = Arc::new(PageCloser { store: store.clone(), peers: peers.clone() });
         let migrator = PageMigrator { store: store.clone(), peers: peers.clone(), closer: closer.clone() };
@@ -59,7 +64,7 @@ impl Pages {
         let login = Arc::new(PageLogin { store: store.clone(), access, peers });
         let topics = PageTopics { store: store.clone() };
         let rewriter = RowRewriter { store: store.clone(), tokens: tokens.clone() };
-        Self { store, tokens, opener, migrator, relocator, closer, login, topics, rewriter }
+        Self { store, tokens, opener, migrator, relocator, closer, ends, login, topics, rewriter }
     }
 
     /// Applies an event of the registry.

@@ -27,6 +27,17 @@ pub struct MoveTarget {
     pub url: String,
 }
 
+/// Where a page is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PagePlace {
+    /// At this node.
+    Here,
+    /// At another node, which is of the lane of the page.
+    At(MoveTarget),
+    /// At this node, because the lane of the page has no node.
+    NoNode,
+}
+
 /// The places of pages, as far as this node sees.
 pub struct PagePlacement {
     rollouts: Rollouts,
@@ -47,9 +58,9 @@ impl PagePlacement {
         self.rollouts.revision(EDGE)
     }
 
-    /// Returns where the page of a socket has to be opened; `None` for here. A new page is counted as assigned.
-    pub fn on_opening(&self, hello: &Hello, user: Option<&str>) -> Option<MoveTarget> {
-        let rule = LaneRule::of(&self.rollouts, EDGE)?;
+    /// Returns where the page of a socket has to be opened. A new page is counted as assigned.
+    pub fn on_opening(&self, hello: &Hello, user: Option<&str>) -> PagePlace {
+        let Some(rule) = LaneRule::of(&self.rollouts, EDGE) else { return PagePlace::Here };
         let unit = RoutingKey::of(user, hello.connection_id.map(|connection| connection.key));
         let nodes = self.other_nodes();
         let serves = |lane: &str| lane == self.lane || nodes.has(lane);
@@ -60,7 +71,27 @@ impl PagePlacement {
                 present.unwrap_or_else(|| self.rollouts.explain(EDGE, unit, serves).lane)
             }
         };
-        if lane == self.lane { None } else { nodes.pick(&lane) }
+        if lane == self.lane {
+            return PagePlace::Here;
+        }
+        nodes.pick(&lane).map_or(PagePlace::NoNode, PagePlace::At)
+    }
+
+    /// Returns the applied revision if it gives a unit the lane of this node by its hash; otherwise 0.
+    pub(super) fn revision_of_hash(&self, unit: RoutingKey<'_>) -> u64 {
+        let Some(rule) = LaneRule::of(&self.rollouts, EDGE) else { return 0 };
+        let assigned = self.rollouts.explain(EDGE, unit, |_| true);
+        if assigned.lane == self.lane { rule.revision_of_hash(&assigned) } else { 0 }
+    }
+
+    /// Returns whether the pages of this node are compared with those of others: every node counts them, and the base lane has
+    /// a node. While the base lane has none, its pages would be missing in the comparison.
+    pub(super) fn is_compared(&self) -> bool {
+        let Some(rule) = LaneRule::of(&self.rollouts, EDGE) else { return false };
+        let view = self.registry.view();
+        let rows: Vec<&NodeRow> = view.nodes().into_iter().map(|(_, row)| row).collect();
+        let serves_base = |row: &&NodeRow| row.lane == rule.base() && !row.note.draining;
+        rows.iter().all(|row| row.counts_closes) && rows.iter().any(serves_base)
     }
 
     /// Returns where the page has to go because its lane was taken back; `None` if it stays.

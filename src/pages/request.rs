@@ -15,4 +15,6 @@ pub struct OpenRequest {
     pub user: Option<Arc<str>>,
     /// The user agent of the browser.
     pub agent: String,
+    /// Whether the rollout has led a new page here: not the client that cannot go anywhere else, nor the lack of nodes.
+    pub is_placed: bool,
 }

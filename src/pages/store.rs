@@ -18,7 +18,7 @@ use super::incarnations::Incarnations;
 use super::outbox::Budget;
 use super::page::{Membership, Page};
 use super::pins::WRITERS;
-use super::placement::{MoveTarget, PagePlacement};
+use super::placement::{PagePlace, PagePlacement};
 use super::residents::ResidentFeed;
 use super::state_watch::StateWatchers;
 use crate::protocol::{Allow, FrameLimitsInfo, Hello};
@@ -90,8 +90,8 @@ impl PageStore {
         }
     }
 
-    /// Returns where the page of a socket has to be opened; `None` for here.
-    pub fn elsewhere(&self, hello: &Hello, user: Option<&str>) -> Option<MoveTarget> {
+    /// Returns where the page of a socket has to be opened.
+    pub fn place_of(&self, hello: &Hello, user: Option<&str>) -> PagePlace {
         self.placement.on_opening(hello, user)
     }
 
@@ -128,6 +128,7 @@ impl PageStore {
             topics: seen.topics.to_vec(),
             pins: Default::default(),
             resident: None,
+            placed: 0,
         };
         here.or_else(|| self.registry.view().page(page).map(place))
     }
@@ -185,6 +186,7 @@ impl PageStore {
             topics: place.topics.iter().map(|topic| topic.to_string()).collect(),
             pins: place.pins.clone(),
             resident: place.resident.as_deref().cloned(),
+            placed: place.placed,
             lane: self.options.lane.clone(),
             release: self.options.release.clone(),
             opened,

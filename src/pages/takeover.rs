@@ -54,14 +54,7 @@ impl Takeover {
         let (old, generation) = handover_source(row, holder, claims);
         // an interrupted move has left frames of the page on two nodes, and they cannot be put in order again
         let has_copies = [Some(holder_of(row)), row.prev].iter().flatten().any(is_other);
-        let place = Membership {
-            session: row.session,
-            connection: row.connection,
-            user: user(row.user.as_deref()),
-            topics: row.topics.iter().map(|topic| topic.as_str().into()).collect(),
-            pins: row.pins.clone(),
-            resident: row.resident.clone().map(Arc::new),
-        };
+        let place = Membership::of_row(row, user(row.user.as_deref()));
         let (expect, old) = (Precondition::Rev(rev), old.filter(is_other));
         Self { expect, generation, old, has_copies, place, opened: row.opened }
     }
@@ -111,6 +104,7 @@ mod tests {
             user: user.map(str::to_owned),
             pins: Default::default(),
             resident: None,
+            placed: 0,
             topics: vec!["news".to_owned()],
             lane: "stable".to_owned(),
             release: "1".to_owned(),
@@ -122,7 +116,7 @@ mod tests {
     fn plan(found: Option<PageRow>, generation: u32, dead: Option<Holder>) -> Takeover {
         let found = found.as_ref().map(|row| (row, 11));
         let (hello, user) = (Hello::default(), Some(Arc::from("bob")));
-        let open = OpenRequest { hello, user, agent: String::new() };
+        let open = OpenRequest { hello, user, agent: String::new(), is_placed: false };
         Takeover::plan(found, &claims(generation), node(1), &open, |holder| Some(holder) != dead, 99)
     }
 

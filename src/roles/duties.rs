@@ -24,7 +24,7 @@ use super::rollout_analysis;
 use super::services::Services;
 use super::tasks::{TaskKind, Tasks, every};
 use crate::command::{self, Context, Waited};
-use crate::config::Lifetime;
+use crate::config::Config;
 use crate::pages::{Pages, exists};
 use crate::telemetry::Metrics;
 
@@ -36,7 +36,9 @@ fn log_postponed(duty: &'static str, error: impl std::fmt::Display) {
 }
 
 /// Spawns the duties of a node; the end of one drains the node.
-pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Context>, lifetime: &Lifetime) {
+pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Context>, config: &Config) {
+    let (lifetime, websocket) = (&config.lifetime, &config.websocket);
+    let pinged = Duration::from_millis(websocket.ping_ms + websocket.ping_timeout_ms);
     let Services {
         engine, subjects, timing, registry, lease, jobs, states, rollouts, analysis, latches, ..
     } = services;
@@ -62,6 +64,7 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
     tasks.spawn("server clocks", TaskKind::Vital, compare_server_clocks(leads(), engine.clone(), timing));
     let lanes = leave_closed_lanes(rollouts.clone(), context.pages.clone(), timing);
     tasks.spawn("lanes of nodes", TaskKind::Vital, lanes);
+    tasks.spawn("living pages", TaskKind::Vital, count_living_pages(context.pages.clone(), pinged));
     tasks.spawn("orphans", TaskKind::Vital, remove_orphans(leads(), rows(), trees(), cleanup, grace));
 }
 
@@ -245,6 +248,16 @@ async fn leave_closed_lanes(rollouts: Rollouts, pages: Arc<Pages>, timing: Timin
             _ = changes.changed() => {}
             _ = ticks.tick() => {}
         }
+    }
+}
+
+/// Counts the pages of this node that have lived through a ping, so that lanes of nodes are not compared by the pages alone
+/// that have ended. Never returns.
+async fn count_living_pages(pages: Arc<Pages>, pinged: Duration) {
+    let mut ticks = every(pinged);
+    loop {
+        ticks.tick().await;
+        pages.ends.count_living(pinged);
     }
 }
 

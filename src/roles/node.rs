@@ -131,7 +131,7 @@ impl Node {
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
         resident_pages::spawn(&tasks, &services, &context);
-        duties::spawn_all(&tasks, &services, &context, &config.lifetime);
+        duties::spawn_all(&tasks, &services, &context, &config);
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, !own.is_empty(), &ready).await?;
         mount_places::spawn(&pool_services, &services.registry, &pools, note.clone());

@@ -161,6 +161,7 @@ fn call(store: &PageStore, event: &ResidentEvent) -> CallRequest {
         page: store.address(page),
         session: Some(page.session().key),
         pins: Some(page.pins.clone()),
+        class: Some(class.class.clone()),
         event: Some(*event),
     }
 }

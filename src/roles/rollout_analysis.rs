@@ -29,6 +29,7 @@ const AUTHOR: &str = "analysis";
 pub(super) async fn spawn(tasks: &Tasks, analysis: &LaneAnalysis) -> Result<(), Unavailable> {
     tasks.spawn("lane digests", TaskKind::Vital, analysis.clone().publish_digests());
     tasks.spawn("lane reports", TaskKind::Vital, analysis.follow_reports().await?);
+    tasks.spawn("lane requests", TaskKind::Vital, analysis.follow_requests().await?);
     Ok(())
 }
 

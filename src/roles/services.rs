@@ -146,7 +146,8 @@ impl Services {
         let placement =
             PagePlacement::new(self.rollouts.clone(), registry.clone(), lease.clone(), lane, path);
         let store = PageStore::new(registry, lease, watching, self.timing, options(config), placement);
-        Pages::new(store, PageTokens::new(self.keyring.clone()), self.peers.clone())
+        let outcomes = self.analysis.outcomes().clone();
+        Pages::new(store, PageTokens::new(self.keyring.clone()), self.peers.clone(), outcomes)
     }
 
     fn pusher(&self, hub: &Arc<Hub>, metrics: &Arc<Metrics>) -> Pusher {
@@ -189,6 +190,7 @@ fn row(config: &Config) -> NodeRow {
         lane: config.node.lane.clone(),
         release: config.node.release.clone(),
         advertise: config.node.advertise.clone(),
+        counts_closes: true,
         ..NodeRow::default()
     }
 }

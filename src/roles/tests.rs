@@ -32,7 +32,7 @@ async fn node() -> Node {
 }
 
 async fn open(node: &Node, hello: Hello, user: Option<&str>) -> Result<Opened, CloseCode> {
-    let open = OpenRequest { hello, user: user.map(Arc::from), agent: "test".into() };
+    let open = OpenRequest { hello, user: user.map(Arc::from), agent: "test".into(), is_placed: false };
     node.context.pages.opener.open(open).await.map_err(|close| close.code)
 }
 

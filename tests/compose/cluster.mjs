@@ -1,13 +1,14 @@
 // The cluster of docker-compose.yml: its containers, the API through nginx, and pages in it.
 
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes } from "node:crypto";
 
 import { Pagewire } from "../../clients/js/dist/pagewire.js";
 import { Docker, until } from "./docker.mjs";
 
-const ADDRESS = "127.0.0.1:8080";
+export const ADDRESS = "127.0.0.1:8080";
 const KEY = randomBytes(24).toString("hex");
+const SECRET = randomBytes(32).toString("hex");
 /** The most concurrent requests: fewer than a worker's slots, because it rejects calls without a free slot. */
 const AT_ONCE = 12;
 
@@ -21,10 +22,13 @@ class Page {
   messages = [];
   outcomes = [];
 
+  states = [];
+
   constructor(token) {
     this.client = new Pagewire({ url: `ws://${ADDRESS}/_ws`, token });
     this.client.on("message", ({ payload }) => this.messages.push(payload));
     this.client.on("registered", ({ recovered }) => this.outcomes.push(recovered));
+    this.client.on("state", ({ state }) => this.states.push(state));
   }
 
   get id() {
@@ -67,8 +71,7 @@ class Cluster {
 
   /** Builds the images and starts the cluster like a deployment does. */
   async start() {
-    const secret = randomBytes(32).toString("hex");
-    const variables = { PAGEWIRE_API_KEY: KEY, PAGEWIRE_HS256_SECRET: secret, PAGEWIRE_ADDRESS: ADDRESS };
+    const variables = { PAGEWIRE_API_KEY: KEY, PAGEWIRE_HS256_SECRET: SECRET, PAGEWIRE_ADDRESS: ADDRESS };
     this.docker = await Docker.start(variables);
     await this.docker.images();
     await this.docker.compose("up", "-d");
@@ -103,10 +106,24 @@ class Cluster {
   }
 
   async openPage() {
-    const page = new Page(this.#token);
+    const page = await this.visit(this.#token);
     this.pages.push(page);
+    return page;
+  }
+
+  /** Opens a page that does not count among those that stay. */
+  async visit(token) {
+    const page = new Page(token);
     await page.client.connect();
     return page;
+  }
+
+  /** Returns a token of a user, as an application's login signs it. */
+  token(user) {
+    const part = (json) => Buffer.from(JSON.stringify(json)).toString("base64url");
+    const claims = { sub: user, exp: Math.floor(Date.now() / 1000) + 3600 };
+    const message = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+    return `${message}.${createHmac("sha256", SECRET).update(message).digest("base64url")}`;
   }
 
   everyPageOpen() {

@@ -9,6 +9,7 @@ import { cluster } from "./cluster.mjs";
 import "./pages.mjs";
 import "./work.mjs";
 import "./faults.mjs";
+import { removeReleases } from "./rollout.mjs";
 
 /** Prints the last log lines of the containers and the reason why a container is not healthy. */
 async function report() {
@@ -38,6 +39,7 @@ after(() => cluster.stop());
 
 test("taken down, nothing is left", async () => {
   const { docker } = cluster;
+  await removeReleases();
   await docker.compose("down", "--volumes");
   assert.equal(await docker.docker("ps", "--all", "--quiet"), "");
   assert.equal(await docker.docker("volume", "ls", "--quiet"), "");

@@ -91,8 +91,8 @@ export class Docker {
   }
 
   /** Replaces a container by one with other variables, like a deployment of a release. The others stay. */
-  deploy(service, variables) {
-    return this.#ask("docker-compose", ["up", "-d", "--no-deps", service], variables);
+  deploy(service, variables, ...files) {
+    return this.#ask("docker-compose", [...files.flatMap((file) => ["-f", file]), "up", "-d", "--no-deps", service], variables);
   }
 
   /** Returns the JSON output of a pagewire command, run in the container of a node. */

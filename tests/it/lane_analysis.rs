@@ -115,6 +115,35 @@ async fn a_bad_release_is_paused_when_its_leader_dies_because_the_next_one_has_t
 }
 
 #[tokio::test]
+async fn a_leader_that_has_started_later_knows_what_was_counted_before() {
+    let nats = Nats::start().await;
+    let mut first = Node::setup().nats(&nats).start().await;
+    let _stable = WorkerProcess::start(&nats, "stable").await;
+    let _bad = WorkerProcess::setup(&nats, "canary").failing().start().await;
+    rollout(&first, &["set-weight", "default", "canary=50"]).await;
+    let served = call(&first, 0..40).await;
+    let failed = 40 - served;
+    let counts = |node: &Node| {
+        let api = node.api();
+        async move {
+            eventually("all users are counted", SOON, async || {
+                let lane = api.get_json("/api/v1/rollouts/default").await["analysis"][0].clone();
+                let counts = [&lane["units"], &lane["failed"], &lane["base_units"]].map(Value::as_u64);
+                (counts == [failed, failed, served].map(|count| Some(count as u64)))
+                    .then_some(lane["evidence"].clone())
+            })
+            .await
+        }
+    };
+    let evidence = counts(&first).await;
+    let later = Node::setup().nats(&nats).start().await;
+    first.kill();
+    let again = counts(&later).await;
+    let ratio = evidence.as_f64().expect("a number") / again.as_f64().expect("a number");
+    assert!((ratio - 1.0).abs() < 1e-6, "{evidence} {again}");
+}
+
+#[tokio::test]
 async fn a_stream_has_the_rollout_first_and_then_each_change_and_the_numbers_of_the_lanes() {
     let nats = Nats::start().await;
     let node = Node::setup().nats(&nats).start().await;

@@ -99,7 +99,9 @@ impl Residence {
         trace: Option<TraceParent>,
     ) -> Option<CallAnswer> {
         let is_bound = call.affinity == Affinity::Assigned || call.call.lane.is_some();
-        let answered = match PageIdentity::of(&call.call).filter(|_| is_bound) {
+        let of =
+            PageIdentity::of(&call.call).filter(|of| is_bound && call.call.class.as_ref() == Some(&of.class));
+        let answered = match of {
             Some(of) => match call.call.event {
                 Some(PageEvent::Close) => {
                     self.close(&of).await;
@@ -109,7 +111,8 @@ impl Residence {
                 None => self.run(&of, call, trace).await,
             },
             None => {
-                let message = "a method of a resident page is called by its page, with exec_mode assigned";
+                let message = "a method of a resident page is called by its page, which has named the class when it opened, with \
+                               exec_mode assigned";
                 Err(Unreached::Error(HandlerError::new(ErrorCode::Malformed, message)))
             }
         };

@@ -29,6 +29,9 @@ pub struct NodeRow {
     /// How far its wall clock is ahead of the cluster's, in milliseconds; absent in the first write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_ms: Option<i64>,
+    /// It counts the sockets that break, by which lanes of nodes are compared; absent for a node of a release before that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_closes: bool,
     /// The part that changes while the node runs.
     #[serde(flatten)]
     pub note: NodeNote,

@@ -40,6 +40,9 @@ pub struct PageRow {
     /// The class of its object, for a resident page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident: Option<ResidentClass>,
+    /// Revision of the rollout of `edge` that has put the page into its lane by its hash; 0 if something else has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub placed: u64,
     /// Lane of the node.
     pub lane: String,
     /// Release of the node.
@@ -49,6 +52,10 @@ pub struct PageRow {
     /// User agent of the browser.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]

@@ -46,6 +46,7 @@ fn row(number: u16, session: u128) -> PageRow {
         user: None,
         pins: Default::default(),
         resident: None,
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

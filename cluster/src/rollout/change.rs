@@ -34,6 +34,9 @@ pub enum ChangeError {
     /// The engine is unavailable; the change may have happened.
     #[error("the cluster's engine is unavailable")]
     Unavailable,
+    /// The document is one of a newer release, which this one cannot read and must not overwrite.
+    #[error("a newer release has written the rollout of this pool: change it at a node of that release")]
+    Newer,
 }
 
 impl From<Unavailable> for ChangeError {
@@ -47,19 +50,18 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] when the engine is unavailable, or when a newer release wrote the document and this one cannot
-    /// read it.
-    pub async fn document(&self, pool: &str) -> Result<RolloutSpec, Unavailable> {
+    /// [`ChangeError::Unavailable`] when the engine is unavailable, [`ChangeError::Newer`] when this release cannot read the
+    /// document.
+    pub async fn document(&self, pool: &str) -> Result<RolloutSpec, ChangeError> {
         Ok(self.current(pool).await?.0)
     }
 
-    async fn current(&self, pool: &str) -> Result<(RolloutSpec, Precondition), Unavailable> {
+    async fn current(&self, pool: &str) -> Result<(RolloutSpec, Precondition), ChangeError> {
         let entry = self.store.get(&config_key::rollout(pool), Consistency::Latest).await?;
         let Some(entry) = entry else { return Ok((RolloutSpec::unwritten(pool), Precondition::Absent)) };
         match RolloutSpec::decode(&entry.value) {
             Some(document) => Ok((document, Precondition::Rev(entry.rev))),
-            // written by a newer release, so this one must not overwrite it
-            None => Err(Unavailable),
+            None => Err(ChangeError::Newer),
         }
     }
 
@@ -70,8 +72,8 @@ impl Rollouts {
     ///
     /// - [`ChangeError::Invalid`] when the new document would be invalid.
     /// - [`ChangeError::Conflict`] when the document is not at revision `expected`.
-    /// - [`ChangeError::Unavailable`] when the engine is unavailable, or a newer release wrote the document. The
-    ///   change may have happened.
+    /// - [`ChangeError::Newer`] when this release cannot read the document.
+    /// - [`ChangeError::Unavailable`] when the engine is unavailable. The change may have happened.
     pub async fn change(
         &self,
         pool: &str,

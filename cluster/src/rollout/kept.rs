@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::Rollouts;
-use super::active::{ActiveRollout, own_lane};
+use super::active::{ActiveRollout, LaneAssignment, own_lane};
+use super::analysis::is_by_hash;
 use super::lane::RoutingKey;
 use super::spec::RolloutSpec;
 use super::weight::Weight;
@@ -43,6 +44,12 @@ impl LaneRule {
         let ActiveRollout { document, closed, .. } = &*self.applied;
         let is_sent = || self.rollouts.explain(&document.pool, unit, |_| true).lane == lane;
         !closed.contains_key(lane) && (document.keeps(lane, unit) || is_sent())
+    }
+
+    /// Returns the revision that has put a unit into its lane by its hash alone; 0 if something else has.
+    pub fn revision_of_hash(&self, assigned: &LaneAssignment) -> u64 {
+        let document = &self.applied.document;
+        if is_by_hash(document, assigned) { document.rev } else { 0 }
     }
 
     /// Returns the base lane.

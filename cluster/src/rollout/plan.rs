@@ -162,7 +162,14 @@ pub(super) fn with_step(
         Some(RolloutStep::Promote { whole }) => promote(document, whole),
         Some(RolloutStep::Pause) => paused(document, PlanState::Paused),
         Some(RolloutStep::Resume) => paused(document, PlanState::Running),
-        Some(RolloutStep::Abort { lane }) => abort(document, lane),
+        Some(RolloutStep::Abort { lane }) => {
+            let lane = lane_to_abort(document, lane)?;
+            // the weights do not always show it: the lane may have had none
+            if wanted.comment.is_empty() {
+                wanted.comment = format!("lane {lane} is taken back");
+            }
+            abort(document, &lane)
+        }
         Some(RolloutStep::Switch { lane }) => switch(document, lane),
     }?;
     Ok(RolloutUpdate {
@@ -239,15 +246,14 @@ pub(super) fn lane_to_abort(document: &RolloutSpec, lane: Option<String>) -> Res
     Ok(lane)
 }
 
-fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, SpecError> {
-    let lane = lane_to_abort(document, lane)?;
-    let none = LaneSpec::new(lane.as_str(), Weight::default());
+fn abort(document: &RolloutSpec, lane: &str) -> Result<RolloutUpdate, SpecError> {
+    let none = LaneSpec::new(lane, Weight::default());
     let mut overrides = document.overrides.clone();
-    overrides.retain(|_, own| *own != lane);
+    overrides.retain(|_, own| own != lane);
     let mut targeting = document.targeting.clone();
     targeting.retain(|rule| rule.lane != lane);
     let mut lingering = document.lingering.clone();
-    lingering.remove(&lane);
+    lingering.remove(lane);
     let mut plan = document.plan.clone();
     if let Some(plan) = plan.as_mut().filter(|plan| plan.lane == lane) {
         plan.state = PlanState::Aborted;
@@ -256,7 +262,7 @@ fn abort(document: &RolloutSpec, lane: Option<String>) -> Result<RolloutUpdate, 
         lanes: Some(set_weights(&document.base, &document.lanes, &[none], |_| false)?),
         overrides: Some(overrides),
         targeting: Some(targeting),
-        enrolment: document.enrolment.without(&lane),
+        enrolment: document.enrolment.without(lane),
         lingering: Some(lingering),
         plan: Some(plan),
         ..RolloutUpdate::default()

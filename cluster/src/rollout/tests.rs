@@ -127,8 +127,8 @@ async fn a_document_that_this_release_cannot_obey_is_neither_applied_nor_overwri
     let foreign =
         crate::engine::Put::new("rollout.p", r#"{"rev":2,"rules":[]}"#, crate::engine::Precondition::Any);
     store.put(foreign).await.unwrap();
-    let unavailable = rollouts.change("p", None, canary(0.0), "ann").await;
-    assert!(matches!(unavailable, Err(ChangeError::Unavailable)));
+    let refused = rollouts.change("p", None, canary(0.0), "ann").await;
+    assert!(matches!(refused, Err(ChangeError::Newer)));
     assert_eq!(
         rollouts.explain("p", RoutingKey::User("ann"), |_| true).lane,
         "canary",

@@ -115,6 +115,9 @@ pub struct WorkerCall {
     /// an older release may send the call to the lane of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lane: Option<String>,
+    /// The class that its page has named when it opened; only such a page has an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// What has happened to a resident page, in place of a call of its method. `method` is the class of its object. A worker
     /// of an older release has no handler of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

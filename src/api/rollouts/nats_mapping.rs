@@ -49,7 +49,7 @@ pub(in crate::api) async fn nats_mapping(
     State(parts): State<ApiState>,
     Pool(pool): Pool,
 ) -> Result<Json<MappingResponse>, ApiError> {
-    let document = parts.context.rollouts.document(&pool).await?;
+    let document = parts.context.rollouts.document(&pool).await.map_err(super::refused)?;
     let mapping = document.nats_mapping(&Subjects::new(&parts.config.cluster));
     let mapping = mapping.map_err(|refused| ApiError::new(ErrorCode::Conflict, refused.to_string()))?;
     Ok(Json(MappingResponse {

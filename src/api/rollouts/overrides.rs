@@ -62,7 +62,7 @@ pub(in crate::api) async fn overrides(
     State(parts): State<ApiState>,
     Pool(pool): Pool,
 ) -> Result<Json<Paginated<UserLane>>, ApiError> {
-    let document = parts.context.rollouts.document(&pool).await?;
+    let document = parts.context.rollouts.document(&pool).await.map_err(super::refused)?;
     let users = document.overrides.into_iter().map(|(user, lane)| UserLane { user, lane });
     Ok(Json(Paginated::complete(users.collect())))
 }

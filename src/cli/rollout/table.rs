@@ -2,11 +2,13 @@
 
 mod aborted;
 mod analysis;
+mod history;
 mod members;
 
 use aborted::taken_back;
 pub(super) use aborted::{aborted, not_aborted};
 use analysis::analysis;
+pub(super) use history::history;
 use members::{limits, plan, rules};
 use serde_json::Value;
 
@@ -41,8 +43,10 @@ pub(super) fn status(status: &Value) -> String {
         .map(|node| vec![text(&node["node"]), or(&node["revision"], "no response")])
         .collect();
     let nodes = output::table(&["NODE", "REVISION"], &nodes);
-    let compared: String =
-        items(&status["analysis"]).iter().map(|lane| format!("{}\n", analysis(lane))).collect();
+    let compared: String = items(&status["analysis"])
+        .iter()
+        .map(|lane| format!("{}\n", analysis(&text(&status["pool"]), lane)))
+        .collect();
     let compared = if compared.is_empty() { compared } else { format!("{compared}\n") };
     let workers = workers(status).map(|table| format!("\n\n{table}")).unwrap_or_default();
     format!(
@@ -94,23 +98,6 @@ pub(super) fn pools(list: &Value) -> String {
         })
         .collect();
     output::table(&["POOL", "REVISION", "SPLIT", "CHANGED"], &rows)
-}
-
-/// Formats the history of a rollout.
-pub(super) fn history(list: &Value) -> String {
-    let rows: Vec<_> = items(&list["items"])
-        .iter()
-        .map(|rollout| {
-            vec![
-                text(&rollout["revision"]),
-                text(&rollout["updated_at"]),
-                text(&rollout["updated_by"]),
-                split(&rollout["lanes"], &rollout["base"]),
-                or(&rollout["comment"], ""),
-            ]
-        })
-        .collect();
-    output::table(&["REVISION", "CHANGED", "BY", "SPLIT", "COMMENT"], &rows)
 }
 
 /// Formats the reason why a user is in a lane.

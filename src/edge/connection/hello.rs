@@ -11,7 +11,7 @@ use super::super::websocket::writer;
 use super::{UpgradeInfo, closing, remaining};
 use crate::auth::{AuthError, Roles, Verified};
 use crate::command::{self, Caller};
-use crate::pages::{OpenRequest, Opened, set_knows_move};
+use crate::pages::{OpenRequest, Opened, PagePlace, set_knows_move};
 use crate::protocol::{Close, CloseCode, FrameBody, Hello};
 
 /// The close for a foreign origin, sent before anything is read. A browser reports a close code to its page, but
@@ -40,8 +40,9 @@ pub(super) async fn accept_hello(
     let mut hello = receive_hello(edge, wire, heartbeat).await?;
     let mut verified = authenticate(edge, &hello, &info)?;
     let user = verified.as_ref().and_then(|verified| verified.identity.user.as_deref());
-    if !hello.stay
-        && let Some(target) = edge.context.pages.store.elsewhere(&hello, user)
+    let place = if hello.stay { PagePlace::Here } else { edge.context.pages.store.place_of(&hello, user) };
+    let is_placed = hello.knows_move() && place == PagePlace::Here;
+    if let PagePlace::At(target) = place
         && hello.knows_move()
     {
         let moving = FrameBody::move_to(Some(&target.url), Duration::ZERO);
@@ -70,7 +71,7 @@ pub(super) async fn accept_hello(
         }
         None => (None, Roles::default()),
     };
-    let open = OpenRequest { hello, user, agent: info.agent };
+    let open = OpenRequest { hello, user, agent: info.agent, is_placed };
     let opened = edge.context.pages.opener.open(open).await.map_err(Disconnect::Close)?;
     set_knows_move(&opened.page, knows_move);
     let caller = Caller { page: opened.page.clone(), roles };

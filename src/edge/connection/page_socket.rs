@@ -17,7 +17,7 @@ use super::super::websocket::writer;
 use super::{closing, remaining};
 use crate::auth::Roles;
 use crate::command::{self, Caller, SocketEffect};
-use crate::pages::{AttachmentId, DrainOutcome, Opened, Page, RunningCommand};
+use crate::pages::{AttachmentId, DrainOutcome, Opened, Page, RunningCommand, SocketEnd};
 use crate::protocol::ClientFrame;
 
 /// Maximum bytes of one write, so that a socket with much to write does not delay the other sockets of its thread.
@@ -35,6 +35,9 @@ struct AttachedPage {
 
 impl Drop for AttachedPage {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.count(SocketEnd::Broken);
+        }
         self.edge.context.pages.closer.detach(&self.caller.page, self.ticket);
         self.edge.metrics.pages.dec();
     }
@@ -63,8 +66,17 @@ impl<'socket, 'node> PageSocket<'socket, 'node> {
         Self { held, wire, heartbeat, command: None }
     }
 
-    /// Reads, runs commands and writes until the socket ends.
+    /// Serves the page until the socket ends.
     pub(super) async fn run(&mut self) -> Disconnect {
+        let end = self.serve().await;
+        if let Some(end) = end.of_page().filter(|_| !self.held.edge.is_draining()) {
+            self.held.count(end);
+        }
+        end
+    }
+
+    /// Reads, runs commands and writes until the socket ends.
+    async fn serve(&mut self) -> Disconnect {
         let page = self.held.caller.page.clone();
         let mut changed = pin!(page.changed());
         loop {
@@ -189,6 +201,11 @@ impl<'socket, 'node> PageSocket<'socket, 'node> {
 }
 
 impl AttachedPage {
+    /// Counts the end of the socket, for the comparison of lanes of nodes.
+    fn count(&self, end: SocketEnd) {
+        self.edge.context.pages.ends.ended(&self.caller.page, end);
+    }
+
     /// Starts the command of a frame. Returns `None` when there is no command to run: the frame is an
     /// acknowledgement, it cannot be parsed, or this socket is no longer attached to the page.
     fn begin_command(&self, text: &str) -> Option<Command> {

@@ -100,3 +100,16 @@ async fn every_fragment_counts_as_a_frame_even_an_empty_one() {
     let end = tokio::time::timeout(PATIENCE, wire.recv_text(allowed)).await.expect("an end").unwrap_err();
     assert!(matches!(end, Disconnect::Close(close) if close.code == CloseCode::RateLimit), "{end:?}");
 }
+
+#[test]
+fn only_a_socket_that_its_client_or_its_node_has_not_closed_says_that_the_node_is_bad() {
+    let closed = |code| Disconnect::Close(Close::new(code, "")).of_page();
+    assert_eq!(Disconnect::Lost.of_page(), Some(SocketEnd::Broken));
+    for code in [CloseCode::Silent, CloseCode::SlowConsumer] {
+        assert_eq!(closed(code), Some(SocketEnd::Broken), "{code:?}");
+    }
+    assert_eq!(Disconnect::Closed(Some(1001)).of_page(), Some(SocketEnd::Left));
+    for code in [CloseCode::Draining, CloseCode::Replaced, CloseCode::Unregistered, CloseCode::RateLimit] {
+        assert_eq!(closed(code), None, "{code:?}");
+    }
+}

@@ -15,7 +15,9 @@ pub(crate) struct Events {
 impl Events {
     /// Opens the stream. `after` is the `Last-Event-ID` of a client that reconnects.
     pub(crate) async fn open(api: &Api, path: &str, after: Option<&str>) -> Self {
-        let mut request = api.request(Method::GET, path).header("accept", "text/event-stream");
+        let request = api.request(Method::GET, path).header("accept", "text/event-stream");
+        // each part of the stream has a limit of its own
+        let mut request = request.timeout(SOON * 40);
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }

@@ -68,6 +68,12 @@ impl MovingPage {
         self.member("lane")
     }
 
+    /// Closes the page, as a browser does when its tab is closed.
+    pub(crate) async fn leave(mut self) {
+        self.socket.send_raw(Message::Close(None)).await;
+        self.socket.closed().await;
+    }
+
     /// Sends a frame that the server counts.
     pub(crate) async fn send(&mut self, frame: Value) {
         self.sent.push(frame.to_string());

@@ -64,6 +64,11 @@ impl Setup {
         self
     }
 
+    /// Returns the address that it listens on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Listens on every interface of the machine; tests still connect over loopback.
     pub(crate) fn everywhere(mut self) -> Self {
         self.address.set_ip(Ipv4Addr::UNSPECIFIED.into());

@@ -45,6 +45,7 @@ impl Departures {
             session: of.session,
             connection: of.connection,
             lane: of.keeps_lane.then(|| self.rows.group.lane.clone()),
+            class: Some(of.class.clone()),
             event: Some(PageEvent::Wake),
             left_ms: None,
         };

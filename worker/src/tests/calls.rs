@@ -20,6 +20,7 @@ fn request(method: &str, user: Option<&str>) -> WorkerCall {
         session: None,
         connection: None,
         lane: None,
+        class: None,
         event: None,
         left_ms: None,
     }

@@ -54,6 +54,7 @@ async fn the_handler_of_a_call_knows_the_page_that_asked_and_its_trace() {
         session: Some(Key::from_bits(2)),
         connection: Some(Key::from_bits(3)),
         lane: None,
+        class: None,
         event: None,
         left_ms: None,
     };

@@ -24,6 +24,7 @@ async fn call(jobs: &Jobs, method: &str, own: Option<&str>) -> Result<Key, CallE
         session: None,
         connection: None,
         lane: None,
+        class: None,
         event: None,
         left_ms: None,
     };

@@ -49,6 +49,7 @@ impl WorkSubmitter for Outgoing {
             session: identity.session,
             connection: identity.connection,
             lane: None,
+            class: None,
             event: None,
             left_ms: None,
         };

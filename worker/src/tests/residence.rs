@@ -143,6 +143,7 @@ impl Cluster {
             session: None,
             connection: None,
             lane: None,
+            class: Some("Counter".to_owned()),
             event,
             left_ms: None,
         };

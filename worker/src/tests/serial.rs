@@ -135,6 +135,7 @@ pub(super) async fn call(
         session: None,
         connection: None,
         lane: None,
+        class: None,
         event: None,
         left_ms: None,
     };

@@ -134,6 +134,7 @@ impl Worker {
             session: None,
             connection: None,
             lane: None,
+            class: None,
             event: None,
             left_ms: None,
         };

@@ -59,6 +59,7 @@ fn row(node: usize) -> PageRow {
         user: None,
         pins: Default::default(),
         resident: None,
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

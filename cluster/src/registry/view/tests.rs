@@ -27,6 +27,7 @@ fn row(number: u16, epoch: u64, session: u128, user: Option<&str>) -> PageRow {
         user: user.map(str::to_owned),
         pins: Default::default(),
         resident: None,
+        placed: 0,
         topics: Vec::new(),
         lane: "stable".into(),
         release: "dev".into(),

@@ -39,12 +39,7 @@ pub(super) fn compared(
         return None;
     }
     let assigned = assigned();
-    let by_hash = match assigned.reason {
-        Reason::Weight | Reason::Base => true,
-        // of those that stay, only those that would be there anyway
-        Reason::Latched => document.lane(document.place(assigned.bucket)) == assigned.lane,
-        _ => false,
-    };
+    let by_hash = is_by_hash(document, &assigned);
     let is_there = revision.is_some() || assigned.lane == lane;
     let unit = ComparedUnit {
         hash: hash(&document.salt, unit),
@@ -52,6 +47,16 @@ pub(super) fn compared(
         is_base: lane == document.base,
     };
     (by_hash && is_there).then_some(unit)
+}
+
+/// Returns whether its hash alone has put a unit into its lane.
+pub(in crate::rollout) fn is_by_hash(document: &RolloutSpec, assigned: &LaneAssignment) -> bool {
+    match assigned.reason {
+        Reason::Weight | Reason::Base => true,
+        // of those that stay, only those that would be there anyway
+        Reason::Latched => document.lane(document.place(assigned.bucket)) == assigned.lane,
+        _ => false,
+    }
 }
 
 fn hash(salt: &str, unit: RoutingKey<'_>) -> u64 {

@@ -19,6 +19,9 @@ const UNITS: usize = 50_000;
 const REVISIONS: usize = 16;
 /// Pieces of work of the base lane below which there is no p95.
 const LEAST_DURATIONS: u32 = 100;
+/// Work that takes no longer than this is not slow, in microseconds: below it, a lane with less work has colder caches, which
+/// no user notices.
+const LEAST_SLOW_US: u64 = 10_000;
 /// Above this number of pieces of work the older ones count half.
 const DURATIONS: u32 = 20_000;
 
@@ -140,11 +143,13 @@ impl PoolEvidence {
     /// promotion.
     pub(super) fn report(&self, margin: f64) -> PoolReport {
         let Some(document) = &self.document else { return PoolReport::default() };
+        let report =
+            |(lane, evidence): (&String, &LaneEvidence)| evidence.report(&document.pool, lane, margin);
         PoolReport {
             pool: document.pool.clone(),
             revision: document.rev,
             slow_over_us: self.slow_over(),
-            lanes: self.lanes.iter().map(|(lane, evidence)| evidence.report(lane, margin)).collect(),
+            lanes: self.lanes.iter().map(report).collect(),
         }
     }
 
@@ -156,7 +161,8 @@ impl PoolEvidence {
                 below += **count;
                 f64::from(below) >= f64::from(all) * 0.95
             });
-            class.filter(|_| all >= LEAST_DURATIONS).map(|(class, _)| (*kind, longest_of_class(*class)))
+            let class = class.filter(|_| all >= LEAST_DURATIONS);
+            class.map(|(class, _)| (*kind, longest_of_class(*class).max(LEAST_SLOW_US)))
         };
         self.durations.iter().filter_map(p95).collect()
     }
@@ -197,7 +203,7 @@ impl LaneEvidence {
         }
     }
 
-    fn report(&self, lane: &str, margin: f64) -> LaneReport {
+    fn report(&self, pool: &str, lane: &str, margin: f64) -> LaneReport {
         let (own, base) = (self.own.rate(), self.base.rate());
         let metric = |(metric, evidence): (&Metric, &MetricEvidence)| MetricReport {
             metric: *metric,
@@ -214,7 +220,7 @@ impl LaneEvidence {
             failed: own.failed,
             base_units: base.units,
             base_failed: base.failed,
-            evidence: Metric::ALL.iter().map(|metric| metric.share() * of(metric)).sum(),
+            evidence: Metric::ALL.iter().map(|metric| metric.share(pool) * of(metric)).sum(),
             metrics: self.tests.iter().map(metric).collect(),
             needs: units_needed(own, base, margin),
         }

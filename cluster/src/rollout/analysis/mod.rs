@@ -4,7 +4,8 @@
 //! node derives from them, and the step that follows ([`decide_step`]). Never: taking the step.
 //!
 //! A process publishes a digest of each lane once in an interval, if it has something to tell. Every node listens, so that
-//! another leader goes on with the same numbers. The leader publishes a report, from which every process learns what is slow
+//! another leader goes on with the same numbers. A node that starts asks all processes to publish again what they have told
+//! before, because no user is named twice otherwise. The leader publishes a report, from which every process learns what is slow
 //! and every node answers questions.
 
 mod compared;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub(super) use compared::is_by_hash;
 pub use decision::{RolloutDecision, decide_step};
 pub use digest::{DigestRow, LaneDigest};
 pub use metric::{LaneWork, Metric};
@@ -109,13 +111,27 @@ impl LaneAnalysis {
         }))
     }
 
-    /// Collects the digests of all processes. The returned future ends when the engine is gone.
+    /// Publishes everything again when a node asks for it. The returned future ends when the engine is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when the engine is unavailable.
+    pub async fn follow_requests(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
+        let subject = self.subjects.lane_digest_requests();
+        let requests = self.engine.subscribe(&subject, None, INBOX_BYTES).await?;
+        let outcomes = self.outcomes.clone();
+        Ok(each_message(requests, move |_| outcomes.tell_again()))
+    }
+
+    /// Collects the digests of all processes, those of the time before included. The returned future ends when the engine is
+    /// gone.
     ///
     /// # Errors
     ///
     /// [`Unavailable`] when the engine is unavailable.
     pub async fn collect_digests(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
         let digests = self.engine.subscribe(&self.subjects.lane_digests(), None, INBOX_BYTES).await?;
+        self.publish(self.subjects.lane_digest_requests(), Bytes::new()).await;
         let this = self.clone();
         Ok(each_message(digests, move |message| {
             if let Ok(digest) = serde_json::from_slice::<LaneDigest>(&message) {

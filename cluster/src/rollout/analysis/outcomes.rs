@@ -2,7 +2,7 @@
 //!
 //! Owns: which work is compared, and each unit's first work and first faults. Never: the comparison (`evidence`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -63,10 +63,19 @@ pub struct OutcomeLog {
     slow_over: Arc<RwLock<HashMap<(String, LaneWork), u64>>>,
 }
 
+/// What is remembered of a unit: the revisions that decided its first work, and its first fault of each kind.
+#[derive(Debug, Default)]
+struct SeenUnit {
+    revision: u64,
+    faults: Vec<(Metric, u64)>,
+}
+
 /// Finished work of one lane.
 #[derive(Debug, Default)]
 struct LaneLog {
-    seen: HashMap<u64, HashSet<Metric>>,
+    seen: HashMap<u64, SeenUnit>,
+    /// Units that the next digests name again.
+    again: Vec<u64>,
     rows: BTreeMap<u64, DigestRow>,
     durations: BTreeMap<LaneWork, BTreeMap<u8, u32>>,
     /// Units that the next digest names for the first time.
@@ -99,7 +108,7 @@ impl OutcomeLog {
             None => lanes.entry(lane.clone()).or_default(),
         };
         log.add(compared.revision, compared.hash, fault);
-        if compared.is_base && work.outcome == WorkOutcome::Served {
+        if compared.is_base && work.outcome == WorkOutcome::Served && work.kind.is_timed() {
             *log.durations.entry(work.kind).or_default().entry(duration_class(us)).or_default() += 1;
         }
     }
@@ -116,6 +125,12 @@ impl OutcomeLog {
         for (kind, limit) in &report.slow_over_us {
             limits.insert((report.pool.clone(), *kind), *limit);
         }
+    }
+
+    /// Tells everything again in the next digests. A node that knows it already counts nothing twice.
+    pub(super) fn tell_again(&self) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.values_mut().for_each(|log| log.again = log.seen.keys().copied().collect());
     }
 
     /// Returns what has not been told so far, and forgets the lanes that are not compared any more.
@@ -136,12 +151,13 @@ impl LaneLog {
         if !is_known && (self.new >= UNITS_PER_DIGEST || self.seen.len() >= UNITS_PER_LANE) {
             return;
         }
-        let faults = self.seen.entry(unit).or_default();
-        let fault = fault.filter(|fault| faults.insert(*fault));
+        let seen = self.seen.entry(unit).or_insert_with(|| SeenUnit { revision, faults: Vec::new() });
+        let fault = fault.filter(|fault| seen.faults.iter().all(|(known, _)| known != fault));
+        seen.faults.extend(fault.map(|fault| (fault, revision)));
         if is_known && fault.is_none() {
             return;
         }
-        let row = self.rows.entry(revision).or_insert_with(|| DigestRow { revision, ..DigestRow::default() });
+        let row = row(&mut self.rows, revision);
         if !is_known {
             row.units.push(unit);
             self.new += 1;
@@ -151,12 +167,58 @@ impl LaneLog {
         }
     }
 
+    /// Adds units that are named again, as far as the digest has room.
+    fn repeat(&mut self) {
+        while self.new < UNITS_PER_DIGEST
+            && let Some(unit) = self.again.pop()
+        {
+            let Some(seen) = self.seen.get(&unit) else { continue };
+            row(&mut self.rows, seen.revision).units.push(unit);
+            for (fault, revision) in &seen.faults {
+                row(&mut self.rows, *revision).faults.entry(*fault).or_default().push(unit);
+            }
+            self.new += 1;
+        }
+    }
+
     fn take(&mut self, lane: &LaneRelease) -> Option<LaneDigest> {
+        self.repeat();
         self.new = 0;
         let rows: Vec<_> = std::mem::take(&mut self.rows).into_values().collect();
         let durations = std::mem::take(&mut self.durations);
         let LaneRelease { pool, lane, release } = lane.clone();
         let is_empty = rows.is_empty() && durations.is_empty();
         (!is_empty).then_some(LaneDigest { pool, lane, release, rows, durations })
+    }
+}
+
+/// Returns the row of a revision.
+fn row(rows: &mut BTreeMap<u64, DigestRow>, revision: u64) -> &mut DigestRow {
+    rows.entry(revision).or_insert_with(|| DigestRow { revision, ..DigestRow::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_is_told_again_with_its_revisions_a_part_in_each_digest() {
+        let (mut log, lane) = (LaneLog::default(), LaneRelease::default());
+        log.add(1, 7, None);
+        log.add(2, 7, Some(Metric::Crashes));
+        log.add(2, 8, Some(Metric::Slow));
+        let told = log.take(&lane).unwrap();
+        assert_eq!(log.take(&lane), None, "nothing new");
+        log.again = vec![8, 7];
+        assert_eq!(log.take(&lane), Some(told));
+        for unit in 10..10 + UNITS_PER_DIGEST as u64 {
+            log.add(3, unit, None);
+        }
+        log.take(&lane);
+        log.again = log.seen.keys().copied().collect();
+        let parts: Vec<_> = (0..3).map(|_| log.take(&lane)).collect();
+        let units = |part: &LaneDigest| part.rows.iter().map(|row| row.units.len()).sum::<usize>();
+        assert_eq!(parts.iter().flatten().map(units).collect::<Vec<_>>(), [UNITS_PER_DIGEST, 2]);
+        assert_eq!(parts[2], None);
     }
 }

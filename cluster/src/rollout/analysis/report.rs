@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::metric::{LaneWork, Metric};
 
@@ -44,7 +45,9 @@ pub struct LaneReport {
     pub base_failed: u32,
     /// How much more probable all faults are if the lane is worse. From [`REGRESSION`] on the lane counts as worse.
     pub evidence: f64,
-    /// The metrics in which units of either lane had a fault.
+    /// The metrics in which units of either lane had a fault. Those of a newer release are left out, so that this release can
+    /// apply a document with such evidence.
+    #[serde(deserialize_with = "known")]
     pub metrics: Vec<MetricReport>,
     /// How many more units without a failure a promotion needs; `None` if no number is enough, or while the base lane has
     /// no work to compare with.
@@ -64,6 +67,11 @@ pub struct MetricReport {
     pub evidence: f64,
 }
 
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MetricReport>, D::Error> {
+    let all = Vec::<Value>::deserialize(deserializer)?;
+    Ok(all.into_iter().filter_map(|metric| serde_json::from_value(metric).ok()).collect())
+}
+
 impl LaneReport {
     /// Returns whether the lane counts as worse than the base lane.
     pub fn is_worse(&self) -> bool {
@@ -78,5 +86,21 @@ impl LaneReport {
     /// Returns the metric that contributes most to the evidence.
     pub fn worst(&self) -> Option<&MetricReport> {
         self.metrics.iter().max_by(|a, b| a.evidence.total_cmp(&b.evidence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_of_a_newer_release_does_not_hide_the_rest_of_a_report() {
+        let own = MetricReport { metric: Metric::Crashes, units: 1, base_units: 0, evidence: 2.0 };
+        let report = LaneReport { lane: "canary".into(), metrics: vec![own], ..LaneReport::default() };
+        let mut newer = serde_json::to_value(&report).unwrap();
+        let unknown =
+            serde_json::json!({"metric": "telepathy", "units": 1, "base_units": 1, "evidence": 1.0});
+        newer["metrics"].as_array_mut().unwrap().push(unknown);
+        assert_eq!(serde_json::from_value::<LaneReport>(newer).unwrap(), report);
     }
 }

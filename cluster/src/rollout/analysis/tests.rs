@@ -169,6 +169,23 @@ fn a_lane_that_should_pause_pauses_once_and_a_lane_without_a_plan_only_shows_it(
 }
 
 #[test]
+fn a_lane_of_nodes_is_compared_by_the_sockets_of_its_pages_and_by_nothing_else() {
+    let document = RolloutSpec { pool: "edge".into(), ..canary(20.0, "s") };
+    let evidence_of = |fault: Metric| {
+        let mut evidence = PoolEvidence::default();
+        evidence.apply(&document);
+        for unit in 0..6 {
+            evidence.add(&digest(&document, "canary", unit, Some(fault)));
+        }
+        evidence.report(0.05).lanes[0].evidence
+    };
+    let mut alone = sequential_test::SequentialTest::default();
+    (0..6).for_each(|_| alone.observe(true, 0.2));
+    assert!((evidence_of(Metric::AbnormalCloses) - alone.evidence()).abs() < 1e-9);
+    assert!((evidence_of(Metric::Crashes) - 1.0).abs() < 1e-9);
+}
+
+#[test]
 fn a_new_release_and_a_lowered_weight_begin_a_new_count_and_a_raised_weight_does_not() {
     let document = canary(5.0, "s");
     let mut evidence = PoolEvidence::default();
@@ -206,10 +223,14 @@ fn a_new_release_and_a_lowered_weight_begin_a_new_count_and_a_raised_weight_does
 fn a_release_that_is_slower_than_the_base_is_found() {
     let (document, mut evidence) = (canary(20.0, "s"), PoolEvidence::default());
     evidence.apply(&document);
-    let durations = [(LaneWork::Call, [(20, 950), (30, 50)].into())].into();
+    let durations = [(LaneWork::Call, [(60, 950), (70, 50)].into())].into();
     evidence.add(&LaneDigest { durations, ..digest(&document, "stable", 0, None) });
     let slow = evidence.report(0.05).slow_over_us[&LaneWork::Call];
-    assert_eq!(slow, digest::longest_of_class(20));
+    assert_eq!(slow, digest::longest_of_class(60));
+    let durations = [(LaneWork::Job, [(20, 950), (30, 50)].into())].into();
+    evidence.add(&LaneDigest { durations, ..digest(&document, "stable", 0, None) });
+    let slow = evidence.report(0.05).slow_over_us[&LaneWork::Job];
+    assert_eq!(slow, 10_000, "microseconds more are not slow");
     for unit in 1..1_000 {
         let (lane, fault) = match unit % 5 {
             0 => ("canary", Some(Metric::Slow).filter(|_| unit % 10 == 0)),

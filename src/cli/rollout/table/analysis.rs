@@ -1,5 +1,6 @@
 //! Formats the comparison of lanes as text.
 
+use pagewire_cluster::rollout::EDGE;
 use pagewire_cluster::rollout::analysis::REGRESSION;
 use serde_json::Value;
 
@@ -7,13 +8,14 @@ use super::{items, text};
 
 /// Formats the comparison of a lane with the base lane:
 /// `canary, release 2: 3 of 57 failed, base 1 of 980; evidence 12 of 100; 74 more … for a promotion`.
-pub(in crate::cli::rollout) fn analysis(lane: &Value) -> String {
+pub(in crate::cli::rollout) fn analysis(pool: &str, lane: &Value) -> String {
     let (name, number) = (text(&lane["lane"]), |name: &str| lane[name].as_u64().unwrap_or_default());
     let evidence = lane["evidence"].as_f64().unwrap_or_default();
     let evidence = if evidence < 10.0 { (evidence * 10.0).round() / 10.0 } else { evidence.round() };
+    let work = if pool == EDGE { "pages" } else { "jobs or calls" };
     let promotion = match lane["needs"].as_u64() {
         Some(0) => "good enough for a promotion".to_owned(),
-        Some(needs) => format!("a promotion needs {needs} more {name} jobs or calls, each of another user"),
+        Some(needs) => format!("a promotion needs {needs} more {name} {work}, each of another user"),
         None if number("base_units") == 0 => "the base lane has no work to compare with".to_owned(),
         None => "too many failures for a promotion".to_owned(),
     };
