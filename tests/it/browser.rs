@@ -7,6 +7,7 @@ mod handlers;
 mod orders;
 mod proxy;
 mod react;
+mod resident;
 mod tutorial;
 
 use std::time::Duration;
