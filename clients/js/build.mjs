@@ -14,7 +14,7 @@ const ENTRIES = [
     source: "src/index.ts",
     platform: "browser",
     project: "tsconfig.json",
-    declarations: ["error", "api", "types", "state", "subscription", "path", "emitter", "pagewire"],
+    declarations: ["error", "api", "types", "state", "subscription", "path", "emitter", "resident", "pagewire"],
     hidden: ["class Emitter"],
   },
   {

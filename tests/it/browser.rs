@@ -8,6 +8,7 @@ mod orders;
 mod orders_rust;
 mod proxy;
 mod react;
+mod resident;
 mod tutorial;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `pagewire types`: the types of the handlers of real programs.
 
 use crate::environment::pagewire_alone;
-use crate::environment::python::PACKAGE;
+use crate::environment::python::{PACKAGE, PATH, python_program};
 
 const CONFORMING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/js/test/programs/conforming.mjs");
 const ORDERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/orders-python");
@@ -58,6 +58,29 @@ async fn handlers_in_node_have_types_and_those_without_a_schema_are_unknown() {
     ] {
         assert!(output.out.lines().any(|found| found == line), "{line}\n{}", output.out);
     }
+}
+
+#[tokio::test]
+async fn methods_of_resident_pages_have_types_under_the_name_of_their_class() {
+    let python = format!("PYTHONPATH={PATH} exec {}", python_program("counters:app").join(" "));
+    let written =
+        async |language: &str| pagewire_alone(&["types", language, "--", "sh", "-c", &python]).await;
+    let output = written("--ts").await;
+    assert_eq!(output.code, 0, "{output:?}");
+    for line in [
+        "  \"Counter.add\": { params: { by?: number } | [number?]; result: Record<string, unknown> };",
+        "  /** Writes the count into the state trees of the page and its user. */",
+        "  \"Counter.die\": { params: Record<string, never> | [] | null; result: unknown };",
+    ] {
+        assert!(output.out.lines().any(|found| found == line), "{line}\n{}", output.out);
+    }
+    assert!(!output.out.contains("  Counter:"), "the class itself is no handler");
+    let output = written("--python").await;
+    assert!(
+        output.out.contains("class CounterAddParams(TypedDict, total=False):\n    by: int\n"),
+        "{output:?}"
+    );
+    assert!(output.out.contains("CounterAddResult = Dict[str, Any]\n"), "{output:?}");
 }
 
 #[tokio::test]

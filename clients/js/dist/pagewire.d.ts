@@ -31,6 +31,13 @@ export interface UntypedApi {
 }
 /** The name of a handler that no map describes; with a map there is none. */
 export type UntypedName<Api> = [keyof Api] extends [never] ? string : never;
+/** The name of a method of a resident page without its class: what follows the first dot of a name of the map. */
+export type ObjectMethod<Api> = MethodOf<keyof Api>;
+type MethodOf<Name> = Name extends `${string}.${infer Method}` ? Method : never;
+/** The method of the class, or of each class that has one of this name. */
+export type ObjectHandler<Api extends ApiMap<Api>, Method extends string> = [keyof Api] extends [never] ? MethodTypes : {
+    [Name in keyof Api]: Name extends `${string}.${infer Own}` ? (Own extends Method ? Api[Name] : never) : never;
+}[keyof Api];
 /** What follows the name of a handler: its parameters, which may be missing if it needs none, and options. */
 export type Args<Handler extends MethodTypes, Options> = null extends Handler["params"] ? [params?: Handler["params"] | undefined, options?: Options] : undefined extends Handler["params"] ? [params?: Handler["params"], options?: Options] : [params: Handler["params"], options?: Options];
 /**
@@ -119,12 +126,31 @@ export interface PagewireEvents {
     address: {
         page_id: string;
     };
+    /** The object of this resident page was made, or made again. */
+    resident: ResidentNews;
     /** An event of a job of this page that this document did not submit. */
     job: JobNews;
     /** The server could not process a frame, or the token provider failed. */
     error: PagewireError;
     /** A frame of a type that this client does not know. */
     frame: ServerFrame;
+}
+/** The class of the object that a resident page has at its server. */
+export interface ResidentClass {
+    class: string;
+    /** The pool of the workers that have the class; the default one if it is missing. */
+    pool?: string;
+}
+/** What has become of the object of a resident page. */
+export interface ResidentNews {
+    class: string;
+    /**
+     * `open`: it is new. `restored`: it was made again from what the one before it had kept. `rebuilt`: it was made again
+     * from its state trees, and what it had in memory is lost.
+     */
+    state: "open" | "restored" | "rebuilt";
+    /** Why it was made again, for example `lost`, `drain` or `idle`. */
+    why?: string;
 }
 /** The target of a message: exactly one of them. */
 export type Target = {
@@ -230,6 +256,8 @@ export interface PagewireOptions {
     url?: string | URL;
     /** The user's token (JWT), or a function that returns it. The function is called again when a token is rejected. */
     token?: string | (() => string | Promise<string>);
+    /** The class of the object that this page has at its server, if it is a resident page. */
+    resident?: string | ResidentClass;
     /** The waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
     backoff?: Partial<Backoff>;
     /** The slot of this page in its tab, if a document has several pages. By default the tab, or the iframe's name. */
@@ -358,6 +386,16 @@ declare class Emitter<Events extends object> {
     /** Calls all listeners of an event. */
     protected emit<Type extends keyof Events>(type: Type, event: Events[Type]): void;
 }
+/** The object that a resident page has at its server. Its calls go to the pool of its class. */
+export declare class PageObject<Api extends ApiMap<Api> = UntypedApi> {
+    #private;
+    /** Its class, as `hello` names it; `undefined` for a page without an object. */
+    readonly resident: ResidentClass | undefined;
+    constructor(resident: string | ResidentClass | undefined, call: (method: string, params: unknown, options?: CallOptions) => Promise<unknown>);
+    /** Calls a method of the object: `call("add")` of a `Counter` is `Counter.add` of the page. */
+    call<M extends ObjectMethod<Api>>(method: M, ...rest: Args<ObjectHandler<Api, M>, CallOptions>): Promise<ObjectHandler<Api, M>["result"]>;
+    call<Result = unknown>(method: UntypedName<Api>, params?: unknown, options?: CallOptions): Promise<Result>;
+}
 /**
  * One page: it stays the same over lost sockets, restarts of its node and reloads of its document.
  *
@@ -371,6 +409,8 @@ declare class Emitter<Events extends object> {
  */
 export declare class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<PagewireEvents> {
     #private;
+    /** The object of a resident page: `page.object.call("add", { by: 2 })`. */
+    readonly object: PageObject<Api>;
     constructor(options?: PagewireOptions);
     /** The connection state. */
     get state(): State;

@@ -290,6 +290,11 @@ function ask(requests, frame, { timeout_ms, signal } = {}) {
   });
 }
 
+// src/call.ts
+function call(requests, method, params, { signal, ...rest } = {}) {
+  return ask(requests, { type: "call", method, params, ...rest }, { signal, timeout_ms: rest.timeout_ms });
+}
+
 // src/document.ts
 function socketUrl(url = "/_ws") {
   const absolute = new URL(url, globalThis.location?.href);
@@ -1046,6 +1051,25 @@ function isLoopback(hostname) {
   return hostname === "localhost" || hostname === "[::1]" || /^127\./.test(hostname);
 }
 
+// src/resident.ts
+var PageObject = class {
+  /** Its class, as `hello` names it; `undefined` for a page without an object. */
+  resident;
+  #call;
+  constructor(resident, call2) {
+    this.resident = typeof resident === "string" ? { class: resident } : resident;
+    this.#call = call2;
+  }
+  call(method, params, options) {
+    if (!this.resident) {
+      const reason = "the page has no object: its option `resident` is missing";
+      return Promise.reject(new PagewireError("malformed", reason));
+    }
+    const { class: name2, pool } = this.resident;
+    return this.#call(`${name2}.${method}`, params, { ...pool !== void 0 && { pool }, ...options });
+  }
+};
+
 // src/backoff.ts
 var LONGEST_MS = 36e5;
 function delayMs(attempt, backoff, advisedMs, random) {
@@ -1669,6 +1693,8 @@ function base(page) {
 // src/pagewire.ts
 var LOST = 1006;
 var Pagewire = class extends Emitter {
+  /** The object of a resident page: `page.object.call("add", { by: 2 })`. */
+  object;
   #route;
   #retry;
   #WebSocket;
@@ -1706,6 +1732,7 @@ var Pagewire = class extends Emitter {
     this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
     this.#topics = new Topics(this.#requests, backoff);
+    this.object = new PageObject(options.resident, (...args) => call(this.#requests, ...args));
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
   /** The connection state. */
@@ -1742,9 +1769,8 @@ var Pagewire = class extends Emitter {
     this.#identity.forgetPage();
     this.#finish({}, new PagewireError("closed", "the page was closed"));
   }
-  call(method, params, { signal, ...rest } = {}) {
-    const frame = { type: "call", method, params, ...rest };
-    return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms });
+  call(method, params, options) {
+    return call(this.#requests, method, params, options);
   }
   job(kind, data, options = {}) {
     return this.#jobs.submit(kind, data, options);
@@ -1808,7 +1834,9 @@ var Pagewire = class extends Emitter {
   #hello() {
     const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
     const token = this.#tokens.current;
-    return { ...hello, ...token && { token }, features: ["move"], ...this.#route.stay && { stay: true } };
+    const { resident } = this.object;
+    const known = { ...hello, ...token && { token }, ...resident && { resident }, features: ["move"] };
+    return { ...known, ...this.#route.stay && { stay: true } };
   }
   #dial() {
     const hello = this.#hello();
@@ -1909,6 +1937,8 @@ var Pagewire = class extends Emitter {
         return this.emit("reset", { reason: String(frame["reason"]) });
       case "identity":
         return this.#identify(String(frame["user"]));
+      case "resident":
+        return this.emit("resident", frame);
       case "address":
         return this.#readdress(String(frame["page_id"]), String(frame["token"]));
       case "move":

@@ -1,5 +1,5 @@
 import type { Place } from "./trees.js";
-import type { IdentityStorage, Registered } from "./types.js";
+import type { IdentityStorage, Registered, ResidentClass } from "./types.js";
 
 const CONNECTION = "pagewire.connection";
 const SESSION = "pagewire.session";
@@ -35,6 +35,8 @@ export interface Hello {
   pending?: string[];
   /** What this client knows beside the first version of the protocol. */
   features?: string[];
+  /** The class of its object, if it is a resident page. */
+  resident?: ResidentClass;
   /** The page is to be opened at this node, whatever its lane is. */
   stay?: boolean;
 }

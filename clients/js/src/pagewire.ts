@@ -1,6 +1,7 @@
 import { Acks } from "./acks.js";
 import type { ApiMap, Args, UntypedApi, UntypedName } from "./api.js";
 import { ask } from "./ask.js";
+import { call } from "./call.js";
 import { Claim } from "./claim.js";
 import { verdict } from "./close.js";
 import { Deferred } from "./deferred.js";
@@ -15,6 +16,7 @@ import { Link } from "./link.js";
 import { delayOf, Move, MOVE_MS, targets } from "./move.js";
 import type { DataFrame } from "./replica.js";
 import { serverError, Requests } from "./requests.js";
+import { PageObject } from "./resident.js";
 import { Retry } from "./retry.js";
 import { Route } from "./route.js";
 import { TokenSource } from "./token.js";
@@ -33,6 +35,7 @@ import type {
   PagewireEvents,
   PagewireOptions,
   Registered,
+  ResidentNews,
   ServerFrame,
   State,
   StateChange,
@@ -55,6 +58,8 @@ const LOST = 1006;
  * With a map of the handlers (`new Pagewire<Api>()`) calls and jobs are checked against it.
  */
 export class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<PagewireEvents> {
+  /** The object of a resident page: `page.object.call("add", { by: 2 })`. */
+  readonly object: PageObject<Api>;
   readonly #route: Route;
   readonly #retry: Retry;
   readonly #WebSocket: WebSocketConstructor;
@@ -94,6 +99,7 @@ export class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<Page
     this.#jobs = new Jobs(this.#requests, this.#identity);
     this.#trees = new Trees(this.#requests, () => this.#registered?.page_id);
     this.#topics = new Topics(this.#requests, backoff);
+    this.object = new PageObject(options.resident, (...args) => call(this.#requests, ...args));
     this.#incoming.restart(this.#identity.page?.seq ?? 0);
   }
 
@@ -141,9 +147,8 @@ export class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<Page
    */
   call<N extends keyof Api & string>(method: N, ...rest: Args<Api[N], CallOptions>): Promise<Api[N]["result"]>;
   call<Result = unknown>(method: UntypedName<Api>, params?: unknown, options?: CallOptions): Promise<Result>;
-  call(method: string, params?: unknown, { signal, ...rest }: CallOptions = {}): Promise<unknown> {
-    const frame = { type: "call", method, params, ...rest };
-    return ask(this.#requests, frame, { signal, timeout_ms: rest.timeout_ms });
+  call(method: string, params?: unknown, options?: CallOptions): Promise<unknown> {
+    return call(this.#requests, method, params, options);
   }
 
   /**
@@ -225,7 +230,9 @@ export class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<Page
   #hello(): Hello {
     const hello = this.#identity.hello(this.#incoming.last, this.#trees.places(), this.#jobs.pending);
     const token = this.#tokens.current;
-    return { ...hello, ...(token && { token }), features: ["move"], ...(this.#route.stay && { stay: true }) };
+    const { resident } = this.object;
+    const known = { ...hello, ...(token && { token }), ...(resident && { resident }), features: ["move"] };
+    return { ...known, ...(this.#route.stay && { stay: true }) };
   }
 
   #dial(): void {
@@ -335,6 +342,8 @@ export class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<Page
         return this.emit("reset", { reason: String(frame["reason"]) });
       case "identity":
         return this.#identify(String(frame["user"]));
+      case "resident":
+        return this.emit("resident", frame as unknown as ResidentNews);
       case "address":
         return this.#readdress(String(frame["page_id"]), String(frame["token"]));
       case "move":

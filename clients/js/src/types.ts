@@ -79,12 +79,33 @@ export interface PagewireEvents {
   identity: { user: string };
   /** The page has a new address, because its node has another number. */
   address: { page_id: string };
+  /** The object of this resident page was made, or made again. */
+  resident: ResidentNews;
   /** An event of a job of this page that this document did not submit. */
   job: JobNews;
   /** The server could not process a frame, or the token provider failed. */
   error: PagewireError;
   /** A frame of a type that this client does not know. */
   frame: ServerFrame;
+}
+
+/** The class of the object that a resident page has at its server. */
+export interface ResidentClass {
+  class: string;
+  /** The pool of the workers that have the class; the default one if it is missing. */
+  pool?: string;
+}
+
+/** What has become of the object of a resident page. */
+export interface ResidentNews {
+  class: string;
+  /**
+   * `open`: it is new. `restored`: it was made again from what the one before it had kept. `rebuilt`: it was made again
+   * from its state trees, and what it had in memory is lost.
+   */
+  state: "open" | "restored" | "rebuilt";
+  /** Why it was made again, for example `lost`, `drain` or `idle`. */
+  why?: string;
 }
 
 /** The target of a message: exactly one of them. */
@@ -194,6 +215,8 @@ export interface PagewireOptions {
   url?: string | URL;
   /** The user's token (JWT), or a function that returns it. The function is called again when a token is rejected. */
   token?: string | (() => string | Promise<string>);
+  /** The class of the object that this page has at its server, if it is a resident page. */
+  resident?: string | ResidentClass;
   /** The waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
   backoff?: Partial<Backoff>;
   /** The slot of this page in its tab, if a document has several pages. By default the tab, or the iframe's name. */

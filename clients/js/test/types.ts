@@ -13,6 +13,7 @@ import {
   type Level,
   type Reading,
   type Registered,
+  type ResidentNews,
   type State,
   type Subscription,
   type View,
@@ -96,6 +97,9 @@ interface Api {
   report: { params: { month: string } | [string]; result: { rows: number } };
   "orders.list": { params: Record<string, never> | [] | null; result: string[] };
   anything: { params: unknown; result: unknown };
+  "Counter.add": { params: { by?: number } | [number?] | null; result: { n: number } };
+  "Counter.rename": { params: { name: string }; result: null };
+  "Form.rename": { params: { title: string }; result: string };
 }
 
 export async function typed(page: Pagewire<Api>, untyped: Pagewire): Promise<void> {
@@ -116,6 +120,26 @@ export async function typed(page: Pagewire<Api>, untyped: Pagewire): Promise<voi
   const [sum, text]: [number, unknown] = [await untyped.call<number>("sum", [1]), await untyped.call("text")];
   untyped = page satisfies Pagewire as Pagewire;
   show(rows, report, orders, none, sum, text, new Pagewire<Api>().state, untyped);
+}
+
+export async function resident(): Promise<void> {
+  const page = new Pagewire<Api>({ resident: { class: "Counter", pool: "site" } });
+  page.on("resident", ({ class: name, state, why }: ResidentNews) =>
+    show(name, state satisfies "open" | "restored" | "rebuilt", why satisfies string | undefined),
+  );
+  const { n }: { n: number } = await page.object.call("add", { by: 2 }, { timeout_ms: 500 });
+  const again: { n: number } = await page.object.call("add");
+  const renamed: string | null = await page.object.call("rename", { title: "" });
+  show(n, again, renamed, await page.call("Counter.add", [1]), page.object.resident?.class);
+  // @ts-expect-error no class has such a method
+  await page.object.call("reset");
+  // @ts-expect-error a handler is no method of an object
+  await page.object.call("report", { month: "2026-03" });
+  // @ts-expect-error a number is not a text
+  await page.object.call("add", { by: "2" });
+  const untyped = new Pagewire({ resident: "Counter" });
+  const value: number = await untyped.object.call<number>("add", { by: 2 });
+  show(value);
 }
 
 function show(...values: unknown[]): void {
