@@ -45,6 +45,7 @@ fn job_request(job: NestedJob) -> Result<JobRequest, CommandError> {
 fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
     let NestedCall { method, params, identity, exec_mode, pool, timeout } = call;
     let WorkIdentity { user, page, session, connection, .. } = identity;
+    let class = page.and(method.split('.').next()).map(str::to_owned);
     Ok(CallRequest {
         mode: Mode::parse(exec_mode.as_deref())?,
         method,
@@ -57,7 +58,7 @@ fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
         session,
         pins: None,
         // a handler is a part of the server: it may call the object of the page for which it works
-        class: Some(class),
+        class,
         event: None,
     })
 }
