@@ -69,12 +69,12 @@ pub(crate) struct NodePools {
     waits: bool,
 }
 
-/// Returns the workers of a node: those of `[[pool]]`, or one for all handlers of a node on the embedded engine.
+/// Returns the workers of a node for handlers of this binary: those of `[[pool]]`, or one for all handlers of a node on the embedded engine.
 ///
 /// # Errors
 /// [`StartError::Pool`] for a pool that this process cannot run.
 pub(super) fn parts(config: &Config, handlers: &Handlers) -> Result<Vec<PoolPart>, StartError> {
-    if config.pool.is_empty() {
+    if !config.has_pools() {
         // a worker without handlers would take jobs and fail them
         let serves = config.nats.urls.is_empty() && !handlers.is_empty();
         let part = || in_process(DEFAULT_POOL, SLOTS_ALONE, handlers.clone());
@@ -133,7 +133,7 @@ impl NodePools {
             draining: watch::Sender::new(false),
             children,
             parts: TaskTracker::new(),
-            waits: !services.config.pool.is_empty() || services.node.is_none(),
+            waits: services.config.has_pools() || services.node.is_none(),
         };
         let mut serving_parts = Vec::new();
         for part in parts {

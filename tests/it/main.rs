@@ -41,6 +41,7 @@ mod limits;
 mod methods;
 mod mount_lane_nodes;
 mod mount_lanes;
+mod mount_objects;
 mod mount_processes;
 mod mount_programs;
 mod mounts;
