@@ -8,6 +8,7 @@ use super::Config;
 use super::check::Problems;
 use super::mount::MountConfig;
 use super::pool::PoolConfig;
+use super::sticky::Sticky;
 
 /// The most pools of one process, which may have two workers each.
 const MAX_POOLS: usize = MAX_WORKERS / 2;
@@ -30,9 +31,8 @@ impl MountConfig {
         if !self.process.command.is_empty() {
             found.add("mount.app", "it is for wsgi and asgi, not for a command");
         }
-        if self.process.processes() != 1 {
-            let problem =
-                "has an app: its requests meet the objects of pages in one process, so processes is 1";
+        if self.process.processes() != 1 && self.sticky != Sticky::Page {
+            let problem = "has an app: a request meets the object of its page in one process, or with sticky = \"page\" in one of several";
             found.add("mount.processes", format!("the mount {path:?} {problem}"));
         }
         if !self.lanes.is_empty() {
@@ -105,7 +105,8 @@ mod tests {
                 "not for a command",
             ),
             ("[[mount]]\nwsgi = \"a:b\"\napp = \"a/b.py\"".to_owned(), "mount.app", "module:callable"),
-            (site("processes = 2"), "mount.processes", "processes is 1"),
+            (site("processes = 2"), "mount.processes", "sticky = \"page\""),
+            (site("processes = 2\nsticky = \"user\""), "mount.processes", "in one process"),
             (site("release = \"1\""), "mount.release", "node.release"),
             (site("[[mount.lane]]\nname = \"canary\""), "mount.lane", "at another node"),
             (site("[[pool]]\nname = \"default\""), "mount.pool", "a [[pool]]"),
@@ -114,6 +115,7 @@ mod tests {
             let error = load_text(&file).unwrap_err();
             assert!(error.contains(&format!("{key}: ")) && error.contains(problem), "{file}: {error}");
         }
+        load_text(&site("processes = 2\nsticky = \"page\"")).unwrap();
         load_text(&site("pool = \"site\"\n[[pool]]\nname = \"default\"")).unwrap();
     }
 }
