@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use pagewire_cluster::id::Account;
+use pagewire_cluster::wire::ResidentClass;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use super::{Caller, Context, Reply};
-use crate::calls::{self, ExecutorError, Mode};
-use crate::pages::PushOutcome;
+use crate::calls::{CallRequest, ExecutorError, Mode};
+use crate::pages::{Page, PushOutcome};
 use crate::protocol::{CallFrame, CommandError, ErrorCode, FrameBody, FrameId};
 
 pub(super) fn run(
@@ -23,26 +24,9 @@ pub(super) fn run(
         return Err(CommandError::new(ErrorCode::Malformed, "a call needs an id for its result"));
     };
     let page = caller.page.clone();
-    let (user, connection) = (page.user(), page.connection().key);
-    let class =
-        page.resident.clone().filter(|resident| frame.method.split('.').next() == Some(&resident.class));
-    let is_for_object = class.is_some();
-    let named = page.resident.as_ref().map(|resident| resident.class.clone());
-    let account = user.clone().map_or(Account::Connection(connection), Account::User);
-    let call = calls::CallRequest {
-        mode: Mode::parse(frame.exec_mode.as_deref())?,
-        method: frame.method,
-        params: frame.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
-        pool: frame.pool.or_else(|| class.and_then(|class| class.pool.clone())),
-        timeout: frame.timeout_ms.map(Duration::from_millis),
-        user,
-        connection: Some(connection),
-        page: context.pages.store.address(&page),
-        session: Some(page.session().key),
-        pins: Some(page.pins.clone()),
-        class: named,
-        event: None,
-    };
+    let account = page.user().map_or(Account::Connection(page.connection().key), Account::User);
+    let is_for_object = class_of(&page, &frame).is_some();
+    let call = request(context, &page, frame)?;
     let (executors, store) = (context.executors.clone(), context.pages.store.clone());
     let flight = context.in_flight.begin(page.key(), account, id.json())?;
     let work = async move {
@@ -73,6 +57,29 @@ pub(super) fn run(
         tokio::spawn(work);
     }
     Ok(Reply::Later)
+}
+
+/// Returns the class of the page's object, if the call is for it.
+fn class_of<'a>(page: &'a Page, frame: &CallFrame) -> Option<&'a ResidentClass> {
+    page.resident.as_deref().filter(|resident| frame.method.split('.').next() == Some(&resident.class))
+}
+
+fn request(context: &Context, page: &Page, frame: CallFrame) -> Result<CallRequest, CommandError> {
+    let pool = class_of(page, &frame).and_then(|class| class.pool.clone());
+    Ok(CallRequest {
+        mode: Mode::parse(frame.exec_mode.as_deref())?,
+        method: frame.method,
+        params: frame.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
+        pool: frame.pool.or(pool),
+        timeout: frame.timeout_ms.map(Duration::from_millis),
+        user: page.user(),
+        connection: Some(page.connection().key),
+        page: context.pages.store.address(page),
+        session: Some(page.session().key),
+        pins: Some(page.pins.clone()),
+        class: page.resident.as_ref().map(|resident| resident.class.clone()),
+        event: None,
+    })
 }
 
 fn cancelled() -> CommandError {

@@ -8,7 +8,7 @@ use pagewire_cluster::rollout::is_name;
 use super::sticky::is_cookie_name;
 use super::{
     AuthConfig, Config, InvalidConfig, JobsConfig, Lifetime, LimitsConfig, NatsConfig, NodeConfig, Websocket,
-    mount, pool,
+    mount, mount_app, pool,
 };
 
 /// The largest message between processes in bytes, which limits every frame.
@@ -42,6 +42,7 @@ impl Config {
         pool::check(&self.pool, &mut found);
         let internal = Some(self.node.internal.as_str()).filter(|_| !self.nats.urls.is_empty());
         mount::check(&self.mount, internal, &mut found);
+        mount_app::check(&self.mount, &self.pool, &mut found);
         for path in self.native.iter().filter(|path| !mount::is_path(path)) {
             found.add("native", format!("{path:?} is not a path such as /api/v1"));
         }

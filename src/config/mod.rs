@@ -13,6 +13,7 @@ mod http_pool;
 mod layer;
 mod load;
 mod mount;
+mod mount_app;
 mod mount_lane;
 mod mount_process;
 mod mount_program;

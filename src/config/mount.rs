@@ -160,6 +160,7 @@ impl MountConfig {
         self.process.check(path, found);
         self.check_program(found);
         self.check_lanes(found);
+        self.check_app(found);
         let is_folder = matches!(self.files, Some(StaticConfig::Folder(_)));
         let has_application = self.process.application().is_some();
         let is_program = !self.process.command.is_empty();

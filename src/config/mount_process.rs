@@ -36,6 +36,8 @@ pub struct MountProcessConfig {
     pub wsgi: String,
     /// The ASGI application, as `module:callable`; empty for none.
     pub asgi: String,
+    /// The handlers and resident pages that the processes run as well, as `module:name`; empty for none.
+    pub app: String,
     /// The program and its arguments, which serves `http` of the mount; empty for none.
     pub command: Vec<String>,
     /// The path that the program answers when it is ready; empty: it is ready when it accepts a connection.
@@ -111,7 +113,9 @@ impl MountProcessConfig {
 
     /// Returns the number of processes.
     pub fn processes(&self) -> u32 {
-        self.processes.unwrap_or(PROCESSES)
+        // an object of a page is in one process, and requests meet it there
+        let default = if self.app.is_empty() { PROCESSES } else { 1 };
+        self.processes.unwrap_or(default)
     }
 
     /// Returns how many requests one process serves at a time.
@@ -171,9 +175,15 @@ impl MountProcessConfig {
     }
 
     fn check_python(&self, key: &str, target: &str, servers: &[&str], found: &mut Problems) {
-        let (module, _) = target.split_once(':').unwrap_or((target, ""));
-        if module.is_empty() || module.contains(['/', ' ']) || target.starts_with('-') {
-            found.add(key, format!("{target:?} is not of the form module:callable"));
+        let is_target = |target: &str| {
+            let (module, _) = target.split_once(':').unwrap_or((target, ""));
+            !(module.is_empty() || module.contains(['/', ' ']) || target.starts_with('-'))
+        };
+        let app = Some(("mount.app", self.app.as_str())).filter(|(_, app)| !app.is_empty());
+        for (key, target) in std::iter::once((key, target)).chain(app) {
+            if !is_target(target) {
+                found.add(key, format!("{target:?} is not of the form module:callable"));
+            }
         }
         if !servers.contains(&self.server.as_str()) {
             found.add("mount.server", format!("{:?} is not {}", self.server, servers[1..].join(" or ")));
@@ -221,6 +231,7 @@ impl MountProcessConfig {
     /// Returns a key that is set and has no meaning without an application.
     fn first_key(&self) -> Option<&'static str> {
         let keys = [
+            ("app", !self.app.is_empty()),
             ("venv", self.venv != PathBuf::new()),
             ("directory", self.directory != PathBuf::new()),
             ("server", !self.server.is_empty()),
@@ -259,6 +270,7 @@ pub(super) fn known_keys() -> Table {
     let mut table = keys(&[
         "wsgi",
         "asgi",
+        "app",
         "command",
         "health",
         "venv",

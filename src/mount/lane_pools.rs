@@ -28,6 +28,8 @@ pub(crate) struct MountPool {
 /// The processes of one lane of a mount.
 #[derive(Clone)]
 pub(crate) struct LanePool {
+    /// The name of the child processes.
+    pub(crate) name: String,
     pub(crate) release: Arc<str>,
     pub(crate) children: ChildPool,
 }

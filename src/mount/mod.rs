@@ -188,7 +188,7 @@ impl Mounts {
             return refusal(StatusCode::NOT_FOUND, None, &Key::random().to_string());
         };
         allow(mount.max_body);
-        let unit = Unit { key: ticket.unit, node: None };
+        let unit = Unit::of(ticket.unit);
         let lane = LaneRef { name: &ticket.lane, is_base: ticket.is_base };
         proxy.respond_to_node(NodeRequest { request, unit, lane, body_failure }).await
     }

@@ -80,7 +80,7 @@ mod tests {
     fn unit(bits: u128) -> Unit {
         // as in a request, the key is spread over all bits
         let key = u128::from(mixed(bits as u64)) << 64 | u128::from(mixed(!bits as u64));
-        Unit { key: Key::from_bits(key), node: None }
+        Unit::of(Key::from_bits(key))
     }
 
     fn cluster(nodes: &[(u16, &[u32])]) -> Vec<(NodeNumber, MountPlaces)> {

@@ -22,6 +22,7 @@ use pagewire_worker::runtime::child::options::ListenerAddress;
 
 use super::body::MountBody;
 use super::lane_pools::LanePool;
+use super::unit::Unit;
 use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use crate::config::UpstreamAddress;
 
@@ -44,6 +45,11 @@ impl ProcessUpstream {
     /// Returns the places for processes at this node.
     pub(super) fn places(&self) -> MountPlaces {
         self.pool.places()
+    }
+
+    /// Returns the place of the process that has the object of the page of a unit.
+    pub(super) fn place_of_object(&self, unit: Unit) -> Option<u32> {
+        self.pool.children.place_of_object(unit.page?)
     }
 
     /// Returns whether a process at this node is ready.

@@ -243,6 +243,9 @@ impl StickyUpstream {
 
     /// Returns where a unit is served. `tried` are nodes that have not received it.
     fn destination(&self, unit: Unit, lane: LaneRef<'_>, tried: &[Holder]) -> Destination {
+        if let Some(place) = self.local.lane(lane).and_then(|local| local.place_of_object(unit)) {
+            return Destination::Here(Some(place));
+        }
         let MountCluster { registry, lease, draining, .. } = self.hops.cluster();
         let mut own_places = self.local.lane(lane).map(ProcessUpstream::places).unwrap_or_default();
         // without its number this node does not know which of the nodes it is, and serves what it gets

@@ -24,12 +24,19 @@ pub(crate) struct Unit {
     pub(super) key: Key,
     /// The node whose processes come first: the one that holds the page.
     pub(super) node: Option<NodeNumber>,
+    /// The page that the request names. If it has an object in a process of this node, that process serves the request.
+    pub(super) page: Option<Key>,
 }
 
 impl Unit {
+    /// Returns the unit with a key, which names no page and no node.
+    pub(super) const fn of(key: Key) -> Self {
+        Self { key, node: None, page: None }
+    }
+
     /// Returns the unit of a request that belongs to no other one.
     pub(super) fn alone() -> Self {
-        Self { key: Key::random(), node: None }
+        Self::of(Key::random())
     }
 }
 
@@ -70,7 +77,7 @@ impl Browser {
 
 /// Returns the unit of a request; `None` for a request that may go anywhere.
 pub(super) fn unit(sticky: &Sticky, request: UnitFacts<'_>) -> Option<Unit> {
-    let of = |text: &str| Some(Unit { key: hash(sticky, text), node: None });
+    let of = |text: &str| Some(Unit::of(hash(sticky, text)));
     match sticky {
         Sticky::Nothing => None,
         Sticky::User => of(request.user?),
@@ -78,7 +85,7 @@ pub(super) fn unit(sticky: &Sticky, request: UnitFacts<'_>) -> Option<Unit> {
         Sticky::Cookie(name) => of(cookie_value(request.headers, name).filter(|value| !value.is_empty())?),
         Sticky::Page => {
             let (page, node) = page(request)?;
-            Some(Unit { key: hash(sticky, &page.to_string()), node })
+            Some(Unit { key: hash(sticky, &page.to_string()), node, page: Some(page) })
         }
     }
 }

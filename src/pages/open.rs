@@ -214,8 +214,7 @@ impl PageOpener {
         self.access.claim_for(claims.connection, anonymous, user).await?;
         let is_alive = |holder| self.store.registry.view().is_alive(holder);
         let found = found.as_ref().map(|(row, rev)| (&**row, *rev));
-        let now = self.store.now_ms();
-        let mut plan = Takeover::plan(found, claims, holder, open, is_alive, now);
+        let mut plan = Takeover::plan(found, claims, holder, open, is_alive, self.store.now_ms());
         if found.is_some_and(|(row, _)| row.lane != self.store.options.lane) {
             plan.place.placed = 0;
         }

@@ -110,8 +110,7 @@ impl Page {
 
     /// The session, connection, user, topics and lanes of the page.
     pub fn place(&self) -> Membership {
-        let RowVersion { user, topics, .. } = self.version();
-        let pins = self.pins.lanes();
+        let (RowVersion { user, topics, .. }, pins) = (self.version(), self.pins.lanes());
         let (placed, resident) = (self.placed, self.resident.clone());
         let (session, connection) = (self.session, self.connection);
         Membership { session, connection, user, topics, pins, placed, resident }

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
-use super::mount_processes::{MountProcesses, pool_name};
+use super::mount_processes::MountProcesses;
 use super::pools::{PoolPart, PoolServices};
 use super::tasks::TaskKind;
 use super::worker::WorkProcesses;
@@ -63,7 +63,7 @@ impl ChildPools {
         }
         // a worker has no listener
         if services.node.is_some() {
-            this.start_mounts(services)?;
+            this.start_mounts(services, parts)?;
         }
         Ok(this)
     }
@@ -89,17 +89,18 @@ impl ChildPools {
         }
     }
 
-    /// Starts the processes of mounts, which get no calls and no jobs.
-    fn start_mounts(&mut self, services: &PoolServices) -> Result<(), StartError> {
+    /// Starts the processes of mounts, and adds the workers of those that have handlers to `parts`. The others get no
+    /// calls and no jobs.
+    fn start_mounts(&mut self, services: &PoolServices, parts: &mut Vec<PoolPart>) -> Result<(), StartError> {
         self.mounts = Arc::new(MountProcesses::start(&services.config, services.jobs.timing)?);
-        let added = |name: String, pool: &LanePool| {
-            services.local.add_children(name.clone(), pool.children.clone());
-            (name, pool.children.clone())
+        parts.extend(self.mounts.parts(&services.config));
+        let added = |pool: &LanePool| {
+            services.local.add_children(pool.name.clone(), pool.children.clone());
+            (pool.name.clone(), pool.children.clone())
         };
-        for (path, pool) in self.mounts.pools() {
-            self.pools.push(added(pool_name(path, None), &pool.own));
-            let others = pool.others.iter();
-            self.lanes.extend(others.map(|(lane, pool)| added(pool_name(path, Some(lane)), pool)));
+        for pool in self.mounts.pools().values() {
+            self.pools.push(added(&pool.own));
+            self.lanes.extend(pool.others.values().map(added));
         }
         Ok(())
     }

@@ -20,9 +20,9 @@ use pagewire_cluster::timing::Timing;
 use tokio::sync::watch;
 
 use super::leader::Leadership;
-use super::rollout_analysis;
 use super::services::Services;
 use super::tasks::{TaskKind, Tasks, every};
+use super::{resident_pages, rollout_analysis};
 use crate::command::{self, Context, Waited};
 use crate::config::Config;
 use crate::pages::{Pages, exists};
@@ -43,6 +43,7 @@ pub(super) fn spawn_all(tasks: &Tasks, services: &Services, context: &Arc<Contex
         engine, subjects, timing, registry, lease, jobs, states, rollouts, analysis, latches, ..
     } = services;
     let (timing, rows, trees) = (*timing, || registry.clone(), || states.clone());
+    resident_pages::spawn(tasks, services, context);
     let leadership = Leadership::new(rows(), lease.clone());
     let leads = || leadership.clone();
     let cleanup = Duration::from_secs(lifetime.cleanup_interval_s);

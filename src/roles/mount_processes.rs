@@ -15,9 +15,12 @@ use pagewire_worker::runtime::child::options::{
     ScaleLimits,
 };
 use pagewire_worker::runtime::child::pool::ChildPool;
+use pagewire_worker::slots::SlotOptions;
 
 use super::StartError;
+use super::pools::PoolPart;
 use super::python_package::PythonPackage;
+use super::worker::WorkProcesses;
 use crate::config::{Config, MountApplication, MountConfig, MountLaneConfig, Need};
 use crate::mount::{LanePool, MountPool, MountPools};
 
@@ -57,7 +60,7 @@ impl MountProcesses {
                 let options = options(config, mount, lane, path, timing);
                 let (name, release) = (options.pool.clone(), options.release.as_str().into());
                 let children = ChildPool::start(options, timing).map_err(|error| refused(&name, error))?;
-                Ok::<_, StartError>(LanePool { release, children })
+                Ok::<_, StartError>(LanePool { name, release, children })
             };
             let lane = |lane: &MountLaneConfig| {
                 Ok::<_, StartError>((lane.name.clone(), start(&mount.in_lane(lane), Some(&lane.name))?))
@@ -73,18 +76,44 @@ impl MountProcesses {
         Ok(Self { pools, _package: package })
     }
 
+    /// Returns the workers of the mounts that have handlers.
+    pub(super) fn parts(&self, config: &Config) -> Vec<PoolPart> {
+        let part = |mount: &MountConfig| {
+            let (pool, children) = (mount.handler_pool()?, &self.pools.get(&mount.path)?.own.children);
+            let threads = mount.process.threads();
+            Some(PoolPart {
+                pool: pool.to_owned(),
+                lane: Some(lane_of(config, mount)),
+                kind: WorkerType::Both,
+                slots: SlotOptions::new(threads.saturating_mul(mount.process.processes())),
+                handlers: children.handlers(),
+                processes: WorkProcesses::Children(children.clone(), threads),
+            })
+        };
+        config.mount.iter().filter_map(part).collect()
+    }
+
     /// Returns the pools by the path of their mount.
     pub(super) const fn pools(&self) -> &MountPools {
         &self.pools
     }
 }
 
-/// Returns the name of the child processes of a mount, or of one of its other lanes.
-pub(super) fn pool_name(path: &str, lane: Option<&str>) -> String {
-    match lane {
-        None => format!("mount {path}"),
-        Some(lane) => format!("mount {path} {lane}"),
+/// Returns the name of the child processes of a mount, or of one of its other lanes: that of the pool of its handlers, if
+/// it has some.
+fn pool_name(mount: &MountConfig, lane: Option<&str>) -> String {
+    let path = &mount.path;
+    match (mount.handler_pool(), lane) {
+        (Some(pool), _) => pool.to_owned(),
+        (None, None) => format!("mount {path}"),
+        (None, Some(lane)) => format!("mount {path} {lane}"),
     }
+}
+
+/// Returns the lane of the processes of the mount itself.
+fn lane_of(config: &Config, mount: &MountConfig) -> String {
+    let lane = if mount.rollout_pool().is_some() { mount.own_lane() } else { &config.node.lane };
+    lane.to_owned()
 }
 
 fn options(
@@ -96,11 +125,10 @@ fn options(
 ) -> ChildOptions {
     let process = &mount.process;
     let timeout = mount.timeout_ms().map(Duration::from_millis);
-    let own_lane = if mount.rollout_pool().is_some() { mount.own_lane() } else { &config.node.lane };
     let release = if mount.release.is_empty() { &config.node.release } else { &mount.release };
     ChildOptions {
-        pool: pool_name(&mount.path, lane),
-        lane: lane.unwrap_or(own_lane).to_owned(),
+        pool: pool_name(mount, lane),
+        lane: lane.map_or_else(|| lane_of(config, mount), str::to_owned),
         release: release.clone(),
         worker: config.node.name.clone(),
         command: command(mount),
@@ -159,6 +187,9 @@ fn command(mount: &MountConfig) -> Vec<String> {
     let threads = process.threads().to_string();
     let mut command = vec![python, "-m".to_owned(), module.to_owned(), target.to_owned()];
     command.extend(["--threads".to_owned(), threads]);
+    if !process.app.is_empty() {
+        command.extend(["--app".to_owned(), process.app.clone()]);
+    }
     if !process.server.is_empty() {
         command.extend(["--server".to_owned(), process.server.clone()]);
     }
@@ -212,12 +243,16 @@ mod tests {
         let mut mount = MountConfig { path: "/shop".to_owned(), ..MountConfig::default() };
         mount.process.wsgi = "shop.wsgi:application".to_owned();
         mount.process.venv = "/srv/venv".into();
+        mount.process.app = "shop.pages:app".to_owned();
         mount.process.server = "granian".to_owned();
         mount.process.server_venv = "/opt/granian".into();
         mount.process.env.insert("PYTHONPATH".to_owned(), "/srv/lib".to_owned());
         let expected =
             ["/srv/venv/bin/python", "-m", "pagewire.wsgi", "shop.wsgi:application", "--threads", "8"];
-        assert_eq!(command(&mount), [&expected[..], &["--server", "granian"]].concat());
+        assert_eq!(
+            command(&mount),
+            [&expected[..], &["--app", "shop.pages:app", "--server", "granian"]].concat()
+        );
         let env = environment(&mount, Path::new("/run/package"));
         assert_eq!(env["PYTHONPATH"], "/run/package:/srv/lib");
         assert_eq!(

@@ -20,7 +20,7 @@ use super::peer_server::PeerRequests;
 use super::pools::{self, NodePools, PoolServices};
 use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
-use super::{StartError, duties, mount_places, resident_pages};
+use super::{StartError, duties, mount_places};
 use crate::calls::LocalWorkers;
 use crate::command::Context;
 use crate::config::Config;
@@ -116,8 +116,8 @@ impl Node {
         let reconnects = duties::count_reconnects(services.engine.link(), metrics.clone());
         tasks.spawn("reconnects", TaskKind::Finite, reconnects);
         let (note, notes) = watch::channel(NodeNote::default());
-        let released = tasks.stopping().cancelled_owned();
-        tasks.spawn_graceful("lease", TaskKind::Vital, keeper.keep(notes, released));
+        let keeping = keeper.keep(notes, tasks.stopping().cancelled_owned());
+        tasks.spawn_graceful("lease", TaskKind::Vital, keeping);
         let ready = Readiness::default();
         let accepting = ready.latch("accepting");
         accepting.set(true);
@@ -130,7 +130,6 @@ impl Node {
             listening: ready.latch("peer server"),
         };
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
-        resident_pages::spawn(&tasks, &services, &context);
         duties::spawn_all(&tasks, &services, &context, &config);
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, !own.is_empty(), &ready).await?;

@@ -82,7 +82,7 @@ pub(super) fn parts(
     let all = handlers.with(own);
     if config.pool.is_empty() {
         // a worker without handlers would take jobs and fail them
-        let serves = !own.is_empty() || config.nats.urls.is_empty() && !all.is_empty();
+        let serves = !own.is_empty() || !config.has_pools() && config.nats.urls.is_empty() && !all.is_empty();
         let part = || in_process(DEFAULT_POOL, SLOTS_IN_NODE, all.clone());
         return Ok(serves.then(part).into_iter().collect());
     }
@@ -141,7 +141,7 @@ impl NodePools {
             draining: watch::Sender::new(false),
             children,
             parts: TaskTracker::new(),
-            waits: has_own || !services.config.pool.is_empty() || services.node.is_none(),
+            waits: has_own || services.config.has_pools() || services.node.is_none(),
         };
         let mut serving_parts = Vec::new();
         for part in parts {

@@ -163,7 +163,7 @@ impl Services {
         metrics: &Arc<Metrics>,
     ) -> Executors {
         let options = ExecutorOptions {
-            alone: config.nats.urls.is_empty() && config.pool.is_empty(),
+            alone: config.nats.urls.is_empty() && !config.has_pools(),
             prefer: config.executors.prefer,
             modes: config.executors.mode.clone(),
             local,

@@ -43,6 +43,7 @@ mod methods;
 mod mixed_releases;
 mod mount_lane_nodes;
 mod mount_lanes;
+mod mount_objects;
 mod mount_processes;
 mod mount_programs;
 mod mounts;

@@ -1,7 +1,6 @@
 """Resident pages of the tests: a counter that is kept in memory."""
 
 import os
-import threading
 import time
 
 from pagewire import App, Page, rpc
@@ -86,11 +85,16 @@ class Counter(Page):
         self.n, self.events = self.data.get("n", 0), [f"rebuilt {why}"]
 
 
+@app.handler
+def who(ctx) -> dict:
+    return {"user": ctx.user.id, "pid": os.getpid()}
+
+
 def application(environ, start_response):
     """A WSGI view that raises the counter of the page in the path."""
     page = environ["PATH_INFO"].strip("/")
     with app.object(page) as counter:
         counter.n += 1000
-        text = f"{counter.n} {os.getpid()} {threading.current_thread() is not threading.main_thread()}"
+        text = f"{counter.n} {os.getpid()}"
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [text.encode()]

@@ -3,7 +3,7 @@
 //! Owns: the processes of a pool, their sockets, and which child runs which work. Never: claims or retries of work, or
 //! what a request of a handler does.
 //!
-//! - `wire`: the messages and their frames;
+//! - `wire`, `page_class`: the messages and their frames;
 //! - [`guard`]: the small process above each child, which kills it when this process is gone;
 //! - `adapter`: the wire of a program that serves HTTP and does not speak it, in its guard;
 //! - `listener_address`, `prerequisites`: where programs listen; what has to be there before the first program starts;
@@ -35,6 +35,7 @@ mod members;
 mod objects;
 mod open_work;
 pub mod options;
+mod page_class;
 pub mod pool;
 mod prerequisites;
 pub mod private_directory;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use pagewire_cluster::id::Key;
 use pagewire_cluster::worker::WorkKind;
 use tokio::sync::watch;
 
@@ -15,7 +16,7 @@ use super::choice::Wanted;
 use super::http_socket::HttpSocket;
 use super::listener_address::ListenerAddress;
 pub use super::members::LostChildren;
-use super::members::{Need, PoolState, WaitingWork};
+use super::members::{Member, Need, PoolState, WaitingWork};
 use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
 
 /// Requests of HTTP as work of a child: the place alone says which child serves them.
@@ -106,6 +107,13 @@ impl ChildPool {
     /// Returns the number of places.
     pub fn place_count(&self) -> u32 {
         self.shared().options.children.iter().map(|(_, limits)| limits.max as u32).sum()
+    }
+
+    /// Returns the place of the child that serves HTTP and has the object of a page.
+    pub fn place_of_object(&self, page: Key) -> Option<u32> {
+        let state = self.shared().lock();
+        let has_object = |member: &&Member| member.has(Need::Http) && member.objects.contains_key(&page);
+        state.members.iter().find(has_object).map(|member| member.place)
     }
 
     /// Waits for a child that serves a request of HTTP: the one at `place`, or the one that has the fewest requests.
