@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::environment::children::send;
 use crate::environment::python::{PATH, python_program};
-use crate::environment::{Nats, Node, Page, SOON, Token, WorkerProcess, eventually};
+use crate::environment::{Nats, Node, Page, SOON, Token, WorkerProcess, eventually, pagewire};
 
 /// Returns a pool whose children have the class `Counter`, with more keys.
 fn pool(keys: &str) -> String {
@@ -273,4 +273,45 @@ async fn a_login_moves_the_object_to_its_user() {
     assert_eq!(told(&mut page).await, state("restored", "user"));
     let after = rpc(&mut page, "add", json!(null)).await;
     assert_eq!((&after["n"], &after["user"]), (&json!(4), &json!("ann")));
+}
+
+/// Sets the weight of the canary. The salt is always the same, so that the bucket of ann is, too.
+async fn set_canary(node: &Node, percent: f64) {
+    let body = json!({"lanes": [{"name": "canary", "weight": percent}], "salt": "s"});
+    let request = node.api().request(Method::PUT, "/api/v1/rollouts/default").header("if-match", "*");
+    let response = request.json(&body).send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+/// Starts a worker of a lane, whose children know their release.
+async fn release(nats: &Nats, lane: &str, release: &str) -> WorkerProcess {
+    let program = python_program("counters:app");
+    let setup = WorkerProcess::running(nats, lane, &program).variable("PYTHONPATH", PATH);
+    setup.variable("RELEASE", release).with("--release", release).with("--children", "1").start().await
+}
+
+#[tokio::test]
+async fn old_pages_end_on_the_old_release_new_ones_begin_on_the_new_one_and_an_abort_moves_these() {
+    let nats = Nats::start().await;
+    let node = Node::setup().set("welcome", false).nats(&nats).users().start().await;
+    let _workers = [release(&nats, "stable", "1").await, release(&nats, "canary", "2").await];
+    node.api().sees_workers(2).await;
+    set_canary(&node, 0.01).await;
+    let mut old = open(&node, "ann").await;
+    told(&mut old).await;
+    let seen = rpc(&mut old, "add", json!({"by": 3})).await;
+    assert_eq!((&seen["release"], &seen["n"]), (&json!("1"), &json!(3)));
+    set_canary(&node, 100.0).await;
+    let mut new = open(&node, "ann").await;
+    told(&mut new).await;
+    assert_eq!(rpc(&mut new, "add", json!({"by": 5})).await["release"], "2");
+    let seen = rpc(&mut old, "add", json!(null)).await;
+    assert_eq!((&seen["release"], &seen["n"]), (&json!("1"), &json!(4)), "the old page stays");
+    let aborted = pagewire(&node, &["rollout", "abort", "default", "--lane", "canary"]).await;
+    assert_eq!(aborted.code, 0, "{aborted:?}");
+    assert_eq!(told(&mut new).await, state("restored", "lane"), "moved without a call");
+    let seen = rpc(&mut new, "add", json!(null)).await;
+    assert_eq!((&seen["release"], &seen["n"]), (&json!("1"), &json!(6)));
+    let (status, seen) = post(&node, old.id(), "add", Some("ann"), Value::Null).await;
+    assert_eq!((status, &seen["n"]), (StatusCode::OK, &json!(5)));
 }
