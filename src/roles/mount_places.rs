@@ -1,6 +1,6 @@
 //! What nodes publish about the processes of their mounts.
 //!
-//! Owns: the note of this node, and the count of processes that are lost. Never: which process serves a unit
+//! Owns: the note of this node, the count of processes that are lost, and the part of this node in the limits of a lane. Never: which process serves a unit
 //! (`mount`), or the row that has the note (`pagewire_cluster::lease`).
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use futures_util::future::{pending, select_all};
 use pagewire_cluster::id::Holder;
 use pagewire_cluster::lease::{MountPlaces, NodeNote};
 use pagewire_cluster::registry::Registry;
+use pagewire_cluster::rollout::Rollouts;
 use pagewire_worker::runtime::child::http_lease::LostChildren;
 use tokio::sync::watch;
 
@@ -33,12 +34,44 @@ pub(super) fn spawn(
     let paths = mounts.keys().cloned().collect();
     let nodes = watch_nodes(registry.clone(), paths, jobs.timing.lease_renew, metrics.mounts.clone());
     tasks.spawn("nodes of mounts", TaskKind::Vital, nodes);
+    let limits =
+        follow_limits(mounts.clone(), services.rollouts.clone(), registry.clone(), jobs.timing.lease_renew);
+    tasks.spawn("limits of mounts", TaskKind::Vital, limits);
     let (internal, metrics) = (config.node.internal.clone(), metrics.mounts.clone());
     tasks.spawn(
         "mount places",
         TaskKind::Vital,
         publish(mounts, internal, pools.draining.subscribe(), note, metrics),
     );
+}
+
+/// Keeps the processes of each lane within their part of the limits of the lane, which all nodes with processes of it share.
+/// Never returns.
+async fn follow_limits(pools: MountPools, rollouts: Rollouts, registry: Registry, period: Duration) {
+    let mut documents = rollouts.document_changes();
+    loop {
+        for (path, mount) in &pools {
+            let Some(rollout) = &mount.rollout else { continue };
+            for (name, lane) in mount.lanes() {
+                let nodes = nodes_with_lane(&registry, path, name);
+                lane.children.narrow(rollouts.limits(rollout, name).share(nodes));
+            }
+        }
+        // the rows of nodes have no signal of their own
+        tokio::select! {
+            Ok(()) = documents.changed() => {}
+            () = tokio::time::sleep(period) => {}
+        }
+    }
+}
+
+/// Returns how many nodes have processes of a lane of a mount.
+fn nodes_with_lane(registry: &Registry, path: &str, lane: &str) -> usize {
+    let has = |note: &NodeNote| {
+        let lanes = note.lanes.get(path).filter(|_| !note.draining);
+        lanes.is_some_and(|lanes| lanes.own == lane || lanes.others.contains_key(lane))
+    };
+    registry.view().nodes().into_iter().filter(|(_, row)| has(&row.note)).count()
 }
 
 /// Publishes which processes of these pools, of which there is at least one, are ready. A node that drains publishes none.

@@ -326,3 +326,26 @@ async fn a_program_of_any_language_has_lanes_of_its_own_folders() {
     let anonymous = node.api().request(Method::GET, "/shop/release.txt").header(COOKIE, "a=1").send().await;
     assert!(anonymous.expect("an answer").headers().contains_key(SET_COOKIE));
 }
+
+#[tokio::test]
+async fn the_processes_of_a_lane_of_a_mount_keep_within_its_limits() {
+    let releases = Releases::create();
+    let node = with_canary(&releases, "", "processes = 2").start().await;
+    lane_has(&node, "stable", 2).await;
+    weigh(&node, "50", &[]).await;
+    let serve = async |lane: &str, expected: usize| {
+        eventually(&format!("{expected} processes of {lane} serve"), SOON * 2, async || {
+            let children = children(&node, lane).await;
+            let ready = children.iter().filter(|child| child["state"] == "ready").count();
+            (ready == expected).then_some(())
+        })
+        .await;
+    };
+    serve("canary", 2).await;
+    let limited = rollout(&node, &["limits", "shop", "canary", "--max-processes", "1"]).await;
+    assert_eq!(limited.code, 0, "{limited:?}");
+    serve("canary", 1).await;
+    assert!(!in_canary(&node).await.is_empty(), "it serves its users");
+    rollout(&node, &["limits", "shop", "canary"]).await;
+    serve("canary", 2).await;
+}

@@ -262,6 +262,20 @@ async fn objects_are_put_aside_by_the_limits_of_their_pool_and_come_back() {
 }
 
 #[tokio::test]
+async fn objects_of_a_child_that_needs_too_much_memory_are_put_aside() {
+    let keys = "free = 0\nassigned = 1\n[pool.pages]\nmax_rss = \"1M\"\n";
+    let node = Node::setup().set("welcome", false).file(&pool(keys)).users().start().await;
+    let mut page = open(&node, "ann").await;
+    told(&mut page).await;
+    rpc(&mut page, "add", json!({"by": 4})).await;
+    let evicted = "pagewire_resident_page_changes_total{class=\"Counter\",change=\"evicted\"}";
+    eventually("it is put aside", SOON, async || (node.api().metric(evicted).await >= 1.0).then_some(()))
+        .await;
+    assert_eq!(rpc(&mut page, "add", json!(null)).await["n"], 5);
+    assert_eq!(told(&mut page).await, state("restored", "memory"));
+}
+
+#[tokio::test]
 async fn a_login_moves_the_object_to_its_user() {
     let node =
         Node::setup().set("welcome", false).file(&pool("free = 0\nassigned = 2")).users().start().await;
