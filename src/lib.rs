@@ -1,6 +1,7 @@
 //! Pagewire: a server for single-page applications, as a library.
 //!
 //! [`App`] is a program with handlers of its own; its handlers get a [`Ctx`] and end with a result or a [`Fail`].
+//! A [`Page`] is the object of a page that is open.
 //! [`Client`] is for programs that run no handlers, and [`testing::Cluster`] for tests. `docs/rust.md` is the guide.
 //!
 //! These types are the whole API of this crate: `tests/golden/public_api.txt` lists them. The modules below that are
@@ -37,5 +38,7 @@ pub use cli::run_guard;
 pub use mount::{MountBody, OwnMount};
 pub use sdk::{
     App, BlockingCtx, Call, Change, Client, Ctx, Fail, Handle, Job, Jobs, Level, Lock, LockRequest,
-    NodeError, Reach, Reading, Recipient, RequestError, Stop, Submission, To, Tracked, Tree,
+    NodeError, PageClass, Reach, Reading, Recipient, RequestError, Stop, Submission, To, Tracked, Tree,
 };
+// inside the crate a `Page` is what a node knows of an open page
+pub use sdk::ResidentPage as Page;

@@ -27,9 +27,9 @@ use super::ctx::{BlockingCtx, Ctx, Stop};
 use super::fail::Fail;
 use super::params::{decode, encode};
 
-type Ended = Result<Box<RawValue>, Fail>;
-type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
-type Function = dyn Fn(Ctx, Box<RawValue>) -> Running + Send + Sync;
+pub(super) type Ended = Result<Box<RawValue>, Fail>;
+type Running = Pin<Box<dyn Future<Output = RunResult> + Send>>;
+type Function = dyn Fn(TaskLimits, HandlerInput) -> Running + Send + Sync;
 
 /// A function with its options, before it is a handler.
 #[derive(Clone)]
@@ -38,6 +38,17 @@ pub(super) struct OwnHandler {
     pub(super) options: HandlerOptions,
     pub(super) timeout: Option<Duration>,
     function: Arc<Function>,
+}
+
+/// The limits of the task of a piece of work.
+pub(super) struct TaskLimits {
+    /// The name of the handler.
+    name: String,
+    /// The time limit of the handler.
+    timeout: Option<Duration>,
+    /// Whether the function stops by itself when it has to.
+    stops: bool,
+    timing: Timing,
 }
 
 impl OwnHandler {
@@ -50,12 +61,12 @@ impl OwnHandler {
         W: Future<Output = Result<R, Fail>> + Send + 'static,
     {
         let function = Arc::new(function);
-        Self::of(name, false, move |ctx: Ctx, params| {
+        Self::of(name, false, move |limits, input| {
             let function = function.clone();
-            async move {
+            limits.run(input, move |ctx, params| async move {
                 let working = function(ctx.clone(), decode(&params)?);
                 encode(ctx.method(), &working.await?)
-            }
+            })
         })
     }
 
@@ -67,37 +78,51 @@ impl OwnHandler {
         F: Fn(BlockingCtx, P) -> Result<R, Fail> + Send + Sync + 'static,
     {
         let function = Arc::new(function);
-        Self::of(name, true, move |ctx: Ctx, params| {
-            let (function, span) = (function.clone(), Span::current());
-            async move {
+        Self::of(name, true, move |limits, input| {
+            let function = function.clone();
+            limits.run(input, move |ctx, params| async move {
                 let params = decode(&params)?;
-                let (context, runtime) = (ctx.clone(), Handle::current());
-                let work = move || span.in_scope(|| function(BlockingCtx::new(context, runtime), params));
-                match spawn_blocking(work).await {
-                    Ok(ended) => encode(ctx.method(), &ended?),
-                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                    Err(_) => Err(Fail::stopped()),
-                }
-            }
+                let ended = on_thread(&ctx, move |context| function(context, params)).await?;
+                encode(ctx.method(), &ended)
+            })
         })
     }
 
-    fn of<W>(name: &str, stops: bool, run: impl Fn(Ctx, Box<RawValue>) -> W + Send + Sync + 'static) -> Self
+    /// Creates a handler that runs its work with these limits. `stops`: it stops by itself when it has to.
+    pub(super) fn of<W>(
+        name: &str,
+        stops: bool,
+        run: impl Fn(TaskLimits, HandlerInput) -> W + Send + Sync + 'static,
+    ) -> Self
     where
-        W: Future<Output = Ended> + Send + 'static,
+        W: Future<Output = RunResult> + Send + 'static,
     {
         let options = HandlerOptions { stops, ..HandlerOptions::default() };
-        let function = move |ctx, params| -> Running { Box::pin(run(ctx, params)) };
+        let function = move |limits, input| -> Running { Box::pin(run(limits, input)) };
         Self { name: name.to_owned(), options, timeout: None, function: Arc::new(function) }
     }
 
+    fn run(&self, input: HandlerInput, timing: Timing) -> Running {
+        let (name, timeout, stops) = (self.name.clone(), self.timeout, self.options.stops);
+        (self.function)(TaskLimits { name, timeout, stops, timing }, input)
+    }
+}
+
+impl TaskLimits {
     /// Runs the function to its end, for at most the time of its work.
-    async fn run(&self, input: HandlerInput, timing: &Timing) -> RunResult {
-        let within = input.time_limit(self.timeout, timing);
+    pub(super) async fn run<W>(
+        self,
+        input: HandlerInput,
+        function: impl FnOnce(Ctx, Box<RawValue>) -> W + Send,
+    ) -> RunResult
+    where
+        W: Future<Output = Ended> + Send + 'static,
+    {
+        let within = input.time_limit(self.timeout, &self.timing);
         let (stop, stopping) = watch::channel(None);
         let ctx = Ctx::new(&self.name, &input, Instant::now() + within, stopping);
         let HandlerInput { params, stop: mut requested, .. } = input;
-        let working = (self.function)(ctx.clone(), params);
+        let working = function(ctx.clone(), params);
         let work = async move {
             let ended = working.await;
             // while the work stands
@@ -112,8 +137,8 @@ impl OwnHandler {
             () = tokio::time::sleep(within) => Stop::Deadline,
         };
         stop.send_replace(Some(reason));
-        let ended = match self.options.stops {
-            true => tokio::time::timeout(timing.child_stop, &mut task.0).await.ok(),
+        let ended = match self.stops {
+            true => tokio::time::timeout(self.timing.child_stop, &mut task.0).await.ok(),
             false => None,
         };
         match ended.map(|ended| self.end(ended)) {
@@ -138,6 +163,19 @@ impl OwnHandler {
     }
 }
 
+/// Runs a blocking function on a thread of its own, to its end or its panic.
+pub(super) async fn on_thread<R: Send + 'static>(
+    ctx: &Ctx,
+    function: impl FnOnce(BlockingCtx) -> Result<R, Fail> + Send + 'static,
+) -> Result<R, Fail> {
+    let (context, span) = (BlockingCtx::new(ctx.clone(), Handle::current()), Span::current());
+    match spawn_blocking(move || span.in_scope(|| function(context))).await {
+        Ok(ended) => ended,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Fail::stopped()),
+    }
+}
+
 /// Returns the message of a panic.
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
@@ -154,14 +192,11 @@ impl Drop for Task {
 }
 
 /// Returns the handlers of functions.
-pub(super) fn handlers(own: &[OwnHandler], timing: Timing) -> Handlers {
+pub(super) fn handlers<'a>(own: impl Iterator<Item = &'a OwnHandler>, timing: Timing) -> Handlers {
     let add = |all: HandlersBuilder, handler: &OwnHandler| {
         let (name, options) = (handler.name.clone(), handler.options);
-        let handler = Arc::new(handler.clone());
-        all.runtime(&name, options, move |input| {
-            let handler = handler.clone();
-            async move { handler.run(input, &timing).await }
-        })
+        let handler = handler.clone();
+        all.runtime(&name, options, move |input| handler.run(input, timing))
     };
-    own.iter().fold(HandlersBuilder::default(), add).build()
+    own.fold(HandlersBuilder::default(), add).build()
 }

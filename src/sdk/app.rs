@@ -1,6 +1,7 @@
 //! A program with handlers of its own.
 //!
-//! Owns: its handlers with their options, its mounts, and its start. Never: how a handler is run (`adapter`).
+//! Owns: its handlers with their options, its classes of pages, its mounts, and its start. Never: how a handler is run
+//! (`adapter`).
 
 use std::fmt;
 use std::future::Future;
@@ -16,6 +17,7 @@ use super::adapter::{OwnHandler, handlers};
 use super::ctx::{BlockingCtx, Ctx};
 use super::fail::Fail;
 use super::handle::{Handle, NodeError};
+use super::page_class::{PageClass, ResidentPage};
 use crate::cli::{self, Program};
 use crate::config::{Sources, load};
 use crate::mount::OwnMount;
@@ -51,6 +53,8 @@ use crate::roles::OwnProgram;
 #[derive(Clone, Default)]
 pub struct App {
     handlers: Vec<OwnHandler>,
+    /// The classes of resident pages, and their methods.
+    pages: Vec<OwnHandler>,
     mounts: Vec<OwnMount>,
     configuration: String,
 }
@@ -86,6 +90,15 @@ impl App {
         F: Fn(BlockingCtx, P) -> Result<R, Fail> + Send + Sync + 'static,
     {
         self.add(OwnHandler::blocking(name, run))
+    }
+
+    /// Adds a class of resident pages with its methods: `.page::<Board>(|class| class.method("add", Board::add))`. It
+    /// replaces an earlier class of the same name, and is not changed by the options of handlers.
+    #[must_use]
+    pub fn page<T: ResidentPage>(mut self, methods: impl FnOnce(PageClass<T>) -> PageClass<T>) -> Self {
+        self.pages.retain(|handler| handler.name.split('.').next() != Some(T::CLASS));
+        self.pages.extend(methods(PageClass::new()).into_handlers());
+        self
     }
 
     fn add(mut self, handler: OwnHandler) -> Self {
@@ -179,15 +192,19 @@ impl App {
         Handle::start(config, own, timing).await
     }
 
+    fn all(&self) -> impl Iterator<Item = &OwnHandler> {
+        self.handlers.iter().chain(&self.pages)
+    }
+
     fn into_parts(self, timing: Timing) -> (OwnProgram, String) {
-        let handlers = handlers(&self.handlers, timing);
+        let handlers = handlers(self.all(), timing);
         (OwnProgram { handlers, mounts: self.mounts }, self.configuration)
     }
 }
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.handlers.iter().map(|handler| handler.name.as_str()).collect();
+        let names: Vec<&str> = self.all().map(|handler| handler.name.as_str()).collect();
         f.debug_struct("App").field("handlers", &names).field("mounts", &self.mounts).finish_non_exhaustive()
     }
 }

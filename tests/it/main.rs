@@ -66,6 +66,7 @@ mod resume;
 mod rollouts;
 mod rollouts_under_load;
 mod rust_app;
+mod rust_pages;
 mod smuggling;
 mod sockets;
 mod state;

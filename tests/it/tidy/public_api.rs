@@ -1,7 +1,8 @@
 //! Checks the public API of the crate `pagewire`, which `tests/golden/public_api.txt` lists.
 //!
-//! The list has each public item of the facade's files with its signature, as rustfmt writes it. An item that is public in
-//! one of these files and not reachable from outside is a warning of the compiler (`unreachable_pub`).
+//! The list has each public item of the facade's files with its signature, as rustfmt writes it, and all items of a trait.
+//! An item that is public in one of these files and not reachable from outside is a warning of the compiler
+//! (`unreachable_pub`).
 
 use std::path::Path;
 
@@ -75,7 +76,8 @@ fn items(text: &str) -> Vec<String> {
                 found.append(members);
                 body = None;
             } else if line.starts_with("    ") && !line.starts_with("     ") && is_listed(code, members) {
-                members.push(line.trim_end_matches(',').to_owned());
+                let item = if is_trait(members) { statement(code, &mut lines) } else { code.to_owned() };
+                members.push(format!("    {}", item.trim_end_matches(',')));
             }
             continue;
         }
@@ -112,8 +114,15 @@ fn items(text: &str) -> Vec<String> {
     found
 }
 
-/// Returns whether a line of the body of a type is a public field or a variant.
+fn is_trait(members: &[String]) -> bool {
+    members.first().is_some_and(|head| head.starts_with("pub trait "))
+}
+
+/// Returns whether a line of the body of a type is a public field or a variant, or of a trait one of its items.
 fn is_listed(code: &str, members: &[String]) -> bool {
+    if is_trait(members) {
+        return ["fn ", "const ", "type "].iter().any(|start| code.starts_with(start));
+    }
     let is_enum = members.first().is_some_and(|head| head.starts_with("pub enum "));
     code.starts_with("pub ") || is_enum && code.starts_with(|letter: char| letter.is_ascii_uppercase())
 }
@@ -138,7 +147,8 @@ fn statement<'a>(first: &str, lines: &mut impl Iterator<Item = &'a str>) -> Stri
 fn signatures_are_found_with_their_types() {
     let text = "pub struct A {\n    b: u8,\n    pub c: u8,\n}\n\npub enum E {\n    /// D.\n    F(u8),\n}\n\n\
                 impl A {\n    pub fn d(\n        self,\n        e: u8,\n    ) -> u8 {\n        1\n    }\n\n    fn f() {}\n}\n\n\
-                impl Drop for A {\n    fn drop(&mut self) {}\n}\n\nimpl Drop for B {}\n\npub(super) struct B;\n\nimpl B {\n    fn g() {}\n}\n";
+                impl Drop for A {\n    fn drop(&mut self) {}\n}\n\nimpl Drop for B {}\n\n\
+                pub trait T {\n    const C: u8;\n\n    fn g(\n        h: u8,\n    );\n    fn i(&self) {\n        j();\n    }\n}\n\npub(super) struct B;\n\nimpl B {\n    fn g() {}\n}\n";
     assert_eq!(
         items(text),
         [
@@ -148,7 +158,11 @@ fn signatures_are_found_with_their_types() {
             "    F(u8)",
             "impl A",
             "    pub fn d(self, e: u8) -> u8",
-            "impl Drop for A"
+            "impl Drop for A",
+            "pub trait T",
+            "    const C: u8",
+            "    fn g(h: u8)",
+            "    fn i(&self)"
         ]
     );
 }
