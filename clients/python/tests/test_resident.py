@@ -23,7 +23,7 @@ def test_ready_lists_the_classes_with_their_methods(resident):
     assert (methods["peek"]["timeout_ms"], methods["peek"]["concurrent"]) == (2500, True)
     assert methods["add"]["schema"]["properties"] == {"by": {"type": "integer", "default": 1}}
     assert methods["add"]["doc"] == "Adds a number."
-    assert set(methods["add"]) == {"name", "schema", "doc"}
+    assert set(methods["add"]) == {"name", "schema", "returns", "doc"}
 
 
 def test_an_object_lives_from_its_opening_to_its_end(resident):
