@@ -38,14 +38,16 @@ struct Reader {
 
 impl Reader {
     async fn new(port: u16) -> Self {
-        let binary = Path::new(env!("CARGO_BIN_EXE_pagewire")).parent().expect("a folder").to_owned();
+        let folder = tempfile::Builder::new().prefix("tutorial").tempdir().expect("a folder");
+        // the package of the document carries the program
+        let installed = folder.path().join(".venv/bin");
         let nats = std::env::var_os("NATS_SERVER");
         let nats = nats.as_deref().and_then(|file| Path::new(file).parent()).map(Path::to_owned);
-        let folders = [Some(binary), nats].into_iter().flatten();
+        let folders = [Some(installed), nats].into_iter().flatten();
         let inherited = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(folders.chain(std::env::split_paths(&inherited))).expect("a PATH");
         Self {
-            folder: tempfile::Builder::new().prefix("tutorial").tempdir().expect("a folder"),
+            folder,
             terminals: Vec::new(),
             url: format!("http://127.0.0.1:{port}"),
             browser: Browser::start("tutorial").await,
@@ -102,6 +104,7 @@ impl Reader {
         shell.args(["-c", line]).current_dir(self.folder.path()).kill_on_drop(true);
         shell.env("PATH", &self.path).env("PAGEWIRE_URL", &self.url);
         shell.env("PAGEWIRE_CLONE", env!("CARGO_MANIFEST_DIR"));
+        shell.env("PAGEWIRE_BINARY", env!("CARGO_BIN_EXE_pagewire"));
         let output = shell.output().await.expect("a shell");
         assert!(output.status.success(), "{line}: {output:?}");
         self.printed.push(String::from_utf8(output.stdout).expect("UTF-8"));
