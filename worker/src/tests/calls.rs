@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pagewire_cluster::job::CallError;
-use pagewire_cluster::wire::WorkerCall;
+use futures_util::FutureExt;
+use pagewire_cluster::job::{CallError, OutgoingCall};
+use pagewire_cluster::wire::{CallAnswer, WorkerCall};
 
 use super::worker::{Log, Worker, jobs};
 use super::*;
@@ -182,6 +183,24 @@ async fn a_call_ends_with_its_deadline() {
     serving(&jobs, 1).await;
     let late = jobs.call(&team(), None, request("hang", None), Duration::from_millis(50), None).await;
     assert_eq!(late.unwrap_err(), CallError::Deadline);
+}
+
+#[tokio::test]
+async fn a_call_that_its_worker_drops_at_the_end_of_its_time_has_timed_out_and_lost_no_executor() {
+    let jobs = jobs(&memory()).await;
+    for (takes, outcome) in [(30, CallError::Deadline), (0, CallError::Lost)] {
+        let (work, group) = (request("echo", None), team());
+        let mut calling = OutgoingCall::new(&jobs, &group, work, Duration::from_millis(20), None);
+        // the thread is busy until the time of both is over
+        let dropped = move |_, _| {
+            let answer = async move {
+                std::thread::sleep(Duration::from_millis(takes));
+                CallAnswer::Lost
+            };
+            answer.boxed()
+        };
+        assert_eq!(calling.direct(Box::new(dropped)).await.unwrap_err(), outcome);
+    }
 }
 
 #[tokio::test]
