@@ -113,6 +113,11 @@ impl Browser {
 
     pub(super) async fn fill(&self, name: &str, text: &str) {
         let field = self.find(name).await;
+        // a form may appear a moment after it is there
+        eventually(&format!("{name} is shown"), SOON, async || {
+            field.is_displayed().await.ok().filter(|is_shown| *is_shown).map(drop)
+        })
+        .await;
         field.clear().await.expect("a field");
         field.send_keys(text).await.expect("a field");
     }
