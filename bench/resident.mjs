@@ -233,8 +233,9 @@ async function drain() {
         const n = await page.object.call("add");
         if (n !== one.n + 1) one.wrong++;
         one.n = n;
-      } catch {
+      } catch (error) {
         one.failed++;
+        console.error(`a call has failed: ${error.code} ${error.message}`);
       }
       const took = performance.now() - began;
       if (one.counts) one.slowest = Math.max(one.slowest, took);

@@ -107,7 +107,7 @@ impl Residence {
                     self.close(&of).await;
                     Ok(null())
                 }
-                Some(event) => self.tell(&of, event).await.map(|()| null()),
+                Some(event) => self.tell(&of, event, call).await.map(|()| null()),
                 None => self.run(&of, call, trace).await,
             },
             None => {
@@ -132,7 +132,7 @@ impl Residence {
         trace: Option<TraceParent>,
     ) -> Result<CallAnswer, Unreached> {
         for _ in 0..TRIES {
-            let object = self.visit(of).await?;
+            let object = self.visit(of, call).await?;
             let Some(living) = object.as_ref() else { continue };
             let seat = living.seat.clone();
             let step = StepInput {
@@ -156,7 +156,12 @@ impl Residence {
     }
 
     /// Tells an object what has happened to its page.
-    async fn tell(self: &Arc<Self>, of: &PageIdentity, event: PageEvent) -> Result<(), Unreached> {
+    async fn tell(
+        self: &Arc<Self>,
+        of: &PageIdentity,
+        event: PageEvent,
+        call: &IncomingCall,
+    ) -> Result<(), Unreached> {
         if event == PageEvent::Away && self.steps.terms.of(of.page.key).is_none() {
             // an object is not made to be told that
             return Ok(());
@@ -165,7 +170,7 @@ impl Residence {
             // the object is about to leave, and the next worker makes it
             return Err(Unreached::Refer);
         }
-        let object = self.visit(of).await?;
+        let object = self.visit(of, call).await?;
         let Some(living) = object.as_ref() else { return Err(Unreached::Error(moving())) };
         let step = match event {
             PageEvent::Away if !living.set_away(true) => ObjectStep::Away,
@@ -182,8 +187,13 @@ impl Residence {
         Ok(())
     }
 
-    /// Returns the object of a page, which is made if it does not live here.
-    async fn visit(self: &Arc<Self>, of: &PageIdentity) -> Result<ObjectGuard, Unreached> {
+    /// Returns the object of a page, which is made if it does not live here. A message that waits for that has no slot, so that
+    /// many objects that arrive at the same time hold up no other message.
+    async fn visit(
+        self: &Arc<Self>,
+        of: &PageIdentity,
+        call: &IncomingCall,
+    ) -> Result<ObjectGuard, Unreached> {
         for _ in 0..TRIES {
             let object = self.places.of(of.page.key).read_owned().await;
             if object.as_ref().is_some_and(|living| self.serves(living, of)) {
@@ -196,7 +206,8 @@ impl Residence {
             }
             // goes on when the caller is gone, so that no object stays half made
             let (this, of) = (self.clone(), of.clone());
-            let arrived = tokio::spawn(async move { this.arrive(&of).await }).await;
+            let arriving = tokio::spawn(async move { this.arrive(&of).await });
+            let arrived = call.wait_without_slot(arriving).await;
             arrived.map_err(|_| Unreached::Error(moving()))??;
         }
         Err(Unreached::Error(moving()))
