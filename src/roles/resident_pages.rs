@@ -31,6 +31,9 @@ const ATTEMPTS: u32 = 6;
 /// Pause before the second attempt; it doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The worker that the messages of each resident page go to; `None` without one.
+type Homes = HashMap<Key, Option<Key>>;
+
 /// Spawns what tells the executors of the resident pages of a node.
 pub(super) fn spawn(tasks: &Tasks, services: &Services, context: &Arc<Context>) {
     let Services { workers, rollouts, .. } = services;
@@ -68,31 +71,17 @@ async fn deliver(context: Arc<Context>) {
     }
 }
 
-/// Asks for the objects of the pages of this node whose messages go to another executor by now. Never returns.
+/// Asks for objects whenever the workers or the rollouts have changed. Never returns.
 async fn follow_executors(context: Arc<Context>, workers: Workers, rollouts: Rollouts) {
     let (mut members, mut documents) = (workers.changes(), rollouts.document_changes());
-    let mut homes: HashMap<Key, Option<Key>> = HashMap::new();
+    let mut homes = HashMap::new();
     let mut living = Vec::new();
     loop {
         let before = std::mem::replace(&mut living, living_workers(&workers));
-        let has_changed = before != living;
-        // one that drains has woken the next worker of each of its objects
-        let has_died = before.iter().any(|worker| !is_known(&workers, *worker));
-        let pages = context.pages.store.pages().into_iter().filter(|page| page.resident.is_some());
-        let mut seen = HashMap::new();
-        for page in pages.filter(|_| has_changed) {
-            let Some(class) = page.resident.clone() else { continue };
-            let (key, event) = (page.key(), PageEvent::Wake);
-            let call = call(&context.pages.store, &ResidentEvent { page: page.clone(), class, event });
-            let home = context.executors.home_of(&call);
-            // a page that has opened meanwhile is not known here, and an object that lives is not disturbed
-            if (has_died || homes.get(&key) != Some(&home)) && home.is_some() {
-                context.pages.store.residents.report(&page, event);
-            }
-            seen.insert(key, home);
-        }
-        if has_changed {
-            homes = seen;
+        if before != living {
+            // one that drains has woken the next worker of each of its objects
+            let has_died = before.iter().any(|worker| !is_known(&workers, *worker));
+            homes = wake_moved(&context, &homes, has_died);
         }
         tokio::select! {
             Ok(()) = members.changed() => {}
@@ -100,6 +89,24 @@ async fn follow_executors(context: Arc<Context>, workers: Workers, rollouts: Rol
             else => return std::future::pending().await,
         }
     }
+}
+
+/// Asks for the objects of the pages of this node whose messages go to another executor than in `known`, or of all pages
+/// when an executor has died. Returns where the messages of each page go.
+fn wake_moved(context: &Context, known: &Homes, has_died: bool) -> Homes {
+    let store = &context.pages.store;
+    let mut homes = Homes::new();
+    for page in store.pages() {
+        let Some(class) = page.resident.clone() else { continue };
+        let event = ResidentEvent { page, class, event: PageEvent::Wake };
+        let (key, home) = (event.page.key(), context.executors.home_of(&call(store, &event)));
+        // a page that has opened meanwhile is not known here, and an object that lives is not disturbed
+        if (has_died || known.get(&key) != Some(&home)) && home.is_some() {
+            store.residents.report(&event.page, event.event);
+        }
+        homes.insert(key, home);
+    }
+    homes
 }
 
 /// Returns the workers that accept new work.
