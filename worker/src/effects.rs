@@ -227,48 +227,50 @@ impl Drop for Standing {
 }
 
 impl StandingWork {
-    /// Checks an effect and returns the fence of its writes.
-    fn check(&self) -> Result<Option<Fence>, HandlerError> {
-        let fence = self.fence();
-        fence.inspect_err(|error| tracing::info!(reason = error.message, "an effect of a handler is refused"))
+    /// Checks an effect.
+    fn check(&self) -> Result<(), HandlerError> {
+        self.stands()
+            .inspect_err(|error| tracing::info!(reason = error.message, "an effect of a handler is refused"))
     }
 
-    fn fence(&self) -> Result<Option<Fence>, HandlerError> {
-        let Supervisor { group, lease, turns, .. } = &*self.supervisor;
+    fn stands(&self) -> Result<(), HandlerError> {
+        let Supervisor { lease, objects, .. } = &*self.supervisor;
         if self.ended.load(Ordering::Acquire) {
             return Err(stale("the work has ended"));
         }
         if lease.worker() != Some(self.worker) {
             return Err(stale("the lease of this worker has expired"));
         }
-        if let Some(OwnedPage { page, term }) = self.object {
-            return match self.supervisor.objects.of(page) == Some(term) {
-                true => Ok(Some(page_fence(&group.pool, page, term))),
-                false => Err(stale("the object of the page has left this worker")),
-            };
-        }
-        match &self.owned {
-            Some(Owned { user, term }) if turns.term_of(user) != Some(*term) => {
-                Err(stale("another worker has taken the user over"))
+        match (self.object, &self.owned) {
+            (Some(OwnedPage { page, term }), _) if objects.of(page) != Some(term) => {
+                Err(stale("the object of the page has left this worker"))
             }
-            owned => Ok(owned.as_ref().map(|Owned { user, term }| Fence::new(&group.pool, user, *term))),
+            (None, Some(owned)) if !self.owns(owned) => Err(stale("another worker has taken the user over")),
+            _ => Ok(()),
         }
     }
-}
 
-impl StandingWork {
+    /// Returns whether this worker owns a user at the term under which the work began.
+    fn owns(&self, Owned { user, term }: &Owned) -> bool {
+        self.supervisor.turns.term_of(user) == Some(*term)
+    }
+
     /// Checks a write of a tree and returns its fence. The tree of the page of an object has the fence of the object, any
     /// other one that of the user, if this worker owns the user.
     fn check_write(&self, tree: &Entity) -> Result<Option<Fence>, HandlerError> {
-        let fence = self.check()?;
-        match (self.object, &self.owned) {
-            (Some(OwnedPage { page, .. }), owned) if *tree != Entity::Page(page) => {
-                let Supervisor { turns, group, .. } = &*self.supervisor;
-                let owned = owned.as_ref().filter(|owned| turns.term_of(&owned.user) == Some(owned.term));
-                Ok(owned.map(|Owned { user, term }| Fence::new(&group.pool, user, *term)))
+        self.check()?;
+        Ok(match self.object {
+            Some(OwnedPage { page, term }) if *tree == Entity::Page(page) => {
+                Some(page_fence(&self.supervisor.group.pool, page, term))
             }
-            _ => Ok(fence),
-        }
+            // the work of an object stands although another worker has the user
+            Some(_) => self.owned.as_ref().filter(|owned| self.owns(owned)).map(|owned| self.fence(owned)),
+            None => self.owned.as_ref().map(|owned| self.fence(owned)),
+        })
+    }
+
+    fn fence(&self, Owned { user, term }: &Owned) -> Fence {
+        Fence::new(&self.supervisor.group.pool, user, *term)
     }
 }
 
@@ -280,7 +282,9 @@ impl Effects {
 
     #[cfg(test)]
     pub(crate) fn fence(&self) -> Result<Option<Fence>, HandlerError> {
-        self.work()?.fence()
+        let work = self.work()?;
+        work.stands()?;
+        Ok(work.owned.as_ref().map(|owned| work.fence(owned)))
     }
 
     fn work(&self) -> Result<&StandingWork, HandlerError> {
