@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagewire_worker::handlers::{HandlerInput, Handlers, RunFailure, call_snoozed};
+use pagewire_worker::handlers::{HandlerInput, Handlers};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
@@ -52,10 +52,8 @@ impl InlineCalls {
         };
         let run = self.handlers.run(&call.method, input);
         match tokio::time::timeout(within, run).await {
-            Ok(outcome) => outcome.map_err(|failure| match failure {
-                RunFailure::Failed(error) | RunFailure::RetryAfter(error, _) => ExecutorError::Failed(error),
-                RunFailure::Snoozed(_) => ExecutorError::Failed(call_snoozed()),
-                _ => executor_lost().into(),
+            Ok(outcome) => outcome.map_err(|failure| {
+                failure.call_error().map_or_else(|| executor_lost().into(), ExecutorError::Failed)
             }),
             Err(_) => Err(timed_out().into()),
         }

@@ -14,7 +14,7 @@ use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::trace::TraceParent;
-use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::wire::{CallAnswer, HandlerError};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -52,6 +52,22 @@ pub enum RunFailure {
         /// Last lines of its log.
         log: String,
     },
+}
+
+impl RunFailure {
+    /// Returns the error of a call that has no result; `None` when its executor is gone.
+    pub fn call_error(self) -> Option<HandlerError> {
+        match self {
+            Self::Failed(error) | Self::RetryAfter(error, _) => Some(error),
+            Self::Snoozed(_) => Some(HandlerError::new(ErrorCode::Failed, "a call cannot be put off")),
+            Self::Stopped | Self::Returned | Self::NoObject | Self::Lost { .. } => None,
+        }
+    }
+
+    /// Returns the answer to a call that has no result.
+    pub(crate) fn call_answer(self) -> CallAnswer {
+        self.call_error().map_or(CallAnswer::Lost, CallAnswer::Error)
+    }
 }
 
 /// The result of a runtime that ran a handler.
@@ -344,11 +360,6 @@ impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
     }
-}
-
-/// Returns the error of a call whose handler puts it off as if it were a job.
-pub fn call_snoozed() -> HandlerError {
-    HandlerError::new(ErrorCode::Failed, "a call cannot be put off")
 }
 
 /// Returns the error of a handler. A job is retried after it, because the same work may succeed later.

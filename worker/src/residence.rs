@@ -39,7 +39,7 @@ use self::rows::ObjectRows;
 use self::steps::{ObjectSteps, StepInput, log_failure};
 use super::call::IncomingCall;
 use super::effects::Supervisor;
-use super::handlers::{Handlers, RunFailure, RunResult, call_snoozed};
+use super::handlers::{Handlers, RunFailure};
 use super::object::{ObjectStep, Seat};
 use super::observer::{ObjectChange, WorkObserver};
 use super::work::WorkerParts;
@@ -149,7 +149,7 @@ impl Residence {
                     self.lost(&seat).await;
                     return Ok(CallAnswer::Lost);
                 }
-                result => return Ok(answer_of(result)),
+                result => return Ok(result.map_or_else(RunFailure::call_answer, CallAnswer::Value)),
             }
         }
         Err(Unreached::Error(moving()))
@@ -290,14 +290,4 @@ fn null() -> CallAnswer {
 
 fn moving() -> HandlerError {
     HandlerError::new(ErrorCode::Unavailable, "the object of this page is moving between executors")
-}
-
-fn answer_of(result: RunResult) -> CallAnswer {
-    match result {
-        Ok(value) => CallAnswer::Value(value),
-        Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => CallAnswer::Error(error),
-        Err(RunFailure::Snoozed(_)) => CallAnswer::Error(call_snoozed()),
-        Err(RunFailure::NoObject) => CallAnswer::Busy,
-        Err(RunFailure::Stopped | RunFailure::Returned | RunFailure::Lost { .. }) => CallAnswer::Lost,
-    }
 }

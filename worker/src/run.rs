@@ -22,7 +22,6 @@ use super::entry::WorkerEntry;
 use super::finished;
 use super::handlers::{
     HandlerInput, Handlers, ObjectRole, RunFailure, RunResult, Serial, StopReason, StopSignal, WorkUnit,
-    call_snoozed,
 };
 use super::observer::WorkObserver;
 use super::quarantine::PoolQuarantine;
@@ -244,11 +243,7 @@ impl Runner {
         match self.run_handler(method, input).await {
             Ok(value) => CallAnswer::Value(value),
             Err(_) if !self.handlers.has(method) => CallAnswer::NoHandler,
-            Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => CallAnswer::Error(error),
-            Err(RunFailure::Snoozed(_)) => CallAnswer::Error(call_snoozed()),
-            Err(
-                RunFailure::Stopped | RunFailure::Returned | RunFailure::NoObject | RunFailure::Lost { .. },
-            ) => CallAnswer::Lost,
+            Err(failure) => failure.call_answer(),
         }
     }
 
