@@ -25,7 +25,7 @@ pub use peer_response::{
     PinnedLanes, PushCounts, RolloutState, UnfinishedJobs, WaitingJobs, WaitingJobsList, WatchedPath,
 };
 pub use resident::{
-    MoveReason, ObjectGiven, ObjectNotice, ObjectRequest, ObjectState, PageEvent, ResidentClass,
+    MoveReason, ObjectGiven, ObjectNotice, ObjectRequest, ObjectState, PageEvent, ResidentClass, split_method,
 };
 pub(crate) use work::present;
 pub use work::{

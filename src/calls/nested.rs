@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Idempotency;
-use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::wire::{HandlerError, split_method};
 use pagewire_worker::outgoing::{NestedCall, NestedJob, WorkIdentity, WorkSubmitter};
 use serde_json::value::RawValue;
 use tracing::field::Empty;
@@ -45,7 +45,7 @@ fn job_request(job: NestedJob) -> Result<JobRequest, CommandError> {
 fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
     let NestedCall { method, params, identity, exec_mode, pool, timeout } = call;
     let WorkIdentity { user, page, session, connection, .. } = identity;
-    let class = page.and(method.split('.').next()).map(str::to_owned);
+    let class = page.map(|_| split_method(&method).0.to_owned());
     Ok(CallRequest {
         mode: Mode::parse(exec_mode.as_deref())?,
         method,

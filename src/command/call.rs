@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use pagewire_cluster::id::Account;
-use pagewire_cluster::wire::ResidentClass;
+use pagewire_cluster::wire::{ResidentClass, split_method};
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
@@ -25,8 +25,9 @@ pub(super) fn run(
     };
     let page = caller.page.clone();
     let account = page.user().map_or(Account::Connection(page.connection().key), Account::User);
-    let is_for_object = class_of(&page, &frame).is_some();
-    let call = request(context, &page, frame)?;
+    let object = class_of(&page, &frame);
+    let is_for_object = object.is_some();
+    let call = request(context, &page, object, frame)?;
     let (executors, store) = (context.executors.clone(), context.pages.store.clone());
     let flight = context.in_flight.begin(page.key(), account, id.json())?;
     let work = async move {
@@ -61,11 +62,16 @@ pub(super) fn run(
 
 /// Returns the class of the page's object, if the call is for it.
 fn class_of<'a>(page: &'a Page, frame: &CallFrame) -> Option<&'a ResidentClass> {
-    page.resident.as_deref().filter(|resident| frame.method.split('.').next() == Some(&resident.class))
+    page.resident.as_deref().filter(|resident| split_method(&frame.method).0 == resident.class)
 }
 
-fn request(context: &Context, page: &Page, frame: CallFrame) -> Result<CallRequest, CommandError> {
-    let pool = class_of(page, &frame).and_then(|class| class.pool.clone());
+fn request(
+    context: &Context,
+    page: &Page,
+    object: Option<&ResidentClass>,
+    frame: CallFrame,
+) -> Result<CallRequest, CommandError> {
+    let pool = object.and_then(|class| class.pool.clone());
     Ok(CallRequest {
         mode: Mode::parse(frame.exec_mode.as_deref())?,
         method: frame.method,

@@ -14,6 +14,11 @@ pub struct ResidentClass {
     pub pool: Option<String>,
 }
 
+/// Splits the name of a method into that of the class of its object and the rest, which is empty in the name of a class.
+pub fn split_method(name: &str) -> (&str, &str) {
+    name.split_once('.').unwrap_or((name, ""))
+}
+
 /// Why an object moves, or is made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

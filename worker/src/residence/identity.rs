@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pagewire_cluster::id::{Address, Key, WorkOwner};
-use pagewire_cluster::wire::WorkerCall;
+use pagewire_cluster::wire::{WorkerCall, split_method};
 
 /// A page with the class of its object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) struct PageIdentity {
 impl PageIdentity {
     /// Returns the page of a message; `None` without one.
     pub(super) fn of(call: &WorkerCall) -> Option<Self> {
-        let class = call.method.split('.').next().unwrap_or_default().to_owned();
+        let class = split_method(&call.method).0.to_owned();
         let WorkerCall { page, user, session, connection, lane, .. } = call;
         Some(Self {
             page: (*page)?,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
+use pagewire_cluster::wire::split_method;
 use subtle::ConstantTimeEq;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
@@ -190,7 +191,7 @@ async fn welcome(
         if !(1..=MAX_NAME).contains(&method.name.len()) {
             return refused(format!("the name of a handler has 1 to {MAX_NAME} bytes: {:?}", method.name));
         }
-        let class = method.name.split('.').next().filter(|_| method.object != ObjectRole::None);
+        let class = (method.object != ObjectRole::None).then(|| split_method(&method.name).0);
         let is_named = |name: &String| *name == method.name || Some(name.as_str()) == class;
         if options.methods.is_empty() || options.methods.iter().any(is_named) {
             methods.insert(method.name.clone(), method);

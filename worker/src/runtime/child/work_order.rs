@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagewire_cluster::wire::MoveReason;
+use pagewire_cluster::wire::{MoveReason, split_method};
 use serde_json::value::RawValue;
 
 use super::wire::{
@@ -46,7 +46,7 @@ pub(super) fn order(
     })
 }
 
-/// Returns the message for the object of a page. The name of a method begins with that of its class.
+/// Returns the message for the object of a page.
 fn of_object<'a>(
     id: u64,
     name: &'a str,
@@ -55,7 +55,7 @@ fn of_object<'a>(
     deadline_ms: u64,
     caller: CallerMembers<'a>,
 ) -> SupervisorMessage<'a> {
-    let (class, method) = name.split_once('.').unwrap_or((name, ""));
+    let (class, method) = split_method(name);
     let (event, why, saved): (_, Option<MoveReason>, _) = match step {
         ObjectStep::Call => {
             let rpc = RpcMessage { id, class, method, params, deadline_ms, caller };
