@@ -185,7 +185,7 @@ impl UserTurns {
                 TurnStep::Delete(key, expect) => {
                     StepResult::Deleted(self.jobs.records.store.delete(&key, expect).await)
                 }
-                TurnStep::Check(owner) => StepResult::Checked(self.lives(owner).await),
+                TurnStep::Check(owner) => StepResult::Checked(self.jobs.workers.lives(owner).await.ok()),
                 TurnStep::Done(outcome) => return outcome,
             };
         }
@@ -221,16 +221,6 @@ impl UserTurns {
     /// depends on it can still arrive.
     fn until(&self, sent: Duration, named: Option<NamedAttempt>) -> Option<Duration> {
         named.is_none().then(|| sent + self.jobs.timing.affinity_ttl * 3 / 4)
-    }
-
-    /// Returns whether a worker is alive; `None` when that cannot be determined now. A worker without a responder is
-    /// confirmed dead at once, because its users wait.
-    async fn lives(&self, worker: WorkerId) -> Option<bool> {
-        let workers = &self.jobs.workers;
-        match workers.is_alive(worker).await {
-            Ok(true) => Some(workers.evict_dead(worker).await != Ok(true)),
-            alive => alive.ok(),
-        }
     }
 
     /// Lets the rows of users without work expire. `busy` are the users with a running task.

@@ -174,6 +174,17 @@ impl Workers {
         let alive = self.subjects.worker(worker.id, worker_leaf::ALIVE);
         evict_silent(&self.engine, self.timing, &alive, &key, entry.rev).await
     }
+
+    /// Returns whether that incarnation of a worker lives. One that holds its lease without a responder is confirmed dead
+    /// at once, because users and pages wait for what it has.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] when its lease cannot be read now.
+    pub async fn lives(&self, worker: WorkerId) -> Result<bool, Unavailable> {
+        // one whose death cannot be confirmed now still has its lease
+        Ok(self.is_alive(worker).await? && self.evict_dead(worker).await != Ok(true))
+    }
 }
 
 fn id_of(key: &str) -> Option<Key> {

@@ -115,16 +115,12 @@ impl ObjectRows {
                 Err(_) => ObjectReply::Silent,
             },
             Err(RequestError::Down | RequestError::TooLarge) => ObjectReply::Silent,
-            Err(RequestError::NoResponder | RequestError::Deadline) => self.is_dead(worker).await,
+            Err(RequestError::NoResponder | RequestError::Deadline) => {
+                match self.jobs.workers.lives(worker).await {
+                    Ok(false) => ObjectReply::Dead,
+                    _ => ObjectReply::Silent,
+                }
+            }
         }
-    }
-
-    async fn is_dead(&self, worker: WorkerId) -> ObjectReply {
-        let workers = &self.jobs.workers;
-        let alive = match workers.is_alive(worker).await {
-            Ok(true) => workers.evict_dead(worker).await.map(|is_dead| !is_dead),
-            alive => alive,
-        };
-        if alive == Ok(false) { ObjectReply::Dead } else { ObjectReply::Silent }
     }
 }
