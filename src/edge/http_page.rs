@@ -14,6 +14,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Account, Address, Key};
+use pagewire_cluster::rollout::LanePins;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -63,9 +64,9 @@ async fn run(
         edge.admit_anonymous_call(&request)?;
     }
     let (pages, token) = (&edge.context.pages, page_token(&request));
-    let found = pages.store.pins(page.key).await.map_err(|Unavailable| CommandError::unavailable())?;
+    let found = pages.store.membership(page.key).await.map_err(|Unavailable| CommandError::unavailable())?;
     // one answer for a page that does not exist and one of another user
-    let Some((place, pins)) = found else { return Err(no_page()) };
+    let Some(place) = found else { return Err(no_page()) };
     edge.check_access(&place, page.key, user.as_deref(), token.as_deref()).await?;
     let Some(class) = place.resident.clone() else {
         return Err(refused(
@@ -90,7 +91,7 @@ async fn run(
         connection: Some(connection),
         page: Some(page),
         session: Some(place.session.key),
-        pins: Some(Arc::new(pins)),
+        pins: Some(Arc::new(LanePins::new(place.pins))),
         class: Some(class.class.clone()),
         event: None,
     };

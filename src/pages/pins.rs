@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use pagewire_cluster::engine::{Unavailable, WriteError};
 use pagewire_cluster::id::Key;
-use pagewire_cluster::rollout::LanePins;
 
 use super::page::{Membership, Page};
 use super::rows::RowError;
@@ -52,22 +51,16 @@ impl PageStore {
         }
     }
 
-    /// The session, connection and user of a page, and the lanes that it keeps, as known here or in its row.
+    /// What a page belongs to, with the lanes that it keeps, as known here or in its row.
     ///
     /// # Errors
     ///
     /// [`Unavailable`] when the engine does not reply.
-    pub async fn pins(&self, page: Key) -> Result<Option<(Membership, LanePins)>, Unavailable> {
+    pub async fn membership(&self, page: Key) -> Result<Option<Membership>, Unavailable> {
         if let Some(here) = self.hub.page(page).filter(|page| page.is_owned()) {
-            let place = here.place();
-            let pins = LanePins::new(place.pins.clone());
-            return Ok(Some((place, pins)));
+            return Ok(Some(here.place()));
         }
-        Ok(self.registry.row(page).await?.map(|(row, _)| {
-            let user = row.user.as_deref().map(Arc::from);
-            let resident = row.resident.map(Arc::new);
-            let place = Membership { resident, ..Membership::new(row.session, row.connection, user) };
-            (place, LanePins::new(row.pins))
-        }))
+        let row = self.registry.row(page).await?;
+        Ok(row.map(|(row, _)| Membership::of_row(&row, row.user.as_deref().map(Arc::from))))
     }
 }

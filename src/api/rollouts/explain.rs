@@ -67,10 +67,10 @@ pub(in crate::api) async fn explain(
     let pins = match (user.is_some(), connection.is_some(), page) {
         (true, false, None) | (false, true, None) => LanePins::default(),
         (false, false, Some(page)) => {
-            let (owner, pins) = page_of(&parts, page).await?;
+            let owner = page_of(&parts, page).await?;
             connection = owner.user.is_none().then_some(owner.connection.key);
             user = owner.user.as_deref().map(str::to_owned);
-            pins
+            LanePins::new(owner.pins)
         }
         _ => return Err(ApiError::malformed("give a user, a connection or a page, and only one of them")),
     };
@@ -94,7 +94,7 @@ pub(in crate::api) async fn explain(
 }
 
 /// Returns the user and the connection of a page, and the lanes that it keeps.
-async fn page_of(parts: &ApiState, page: Key) -> Result<(Membership, LanePins), ApiError> {
-    let found = parts.context.pages.store.pins(page).await?;
+async fn page_of(parts: &ApiState, page: Key) -> Result<Membership, ApiError> {
+    let found = parts.context.pages.store.membership(page).await?;
     found.ok_or_else(|| ApiError::new(ErrorCode::Unknown, "there is no such page"))
 }
