@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Residence;
+use super::identity::PageIdentity;
 use crate::object::{ObjectMessage, Seat};
 
 /// Objects that leave at the same time.
@@ -35,37 +36,40 @@ async fn handle(residence: Arc<Residence>, message: ObjectMessage) {
     match message {
         ObjectMessage::Died(seat) => residence.lost(&seat).await,
         ObjectMessage::Leave { page, seat, why, left } => {
-            let had = give_up(&residence, page, seat, why).await;
+            let gone = give_up(&residence, page, seat.as_ref(), why).await;
+            let had = gone.is_some();
+            // an executor that is replaced has a successor in this worker
+            if let Some(of) = gone.filter(|_| seat.is_some()) {
+                residence.make_again(of);
+            }
             // an error means that the asker waits no more
             let _ = left.send(had);
         }
         ObjectMessage::Shrink { executor } => residence.eviction.shrink(executor).await,
         ObjectMessage::LeaveAll { left } => {
             let pages = stream::iter(residence.places.pages());
-            pages.for_each_concurrent(LEAVING, |page| leave(&residence, page)).await;
+            let leaving = pages.for_each_concurrent(LEAVING, async |page| {
+                if let Some(of) = give_up(&residence, page, None, Some(MoveReason::Drain)).await {
+                    residence.departures.wake_next(&of).await;
+                }
+            });
+            leaving.await;
             // an error means that the worker has ended
             let _ = left.send(());
         }
     }
 }
 
-/// Puts the object of a page aside and wakes its next worker, because this one drains.
-async fn leave(residence: &Residence, page: Key) {
+/// Lets the object of a page leave this worker; with `seat`, only one in that executor. Returns its page if there was one.
+async fn give_up(
+    residence: &Residence,
+    page: Key,
+    seat: Option<&Seat>,
+    why: Option<MoveReason>,
+) -> Option<PageIdentity> {
     let mut place = residence.places.of(page).write_owned().await;
-    let of = place.as_ref().map(|living| living.of.clone());
-    residence.departures.put_aside(&mut place, MoveReason::Drain).await;
-    residence.places.release(page, place);
-    if let Some(of) = of {
-        residence.departures.wake_next(&of).await;
-    }
-}
-
-/// Lets the object of a page leave this worker, or only the executor of `seat`: then it is made again in another one at once.
-/// Returns whether there was one.
-async fn give_up(residence: &Arc<Residence>, page: Key, seat: Option<Seat>, why: Option<MoveReason>) -> bool {
-    let mut place = residence.places.of(page).write_owned().await;
-    let object = place.as_ref().filter(|of| seat.as_ref().is_none_or(|seat| of.seat.is(seat)));
-    let of = object.map(|living| living.of.clone());
+    let living = place.as_ref().filter(|living| seat.is_none_or(|seat| living.seat.is(seat)));
+    let of = living.map(|living| living.of.clone());
     if of.is_some() {
         match why {
             Some(why) => residence.departures.put_aside(&mut place, why).await,
@@ -73,8 +77,5 @@ async fn give_up(residence: &Arc<Residence>, page: Key, seat: Option<Seat>, why:
         };
     }
     residence.places.release(page, place);
-    if let Some(of) = of.clone().filter(|_| seat.is_some()) {
-        residence.make_again(of);
-    }
-    of.is_some()
+    of
 }
