@@ -4,6 +4,7 @@
 //! encoding. A command gets a [`Context`] and a [`Caller`] and returns a `Reply` or a `CommandError`; the dispatch
 //! turns that into the one terminal frame.
 
+mod application;
 mod auth;
 mod broadcast_session;
 mod call;
@@ -30,6 +31,7 @@ use pagewire_cluster::state::{DraftWrite, StateStore};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
+pub use application::PagesOfApplications;
 pub use dispatch::{SocketEffect, dispatch, refuse};
 pub use enrolment::page_opened;
 pub use executor_push::push_of_executor;

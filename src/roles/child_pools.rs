@@ -92,7 +92,7 @@ impl ChildPools {
     /// Starts the processes of mounts, and adds the workers of those that have handlers to `parts`. The others get no
     /// calls and no jobs.
     fn start_mounts(&mut self, services: &PoolServices, parts: &mut Vec<PoolPart>) -> Result<(), StartError> {
-        self.mounts = Arc::new(MountProcesses::start(&services.config, services.jobs.timing)?);
+        self.mounts = Arc::new(MountProcesses::start(services)?);
         parts.extend(self.mounts.parts(&services.config));
         let added = |pool: &LanePool| {
             services.local.add_children(pool.name.clone(), pool.children.clone());
@@ -232,5 +232,6 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
         http: None,
         program: None,
         needs: Vec::new(),
+        applications: None,
     }
 }

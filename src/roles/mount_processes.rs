@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::WorkerType;
+use pagewire_worker::effects::application::Applications;
 use pagewire_worker::runtime::child::options::{
     ChildOptions, FreeAffinity, HttpLimits, HttpProgram, ListenerAddress, ProgramListens, RecycleLimits,
     ScaleLimits,
@@ -18,7 +20,7 @@ use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
 
 use super::StartError;
-use super::pools::PoolPart;
+use super::pools::{PoolPart, PoolServices};
 use super::python_package::PythonPackage;
 use super::worker::WorkProcesses;
 use crate::config::{Config, MountApplication, MountConfig, MountLaneConfig, Need};
@@ -30,6 +32,8 @@ pub(super) struct MountProcesses {
     pools: MountPools,
     /// What they import; it stays until they have ended.
     _package: Option<PythonPackage>,
+    /// What their applications may request; it ends with the node.
+    _applications: Option<Arc<Applications>>,
 }
 
 impl MountProcesses {
@@ -37,7 +41,9 @@ impl MountProcesses {
     ///
     /// # Errors
     /// [`StartError::Pool`] when the system has no room for them.
-    pub(super) fn start(config: &Config, timing: Timing) -> Result<Self, StartError> {
+    pub(super) fn start(services: &PoolServices) -> Result<Self, StartError> {
+        let PoolServices { config, jobs, applications, .. } = services;
+        let timing = jobs.timing;
         let mounts: Vec<_> =
             config.mount.iter().filter(|mount| mount.process.application().is_some()).collect();
         if mounts.is_empty() {
@@ -57,7 +63,10 @@ impl MountProcesses {
         let mut pools = MountPools::new();
         for mount in mounts {
             let start = |mount: &MountConfig, lane: Option<&str>| {
-                let options = options(config, mount, lane, path, timing);
+                let options = ChildOptions {
+                    applications: applications.as_ref().map(Arc::downgrade),
+                    ..options(config, mount, lane, path, timing)
+                };
                 let (name, release) = (options.pool.clone(), options.release.as_str().into());
                 let children = ChildPool::start(options, timing).map_err(|error| refused(&name, error))?;
                 Ok::<_, StartError>(LanePool { name, release, children })
@@ -73,7 +82,7 @@ impl MountProcesses {
             };
             pools.insert(mount.path.clone(), pool);
         }
-        Ok(Self { pools, _package: package })
+        Ok(Self { pools, _package: package, _applications: applications.clone() })
     }
 
     /// Returns the workers of the mounts that have handlers.
@@ -152,6 +161,7 @@ fn options(
         }),
         program: program(mount),
         needs: process.needs().map(address).collect(),
+        applications: None,
     }
 }
 

@@ -11,6 +11,7 @@ use pagewire_cluster::lease::{NodeLease, NodeNote};
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::demo_handlers;
+use pagewire_worker::effects::application::{ApplicationNode, Applications};
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::runtime::http::callbacks::Callbacks;
 use tokio::sync::watch;
@@ -20,9 +21,10 @@ use super::peer_server::PeerRequests;
 use super::pools::{self, NodePools, PoolServices};
 use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
+use super::worker::outgoing;
 use super::{StartError, duties, mount_places};
 use crate::calls::LocalWorkers;
-use crate::command::Context;
+use crate::command::{Context, PagesOfApplications};
 use crate::config::Config;
 use crate::mount::OwnMount;
 use crate::pages::Hub;
@@ -179,7 +181,7 @@ fn handlers(config: &Config) -> Handlers {
 fn pool_services(
     services: &Services,
     config: &Arc<Config>,
-    context: &Context,
+    context: &Arc<Context>,
     tasks: &Tasks,
 ) -> PoolServices {
     let callbacks = Callbacks::default();
@@ -193,6 +195,20 @@ fn pool_services(
         local: context.executors.local().clone(),
         metrics: context.metrics.clone(),
         callbacks,
+        applications: Some(applications(services, config, context)),
         tasks: tasks.clone(),
     }
+}
+
+/// Returns what the applications of the mounts of a node may request.
+fn applications(services: &Services, config: &Config, context: &Arc<Context>) -> Arc<Applications> {
+    let Services { registry, lease, jobs, rollouts, timing, .. } = services;
+    let pages = PagesOfApplications { context: context.clone(), page_token: timing.page_token };
+    let node = ApplicationNode {
+        lease: lease.clone(),
+        registry: registry.clone(),
+        pages: Arc::new(pages),
+    };
+    let outgoing = outgoing(jobs, rollouts, config, context.executors.local(), &context.metrics);
+    Applications::new(node, jobs, outgoing)
 }

@@ -11,6 +11,7 @@ use pagewire_cluster::job::Jobs;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::LaneAnalysis;
 use pagewire_cluster::worker::WorkerType;
+use pagewire_worker::effects::application::Applications;
 use pagewire_worker::handlers::Handlers;
 use pagewire_worker::runtime::http::callbacks::Callbacks;
 use pagewire_worker::slots::SlotOptions;
@@ -57,6 +58,8 @@ pub(super) struct PoolServices {
     pub(super) metrics: Arc<Metrics>,
     /// The work of the process that may report progress.
     pub(super) callbacks: Callbacks,
+    /// What the applications of mounts may request; `None` for a process without mounts.
+    pub(super) applications: Option<Arc<Applications>>,
     pub(super) tasks: Tasks,
 }
 

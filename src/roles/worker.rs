@@ -198,7 +198,7 @@ impl WorkerRole {
 
 /// Returns the executors for the jobs and calls of handlers. They run on workers, because only there a handler has
 /// effects.
-fn outgoing(
+pub(super) fn outgoing(
     jobs: &Jobs,
     rollouts: &Rollouts,
     config: &Config,

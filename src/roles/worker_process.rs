@@ -145,6 +145,7 @@ async fn services(
         local,
         metrics,
         callbacks: Callbacks::default(),
+        applications: None,
         tasks: tasks.clone(),
     })
 }

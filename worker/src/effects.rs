@@ -8,9 +8,13 @@
 //! process can be paused after this check, so the effect carries what the receiver needs to refuse it as well: a write of
 //! assigned work carries the term, and a message to pages carries the incarnation of the worker. `any` work has no owner:
 //! only the lease is checked, and its writes have no fence.
+//!
+//! What the application of a mount requests outside of work stands while its node has its lease (`application`).
+
+pub mod application;
+mod standing;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pagewire_cluster::code::ErrorCode;
@@ -25,67 +29,71 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::{Instrument, Span};
 
+use self::application::{Application, ApplicationNode};
+pub use self::standing::Standing;
+pub(crate) use self::standing::page_fence;
+use self::standing::{Owned, OwnedPage, StandingWork};
 use super::object_terms::ObjectTerms;
 use super::outgoing::WorkSubmitter;
 use super::push::ExecutorPusher;
 use super::user_turns::UserTurns;
 use super::work::WorkerParts;
 
+/// What effects act on.
+pub(crate) struct Stores {
+    pub(crate) jobs: Jobs,
+    pub(crate) locks: Locks,
+    pub(crate) states: StateStore,
+    pub(crate) outgoing: Arc<dyn WorkSubmitter>,
+}
+
+impl Stores {
+    pub(crate) fn new(jobs: &Jobs, outgoing: Arc<dyn WorkSubmitter>) -> Self {
+        let (locks, states) = (Locks::new(&jobs.engine, jobs.timing), StateStore::new(&jobs.engine));
+        Self { jobs: jobs.clone(), locks, states, outgoing }
+    }
+}
+
 /// Checks the effects of all work of one worker.
 pub struct Supervisor {
-    group: WorkerGroup,
-    lease: WorkerLease,
-    turns: Arc<UserTurns>,
-    objects: Arc<ObjectTerms>,
-    jobs: Jobs,
-    locks: Locks,
-    states: StateStore,
-    outgoing: Arc<dyn WorkSubmitter>,
+    pub(crate) group: WorkerGroup,
+    pub(crate) lease: WorkerLease,
+    pub(crate) turns: Arc<UserTurns>,
+    pub(crate) objects: Arc<ObjectTerms>,
+    stores: Stores,
     pusher: ExecutorPusher,
     /// The last term with which the tree of a user was stamped here.
     stamped: Mutex<HashMap<Arc<str>, u64>>,
 }
 
-/// The owner of assigned work, as its key, and the term of this worker.
-#[derive(Debug, Clone)]
-struct Owned {
-    user: Arc<str>,
-    term: u64,
-}
-
-/// The page of the object that work is for, and the term of the object.
-#[derive(Debug, Clone, Copy)]
-struct OwnedPage {
-    page: Key,
-    term: u64,
-}
-
-/// Work that stands until this is dropped.
-pub struct Standing(Arc<StandingWork>);
-
-struct StandingWork {
-    supervisor: Arc<Supervisor>,
-    worker: WorkerId,
-    /// `None` for work that any worker may run.
-    owned: Option<Owned>,
-    /// `None` unless the work is for the object of a page.
-    object: Option<OwnedPage>,
-    ended: AtomicBool,
+/// In whose name effects happen.
+#[derive(Clone)]
+pub(crate) enum Ground {
+    /// A handler that runs inside a node and not on a worker: it has no effects.
+    Node,
+    /// A piece of work of a worker.
+    Work(Arc<StandingWork>),
+    /// The application of a mount.
+    Application(Arc<Application>),
 }
 
 /// What a handler may do inside Pagewire while its work stands. Cheap to clone.
 #[derive(Clone)]
 pub struct Effects {
-    /// `None` for a handler that runs inside a node and not on a worker.
-    work: Option<Arc<StandingWork>>,
+    ground: Ground,
     /// The span of the work, which an effect of another process happens outside of.
     span: Span,
     /// The trace context of the work.
     trace: Option<TraceParent>,
 }
 
-fn stale(message: &str) -> HandlerError {
+pub(crate) fn stale(message: &str) -> HandlerError {
     HandlerError::new(ErrorCode::Stale, message)
+}
+
+fn no_effects() -> HandlerError {
+    let message = "a call inside a node has no effects; use the mode any or assigned";
+    HandlerError::new(ErrorCode::Unsupported, message)
 }
 
 fn refused(error: StateError) -> HandlerError {
@@ -104,10 +112,7 @@ impl Supervisor {
             group: group.clone(),
             lease: lease.clone(),
             turns,
-            jobs: jobs.clone(),
-            locks: Locks::new(&jobs.engine, jobs.timing),
-            outgoing,
-            states: StateStore::new(&jobs.engine),
+            stores: Stores::new(jobs, outgoing),
             pusher: ExecutorPusher::new(jobs),
             stamped: Mutex::default(),
         })
@@ -136,17 +141,7 @@ impl Supervisor {
                 Some(Owned { user: owner.into(), term })
             }
         };
-        Ok(self.standing(worker, owned, None))
-    }
-
-    fn standing(
-        self: &Arc<Self>,
-        worker: WorkerId,
-        owned: Option<Owned>,
-        object: Option<OwnedPage>,
-    ) -> Standing {
-        let ended = AtomicBool::new(false);
-        Standing(Arc::new(StandingWork { supervisor: self.clone(), worker, owned, object, ended }))
+        Ok(Standing::new(self.clone(), worker, owned, None))
     }
 
     /// Begins work for the object of a page, which has this term. The work stands for as long as the object lives here,
@@ -166,7 +161,7 @@ impl Supervisor {
             return Err(stale("the object of the page has left this worker"));
         }
         let owned = owner.and_then(|user| Some(Owned { user: user.into(), term: self.turns.term_of(user)? }));
-        Ok(self.standing(worker, owned, Some(OwnedPage { page, term })))
+        Ok(Standing::new(self.clone(), worker, owned, Some(OwnedPage { page, term })))
     }
 
     /// Stamps the tree of a page before the first work of its object, because a worker that had the object may still have
@@ -177,7 +172,7 @@ impl Supervisor {
     /// Those of a write of the tree.
     pub(crate) async fn stamp_page(&self, page: Key, term: u64) -> Result<(), HandlerError> {
         let fence = page_fence(&self.group.pool, page, term);
-        self.states.stamp(&Entity::Page(page), fence).await.map_err(refused)
+        self.stores.states.stamp(&Entity::Page(page), fence).await.map_err(refused)
     }
 
     async fn stamp(&self, user: &str, tree: Entity, term: u64) -> Result<(), HandlerError> {
@@ -185,18 +180,13 @@ impl Supervisor {
         if stamped().get(user) == Some(&term) {
             return Ok(());
         }
-        self.states.stamp(&tree, Fence::new(&self.group.pool, user, term)).await.map_err(refused)?;
+        self.stores.states.stamp(&tree, Fence::new(&self.group.pool, user, term)).await.map_err(refused)?;
         let mut stamped = stamped();
         // the users that have left since would only take memory
         stamped.retain(|user, _| self.turns.has(user));
         stamped.insert(user.into(), term);
         Ok(())
     }
-}
-
-/// Returns the fence of the object of a page. No user has such an owner key.
-pub(crate) fn page_fence(pool: &str, page: Key, term: u64) -> Fence {
-    Fence::new(pool, &format!("\0page.{page}"), term)
 }
 
 /// Returns the tree of the owner of assigned work: of the user, or of the connection of work without a user.
@@ -208,110 +198,60 @@ fn tree_of(owner: &str, user: Option<&str>) -> Option<Entity> {
     }
 }
 
-impl Standing {
-    /// Returns the effects for the handler of this work.
-    pub fn effects(&self) -> Effects {
-        self.traced_effects(None)
-    }
-
-    /// Returns the effects for the handler of this work, which runs in the current span with this trace context.
-    pub fn traced_effects(&self, trace: Option<TraceParent>) -> Effects {
-        Effects { work: Some(self.0.clone()), span: Span::current(), trace }
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Release);
-    }
-}
-
-impl StandingWork {
-    /// Checks an effect.
-    fn check(&self) -> Result<(), HandlerError> {
-        self.stands()
-            .inspect_err(|error| tracing::info!(reason = error.message, "an effect of a handler is refused"))
-    }
-
-    fn stands(&self) -> Result<(), HandlerError> {
-        let Supervisor { lease, objects, .. } = &*self.supervisor;
-        if self.ended.load(Ordering::Acquire) {
-            return Err(stale("the work has ended"));
-        }
-        if lease.worker() != Some(self.worker) {
-            return Err(stale("the lease of this worker has expired"));
-        }
-        match (self.object, &self.owned) {
-            (Some(OwnedPage { page, term }), _) if objects.of(page) != Some(term) => {
-                Err(stale("the object of the page has left this worker"))
-            }
-            (None, Some(owned)) if !self.owns(owned) => Err(stale("another worker has taken the user over")),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns whether this worker owns a user at the term under which the work began.
-    fn owns(&self, Owned { user, term }: &Owned) -> bool {
-        self.supervisor.turns.term_of(user) == Some(*term)
-    }
-
-    /// Checks a write of a tree and returns its fence. The tree of the page of an object has the fence of the object, any
-    /// other one that of the user, if this worker owns the user.
-    fn check_write(&self, tree: &Entity) -> Result<Option<Fence>, HandlerError> {
-        self.check()?;
-        Ok(match self.object {
-            Some(OwnedPage { page, term }) if *tree == Entity::Page(page) => {
-                Some(page_fence(&self.supervisor.group.pool, page, term))
-            }
-            // the work of an object stands although another worker has the user
-            Some(_) => self.owned.as_ref().filter(|owned| self.owns(owned)).map(|owned| self.fence(owned)),
-            None => self.owned.as_ref().map(|owned| self.fence(owned)),
-        })
-    }
-
-    fn fence(&self, Owned { user, term }: &Owned) -> Fence {
-        Fence::new(&self.supervisor.group.pool, user, *term)
-    }
-}
-
 impl Effects {
     /// Returns effects that are all refused, for a handler that runs inside a node and not on a worker.
     pub const fn none() -> Self {
-        Self { work: None, span: Span::none(), trace: None }
+        Self { ground: Ground::Node, span: Span::none(), trace: None }
+    }
+
+    pub(crate) const fn of(ground: Ground, span: Span, trace: Option<TraceParent>) -> Self {
+        Self { ground, span, trace }
     }
 
     #[cfg(test)]
     pub(crate) fn fence(&self) -> Result<Option<Fence>, HandlerError> {
-        let work = self.work()?;
+        let Ground::Work(work) = &self.ground else { return Err(no_effects()) };
         work.stands()?;
         Ok(work.owned.as_ref().map(|owned| work.fence(owned)))
     }
 
-    fn work(&self) -> Result<&StandingWork, HandlerError> {
-        let message = "a call inside a node has no effects; use the mode any or assigned";
-        self.work.as_deref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
+    /// Returns what effects act on if the work stands.
+    fn stores(&self) -> Result<&Stores, HandlerError> {
+        match &self.ground {
+            Ground::Node => Err(no_effects()),
+            Ground::Work(work) => work.check().map(|()| &work.supervisor.stores),
+            Ground::Application(application) => application.stores(),
+        }
     }
 
-    /// Returns the supervisor of the work if the work stands.
-    fn standing(&self) -> Result<&Supervisor, HandlerError> {
-        let work = self.work()?;
-        work.check()?;
-        Ok(&work.supervisor)
+    /// Returns the node of the application that requests this.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported` for work of a worker, `stale` when the node has lost its lease.
+    pub(crate) fn application_node(&self) -> Result<&ApplicationNode, HandlerError> {
+        match &self.ground {
+            Ground::Application(application) => application.node(),
+            Ground::Node | Ground::Work(_) => {
+                let message = "this is requested by an application of a mount, without work";
+                Err(HandlerError::new(ErrorCode::Unsupported, message))
+            }
+        }
     }
 
     /// Returns the jobs of the cluster if the work stands.
     pub(crate) fn jobs(&self) -> Result<&Jobs, HandlerError> {
-        Ok(&self.standing()?.jobs)
+        Ok(&self.stores()?.jobs)
     }
 
     /// Returns the locks of the cluster if the work stands.
     pub(crate) fn locks(&self) -> Result<&Locks, HandlerError> {
-        Ok(&self.standing()?.locks)
+        Ok(&self.stores()?.locks)
     }
 
     /// Returns what submits jobs and makes calls for the work if the work stands.
     pub(crate) fn outgoing(&self) -> Result<&dyn WorkSubmitter, HandlerError> {
-        Ok(&*self.standing()?.outgoing)
+        Ok(&*self.stores()?.outgoing)
     }
 
     /// Sends a message to the pages of a scope, wherever they are, and returns how many there are.
@@ -345,11 +285,17 @@ impl Effects {
         payload: Box<RawValue>,
         is_notice: bool,
     ) -> Result<PushCounts, HandlerError> {
-        let work = self.work()?;
+        let span = tracing::debug_span!(parent: &self.span, "push");
+        let work = match &self.ground {
+            Ground::Node => return Err(no_effects()),
+            Ground::Application(application) => {
+                return application.node()?.pages.send(to, payload).instrument(span).await;
+            }
+            Ground::Work(work) => work,
+        };
         work.check()?;
         let WorkerId { id: worker, epoch } = work.worker;
         let message = ExecutorMessage { to, payload, worker, epoch, is_notice };
-        let span = tracing::debug_span!(parent: &self.span, "push");
         work.supervisor.pusher.send(&message, self.trace.as_ref()).instrument(span).await
     }
 
@@ -375,11 +321,14 @@ impl Effects {
         edits: Vec<Edit>,
         if_revision: Option<u64>,
     ) -> Result<u64, HandlerError> {
-        let work = self.work()?;
-        let fence = work.check_write(tree)?;
+        let states = &self.stores()?.states;
+        let fence = match &self.ground {
+            Ground::Work(work) => work.check_write(tree)?,
+            Ground::Node | Ground::Application(_) => None,
+        };
         let write = DraftWrite { operation: Operation::Edit(edits), if_revision, from: None, fence };
         let span = tracing::debug_span!(parent: &self.span, "write state", level = tree.level().name());
-        work.supervisor.states.write(tree, write).instrument(span).await.map_err(refused)
+        states.write(tree, write).instrument(span).await.map_err(refused)
     }
 
     /// Reads a path of a state tree.
@@ -389,8 +338,6 @@ impl Effects {
     /// `stale` when this work does not stand any more, otherwise as for a read of the server API.
     pub async fn get(&self, tree: &Entity, path: &str) -> Result<ReadValue, HandlerError> {
         let path = path.parse().map_err(refused)?;
-        let work = self.work()?;
-        work.check()?;
-        work.supervisor.states.get(tree, &path).await.map_err(refused)
+        self.stores()?.states.get(tree, &path).await.map_err(refused)
     }
 }

@@ -6,6 +6,7 @@
 mod lock;
 mod members;
 mod nested;
+mod page;
 mod push;
 mod state;
 mod stored_job;
@@ -18,6 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use self::lock::{AcquireLock, ReleaseLock, RenewLock};
 use self::members::Members;
 use self::nested::{MakeCall, SubmitJob};
+use self::page::{ClosePages, GetPage, ListPages};
 use self::push::SendPush;
 use self::state::{PatchTree, ReadTree};
 use self::stored_job::{CancelJob, ReadJob};
@@ -37,6 +39,9 @@ enum Request {
     AcquireLock(AcquireLock),
     RenewLock(RenewLock),
     ReleaseLock(ReleaseLock),
+    GetPage(GetPage),
+    ListPages(ListPages),
+    ClosePages(ClosePages),
 }
 
 impl Request {
@@ -52,6 +57,9 @@ impl Request {
             "lock.acquire" => |members| AcquireLock::parse(members).map(Self::AcquireLock),
             "lock.renew" => |members| RenewLock::parse(members).map(Self::RenewLock),
             "lock.release" => |members| ReleaseLock::parse(members).map(Self::ReleaseLock),
+            "page.get" => |members| GetPage::parse(members).map(Self::GetPage),
+            "page.list" => |members| ListPages::parse(members).map(Self::ListPages),
+            "page.close" => |members| ClosePages::parse(members).map(Self::ClosePages),
             _ => {
                 let message = format!("there is no request {method:?}");
                 return Err(HandlerError::new(ErrorCode::Unsupported, message));
@@ -72,11 +80,14 @@ impl Request {
             Self::AcquireLock(request) => request.run(effects, work).await,
             Self::RenewLock(request) => request.run(effects).await,
             Self::ReleaseLock(request) => request.run(effects).await,
+            Self::GetPage(request) => request.run(effects).await,
+            Self::ListPages(request) => request.run(effects).await,
+            Self::ClosePages(request) => request.run(effects).await,
         }
     }
 }
 
-/// Answers a request of a handler, in the name of the work that `effects` and `work` belong to.
+/// Answers a request of a handler, in the name of the work that `effects` and `work` belong to, or of an application.
 ///
 /// # Errors
 ///

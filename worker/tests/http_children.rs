@@ -52,6 +52,7 @@ fn options(target: &str, children: usize) -> ChildOptions {
         http: Some(LIMITS),
         program: None,
         needs: Vec::new(),
+        applications: None,
     }
 }
 

@@ -72,6 +72,7 @@ impl Supervised {
             http: None,
             program: None,
             needs: Vec::new(),
+            applications: None,
         };
         let since = Instant::now();
         let pool = ChildPool::start(options, Timing::PRODUCTION)?;

@@ -70,7 +70,7 @@ def test_the_ends_of_work_are_the_golden_frames():
 @pytest.mark.parametrize("name", [name for name in VECTORS if name.startswith("request-")])
 def test_a_request_is_the_golden_frame(name):
     message = message_of(name)
-    context = context_of({"id": message["work"]})
+    context = context_of({"id": message.get("work")})
     data = context._link.request(context, message["id"], message["method"], message["params"])
     assert data.hex() == VECTORS[name]["frame"]
 

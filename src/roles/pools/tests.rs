@@ -62,6 +62,7 @@ pub(in crate::roles) fn services(
         local: LocalWorkers::default(),
         metrics: Arc::new(Metrics::new("stable", "dev")),
         callbacks: Callbacks::default(),
+        applications: None,
         tasks: tasks.clone(),
     };
     (services, workers)

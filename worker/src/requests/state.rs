@@ -51,7 +51,7 @@ impl NamedTree {
             Level::Session => work.session.map(Entity::Session),
             Level::Page => work.page.map(|page| Entity::Page(page.key)),
         };
-        own.ok_or_else(|| malformed("id", format_args!("this work belongs to no {level}")))
+        own.ok_or_else(|| malformed("id", format_args!("it is missing, and this belongs to no {level}")))
     }
 }
 

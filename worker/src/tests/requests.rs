@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use super::serial::{start, until};
 use super::worker::{Log, Worker, jobs};
 use super::{TIMING, becomes, end, memory, submission, submit};
-use crate::effects::{Effects, Standing};
+use crate::effects::Effects;
 use crate::handlers::{HandlerInput, Handlers, HandlersBuilder, failed};
 use crate::outgoing::WorkIdentity;
 use crate::requests::answer;
+use crate::standing::Standing;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

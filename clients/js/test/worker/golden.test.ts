@@ -54,7 +54,8 @@ test("the ends of work are the golden frames", () => {
 });
 
 test("a request is the golden frame", () => {
-  const requests = [...vectors].filter(([name]) => name.startsWith("request-"));
+  // a child of this package serves no HTTP: each of its requests belongs to work
+  const requests = [...vectors].filter(([name, { message }]) => name.startsWith("request-") && "work" in message);
   assert.ok(requests.length >= 10);
   for (const [name, { frame, message }] of requests) {
     const { id, work, method, params } = message as unknown as {

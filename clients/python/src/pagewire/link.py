@@ -94,9 +94,11 @@ class Link:
         Raises Error if the parameters are not JSON or do not fit into a frame.
         """
         try:
-            body = b'{"t":"request","id":%d,"work":%d,"method":"%b","params":%b}' % (
+            # without work it is made in the name of the web application of this process
+            work = b"" if context._id is None else b'"work":%d,' % context._id
+            body = b'{"t":"request","id":%d,%b"method":"%b","params":%b}' % (
                 number,
-                context._id,
+                work,
                 method.encode(),
                 encode(params),
             )

@@ -172,7 +172,9 @@ impl ChildSlot {
         let (pool, took_ms) = (&options.pool, began.elapsed().as_millis() as u64);
         tracing::info!(pool, child = number, pid, sdk, methods = methods.len(), took_ms, "a child is ready");
         let log = process.log.clone();
-        let session = Arc::new(Session::new(number, pool, FrameWriter::new(writer), log, *timing));
+        let applications = options.applications.clone().filter(|_| http.is_some());
+        let writer = FrameWriter::new(writer);
+        let session = Arc::new(Session::new(number, pool, writer, log, *timing, applications));
         let (kind, place, session_of, http_of) = (self.kind, self.place, session.clone(), http.clone());
         let member = NewMember { session: session_of, kind, place, slots, methods, http: http_of, pid, sdk };
         self.current.store(number, Ordering::Relaxed);

@@ -23,7 +23,7 @@ pub(super) struct OpenWork {
     is_closed: bool,
 }
 
-/// In whose name the requests of a piece of work are made.
+/// In whose name a request is made: a piece of work, or an application.
 pub(super) struct Requester {
     pub(super) effects: Effects,
     pub(super) identity: WorkIdentity,

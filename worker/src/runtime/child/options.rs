@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Weak;
 use std::time::Duration;
 
 use pagewire_cluster::worker::WorkerType;
@@ -12,6 +13,7 @@ pub use super::http_lease::HttpLimits;
 pub use super::listener_address::ListenerAddress;
 pub use super::recycling::RecycleLimits;
 pub use super::scaling::ScaleLimits;
+use crate::effects::application::Applications;
 
 /// Options of a pool of child processes. The binary of this process has to run [`guard::run`](super::guard::run) when its
 /// first argument is [`guard::SUBCOMMAND`](super::guard::SUBCOMMAND).
@@ -49,4 +51,7 @@ pub struct ChildOptions {
     pub program: Option<HttpProgram>,
     /// What has to accept connections before the first child starts.
     pub needs: Vec<ListenerAddress>,
+    /// What the application that the children serve may request outside of work; `None` for nothing. Weak, because its
+    /// calls reach this pool.
+    pub applications: Option<Weak<Applications>>,
 }

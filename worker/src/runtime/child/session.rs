@@ -3,7 +3,7 @@
 //! Owns: the ids of work, its end, and the requests of its handlers. Never: which child runs it, or the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use pagewire_cluster::code::ErrorCode;
@@ -23,7 +23,9 @@ use super::wire::{
     WireError, encode,
 };
 use super::work_order::order;
+use crate::effects::application::Applications;
 use crate::handlers::{HandlerInput, RunFailure, RunResult};
+use crate::outgoing::WorkIdentity;
 use crate::requests;
 
 /// Requests of one child at a time.
@@ -34,6 +36,8 @@ pub(super) struct Session {
     pub(super) number: u64,
     pool: String,
     writer: FrameWriter,
+    /// Gives requests without work their effects; `None` for a child that serves no application.
+    applications: Option<Weak<Applications>>,
     work: Mutex<OpenWork>,
     next_id: AtomicU64,
     requests: AtomicU64,
@@ -74,11 +78,19 @@ fn failed(code: ErrorCode, message: impl Into<String>) -> RunResult {
 }
 
 impl Session {
-    pub(super) fn new(number: u64, pool: &str, writer: FrameWriter, log: LogTail, timing: Timing) -> Self {
+    pub(super) fn new(
+        number: u64,
+        pool: &str,
+        writer: FrameWriter,
+        log: LogTail,
+        timing: Timing,
+        applications: Option<Weak<Applications>>,
+    ) -> Self {
         Self {
             number,
             pool: pool.to_owned(),
             writer,
+            applications,
             work: Mutex::default(),
             next_id: AtomicU64::new(1),
             requests: AtomicU64::new(0),
@@ -314,13 +326,28 @@ impl Session {
         }
     }
 
-    /// Answers a request of a handler, without waiting for it here.
+    /// Returns in whose name a request is made.
+    fn requester(&self, work: Option<u64>) -> Result<Arc<Requester>, HandlerError> {
+        if let Some(work) = work {
+            let found = self.lock().get(work).map(|piece| piece.requester.clone());
+            return found
+                .ok_or_else(|| HandlerError::new(ErrorCode::Stale, "the work of this request has ended"));
+        }
+        let Some(applications) = &self.applications else {
+            let message = "a request names its work: only a child that serves HTTP may leave it out";
+            return Err(HandlerError::new(ErrorCode::Unsupported, message));
+        };
+        let ended = || HandlerError::new(ErrorCode::Stale, "the node has ended");
+        let effects = applications.upgrade().ok_or_else(ended)?.begin()?;
+        Ok(Arc::new(Requester { effects, identity: WorkIdentity::default() }))
+    }
+
+    /// Answers a request of a handler or an application, without waiting for it here.
     fn answer(self: &Arc<Self>, request: ChildRequest) {
         let ChildRequest { id, work, method, params } = request;
-        let requester = self.lock().get(work).map(|piece| piece.requester.clone());
-        let Some(requester) = requester else {
-            let message = "the work of this request has ended";
-            return self.reply(id, Err(HandlerError::new(ErrorCode::Stale, message)));
+        let requester = match self.requester(work) {
+            Ok(requester) => requester,
+            Err(error) => return self.reply(id, Err(error)),
         };
         if self.requests.fetch_add(1, Ordering::Relaxed) >= MAX_REQUESTS as u64 {
             self.requests.fetch_sub(1, Ordering::Relaxed);

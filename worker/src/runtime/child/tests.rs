@@ -172,7 +172,7 @@ fn messages_of_a_child_are_read_as_in_the_vectors() {
             }
             ChildMessage::Request(request) => {
                 Some(request.id) == id
-                    && message["work"] == request.work
+                    && message.get("work").and_then(Value::as_u64) == request.work
                     && message["method"] == request.method
             }
             ChildMessage::Log(line) => message["message"] == line.message && message["level"] == line.level,

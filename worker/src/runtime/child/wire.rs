@@ -241,11 +241,13 @@ pub(super) struct ReportedFailure {
     pub(super) trace: Option<String>,
 }
 
-/// A request of a handler.
+/// A request of a handler, or of an application.
 #[derive(Debug, Deserialize)]
 pub(super) struct ChildRequest {
     pub(super) id: u64,
-    pub(super) work: u64,
+    /// `None` for one in the name of the application that the child serves.
+    #[serde(default)]
+    pub(super) work: Option<u64>,
     pub(super) method: String,
     #[serde(default = "no_params")]
     pub(super) params: Box<RawValue>,

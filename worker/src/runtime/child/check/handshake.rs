@@ -47,6 +47,7 @@ impl Starter {
             http: None,
             program: None,
             needs: Vec::new(),
+            applications: None,
         };
         Ok(Self { options, child, directory: PrivateDirectory::create("pagewire")?, started: 0 })
     }

@@ -38,7 +38,7 @@ async fn asked(program: &mut Program, work: u64) -> Result<Asked, Deviation> {
 
 fn request_of(message: &ChildMessage, work: u64) -> Option<Asked> {
     match message {
-        ChildMessage::Request(request) if request.work == work => Some(Asked {
+        ChildMessage::Request(request) if request.work == Some(work) => Some(Asked {
             id: request.id,
             method: request.method.clone(),
             params: serde_json::from_str(request.params.get()).unwrap_or_default(),

@@ -1,0 +1,57 @@
+//! What the applications of mounts request of pages.
+//!
+//! Owns: how a request of an application becomes one of the server API. Never: whether it stands
+//! (`pagewire_worker::effects::application`), or which nodes the pages are at (`pages`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::id::{Key, Scope};
+use pagewire_cluster::wire::{HandlerError, PushCounts};
+use pagewire_worker::effects::application::ApplicationPages;
+use serde_json::value::RawValue;
+
+use super::Context;
+use crate::protocol::CommandError;
+
+/// The pages of the cluster, for the applications of the mounts of a node.
+pub struct PagesOfApplications {
+    /// What commands use.
+    pub context: Arc<Context>,
+    /// How long a token of a page is accepted.
+    pub page_token: Duration,
+}
+
+fn refused(error: CommandError) -> HandlerError {
+    HandlerError::new(error.code, error.message)
+}
+
+impl ApplicationPages for PagesOfApplications {
+    fn send(&self, to: Scope, payload: Box<RawValue>) -> BoxFuture<'_, Result<PushCounts, HandlerError>> {
+        let sent = self.context.deliver.send(to, payload, None);
+        async move { sent.await.map(|report| report.reach).map_err(refused) }.boxed()
+    }
+
+    fn close(&self, scope: Scope) -> BoxFuture<'_, Result<u64, HandlerError>> {
+        let closer = &self.context.pages.closer;
+        let closed = async move {
+            let closed = match scope {
+                Scope::Page(page) => closer.unregister_page(page.key).await,
+                scope => closer.unregister(scope).await,
+            };
+            closed.map(|outcome| outcome.map_or(0, |outcome| outcome.closed)).map_err(refused)
+        };
+        closed.boxed()
+    }
+
+    fn proves<'a>(&'a self, token: &'a str, page: Key) -> BoxFuture<'a, Result<bool, HandlerError>> {
+        let proves = self.context.pages.tokens.proves(token, page, self.page_token);
+        let unavailable =
+            |Unavailable| HandlerError::new(ErrorCode::Unavailable, "no connection to the cluster");
+        async move { proves.await.map_err(unavailable) }.boxed()
+    }
+}
