@@ -4,6 +4,7 @@
 //! of a refusal. Never: the source of a token (header, cookie, `hello`), or the rights of an identity over a page. A
 //! leaf.
 
+mod issuing;
 mod signing;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::config::{self, Algorithm, Secret};
+pub use issuing::TokenIssuer;
 use pagewire_cluster::clock;
 pub use pagewire_cluster::id::MAX_USER;
 

@@ -1,6 +1,6 @@
-//! What the applications of mounts request of pages.
+//! What the applications of mounts request of pages and of logins.
 //!
-//! Owns: how a request of an application becomes one of the server API. Never: whether it stands
+//! Owns: how a request of an application becomes one of the server API, or a token. Never: whether it stands
 //! (`pagewire_worker::effects::application`), or which nodes the pages are at (`pages`).
 
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Key, Scope};
 use pagewire_cluster::wire::{HandlerError, PushCounts};
-use pagewire_worker::effects::application::ApplicationPages;
+use pagewire_worker::effects::application::{ApplicationLogins, ApplicationPages};
 use serde_json::value::RawValue;
 
 use super::Context;
+use crate::auth::TokenIssuer;
 use crate::protocol::CommandError;
 
 /// The pages of the cluster, for the applications of the mounts of a node.
@@ -53,5 +54,26 @@ impl ApplicationPages for PagesOfApplications {
         let unavailable =
             |Unavailable| HandlerError::new(ErrorCode::Unavailable, "no connection to the cluster");
         async move { proves.await.map_err(unavailable) }.boxed()
+    }
+}
+
+/// The logins of the applications of the mounts of a node; without an issuer there are none.
+pub struct LoginsOfApplications(pub Option<TokenIssuer>);
+
+impl LoginsOfApplications {
+    fn issuer(&self) -> Result<&TokenIssuer, HandlerError> {
+        let message = "a login is a token in a cookie: set auth.hs256_secret and auth.cookie";
+        self.0.as_ref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
+    }
+}
+
+impl ApplicationLogins for LoginsOfApplications {
+    fn issue(&self, user: &str, valid: Duration) -> Result<String, HandlerError> {
+        let unsigned = || HandlerError::new(ErrorCode::Internal, "the token cannot be signed");
+        self.issuer()?.issue(user, valid).ok_or_else(unsigned)
+    }
+
+    fn cookie(&self) -> Result<&str, HandlerError> {
+        self.issuer().map(TokenIssuer::cookie)
     }
 }

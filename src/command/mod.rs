@@ -31,7 +31,7 @@ use pagewire_cluster::state::{DraftWrite, StateStore};
 use pagewire_cluster::worker::Workers;
 use serde_json::value::RawValue;
 
-pub use application::PagesOfApplications;
+pub use application::{LoginsOfApplications, PagesOfApplications};
 pub use dispatch::{SocketEffect, dispatch, refuse};
 pub use enrolment::page_opened;
 pub use executor_push::push_of_executor;

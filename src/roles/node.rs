@@ -23,8 +23,9 @@ use super::services::{JoinedNode, Services};
 use super::tasks::{TaskKind, Tasks};
 use super::worker::outgoing;
 use super::{StartError, duties, mount_places};
+use crate::auth::TokenIssuer;
 use crate::calls::LocalWorkers;
-use crate::command::{Context, PagesOfApplications};
+use crate::command::{Context, LoginsOfApplications, PagesOfApplications};
 use crate::config::Config;
 use crate::mount::OwnMount;
 use crate::pages::Hub;
@@ -204,10 +205,12 @@ fn pool_services(
 fn applications(services: &Services, config: &Config, context: &Arc<Context>) -> Arc<Applications> {
     let Services { registry, lease, jobs, rollouts, timing, .. } = services;
     let pages = PagesOfApplications { context: context.clone(), page_token: timing.page_token };
+    let logins = LoginsOfApplications(TokenIssuer::new(&config.auth));
     let node = ApplicationNode {
         lease: lease.clone(),
         registry: registry.clone(),
         pages: Arc::new(pages),
+        logins: Arc::new(logins),
     };
     let outgoing = outgoing(jobs, rollouts, config, context.executors.local(), &context.metrics);
     Applications::new(node, jobs, outgoing)

@@ -4,6 +4,7 @@
 //! work that asks still stands (`effects`).
 
 mod lock;
+mod login;
 mod members;
 mod nested;
 mod page;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use self::lock::{AcquireLock, ReleaseLock, RenewLock};
+use self::login::{BeginLogin, EndLogin};
 use self::members::Members;
 use self::nested::{MakeCall, SubmitJob};
 use self::page::{ClosePages, GetPage, ListPages};
@@ -42,6 +44,8 @@ enum Request {
     GetPage(GetPage),
     ListPages(ListPages),
     ClosePages(ClosePages),
+    BeginLogin(BeginLogin),
+    EndLogin(EndLogin),
 }
 
 impl Request {
@@ -60,6 +64,8 @@ impl Request {
             "page.get" => |members| GetPage::parse(members).map(Self::GetPage),
             "page.list" => |members| ListPages::parse(members).map(Self::ListPages),
             "page.close" => |members| ClosePages::parse(members).map(Self::ClosePages),
+            "login.begin" => |members| BeginLogin::parse(members).map(Self::BeginLogin),
+            "login.end" => |members| EndLogin::parse(members).map(Self::EndLogin),
             _ => {
                 let message = format!("there is no request {method:?}");
                 return Err(HandlerError::new(ErrorCode::Unsupported, message));
@@ -83,6 +89,8 @@ impl Request {
             Self::GetPage(request) => request.run(effects).await,
             Self::ListPages(request) => request.run(effects).await,
             Self::ClosePages(request) => request.run(effects).await,
+            Self::BeginLogin(request) => request.run(effects).await,
+            Self::EndLogin(request) => request.run(effects).await,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! its node has the lease that it had at the beginning of the request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use pagewire_cluster::id::{Holder, Key, Scope};
@@ -45,6 +46,23 @@ pub trait ApplicationPages: Send + Sync + 'static {
     fn proves<'a>(&'a self, token: &'a str, page: Key) -> BoxFuture<'a, Result<bool, HandlerError>>;
 }
 
+/// The logins of an application, which are tokens in a cookie that its node accepts.
+pub trait ApplicationLogins: Send + Sync + 'static {
+    /// Issues a token of a user.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported` when the node is not configured for it.
+    fn issue(&self, user: &str, valid: Duration) -> Result<String, HandlerError>;
+
+    /// Returns the cookie that carries a token.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported` when the node is not configured for it.
+    fn cookie(&self) -> Result<&str, HandlerError>;
+}
+
 /// The node on which the processes of an application run.
 pub struct ApplicationNode {
     /// The lease of the node.
@@ -53,6 +71,8 @@ pub struct ApplicationNode {
     pub registry: Registry,
     /// What the node does with them.
     pub pages: Arc<dyn ApplicationPages>,
+    /// The logins of its users.
+    pub logins: Arc<dyn ApplicationLogins>,
 }
 
 /// Gives the requests of applications of one node their effects.
