@@ -137,8 +137,8 @@ impl Edge {
         }
     }
 
-    /// Returns the user of a request to a mount. The web page that sent it may be of any origin, so the user decides which
-    /// process serves the request and nothing else.
+    /// Returns the user of a request to a mount. The web page that sent it may be of any origin: an application that learns
+    /// the user protects its forms as it does for its own session cookie.
     fn user_of_mount(&self, headers: &HeaderMap) -> Option<Arc<str>> {
         let token = handshake::token(headers, self.cookie.as_deref())?;
         self.context.authenticator.verify(&token).ok()?.identity.user

@@ -18,6 +18,7 @@ mod folders;
 mod forward;
 mod hop_ticket;
 mod hops;
+mod identity;
 mod lane_pools;
 mod lanes;
 mod own_service;
@@ -49,6 +50,7 @@ use self::compression::compressed;
 use self::folders::Folders;
 use self::hops::Hops;
 pub(crate) use self::hops::MountCluster;
+use self::identity::knows_identity;
 pub(crate) use self::lane_pools::{LanePool, MountPool, MountPools};
 use self::lanes::{LaneRef, LanedUpstream};
 pub use self::own_service::OwnMount;
@@ -97,7 +99,8 @@ pub(crate) struct MountRequest {
     pub(crate) request: Request<MountBody>,
     /// The address that the connection came from.
     pub(crate) peer: IpAddr,
-    /// The user whom the token of the request names. It decides which process serves it and nothing else.
+    /// The user whom the token of the request names. It decides which process serves it, and an application in Python learns
+    /// it.
     pub(crate) user: Option<Arc<str>>,
     /// Tells whether the body was longer than the mount allows, or too slow.
     pub(crate) body_failure: BodyFailure,
@@ -162,7 +165,7 @@ impl Mounts {
         matches!(target, Some(MountTarget::Service(_)))
     }
 
-    /// Returns whether the user of a request decides which process or which lane serves it.
+    /// Returns whether the user of a request decides which process or which lane serves it, or its application learns it.
     pub(crate) fn needs_user(&self, mount: usize) -> bool {
         self.mounts.get(mount).is_some_and(|mount| mount.needs_user)
     }
@@ -219,7 +222,9 @@ impl Mount {
             target: Proxy::new(config, timing, processes).map(MountTarget::Proxy),
             compressed: config.compress.then(Arc::default),
             max_body: config.max_body(),
-            needs_user: config.sticky == Sticky::User || config.rollout_pool().is_some(),
+            needs_user: config.sticky == Sticky::User
+                || config.rollout_pool().is_some()
+                || knows_identity(config),
         }
     }
 

@@ -15,6 +15,7 @@ use pagewire_worker::runtime::child::http_lease::HttpLease;
 use super::body::{MountBody, MountResponse, empty};
 use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
 use super::hops::NO_PROCESS;
+use super::identity::{SenderIdentity, knows_identity};
 use super::lanes::{LaneRef, LanedUpstream, RequestUnits, ServedLane};
 use super::path::below;
 use super::process_upstream::LeasedBody;
@@ -34,6 +35,8 @@ pub(super) struct Proxy {
     /// The name of the upstream, if it gets that as `Host`.
     host: Option<HeaderValue>,
     timeout: Option<Duration>,
+    /// Whether the application learns whom a request is from.
+    tells_identity: bool,
     /// How long one side of another protocol may still send when the other one has ended.
     tunnel_rest: Duration,
 }
@@ -79,13 +82,15 @@ impl Proxy {
             let upstream = ProxyUpstream::Processes(Box::new(processes));
             let base = config.program().and_then(|program| program.base);
             let rewrite = base.map(|base| (config.path.clone(), base));
-            return Some(Self { upstream, rewrite, host: None, timeout, tunnel_rest });
+            let tells_identity = knows_identity(config);
+            return Some(Self { upstream, rewrite, host: None, timeout, tells_identity, tunnel_rest });
         }
         let Upstream { address, base } = config.upstream()?;
         let client = UpstreamClient::new(address, timing);
         let host = HeaderValue::from_str(client.authority().as_str()).ok().filter(|_| config.upstream_host);
         let rewrite = base.map(|base| (config.path.clone(), base));
-        Some(Self { upstream: ProxyUpstream::Server(Box::new(client)), rewrite, host, timeout, tunnel_rest })
+        let upstream = ProxyUpstream::Server(Box::new(client));
+        Some(Self { upstream, rewrite, host, timeout, tells_identity: false, tunnel_rest })
     }
 
     /// Sends a request to the upstream and returns its answer, or the page for its failure.
@@ -105,7 +110,11 @@ impl Proxy {
             host: self.host.as_ref(),
             is_upgrade,
         };
-        let Some(forwarded) = self.rebuilt(request, facts) else { return failed(StatusCode::BAD_REQUEST) };
+        let identity = self.tells_identity.then(|| SenderIdentity::of(&request, user.clone(), units.browser));
+        let Some(mut forwarded) = self.rebuilt(request, facts) else {
+            return failed(StatusCode::BAD_REQUEST);
+        };
+        identity.iter().for_each(|identity| identity.add_to(forwarded.headers_mut()));
         let started = Instant::now();
         let (answer, served) = self.send(forwarded, units).await;
         let mut response = match answer {

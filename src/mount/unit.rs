@@ -84,18 +84,19 @@ pub(super) fn unit(sticky: &Sticky, request: UnitFacts<'_>) -> Option<Unit> {
         Sticky::Connection => of(&request.browser?.connection.to_string()),
         Sticky::Cookie(name) => of(cookie_value(request.headers, name).filter(|value| !value.is_empty())?),
         Sticky::Page => {
-            let (page, node) = page(request)?;
+            let (page, node) = named_page(request.headers, request.uri)?;
             Some(Unit { key: hash(sticky, &page.to_string()), node, page: Some(page) })
         }
     }
 }
 
-fn page(request: UnitFacts<'_>) -> Option<(Key, Option<NodeNumber>)> {
-    let header = request.headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok());
+/// Returns the page that a request names, which it need not have, with its node if that is said.
+pub(super) fn named_page(headers: &HeaderMap, uri: &Uri) -> Option<(Key, Option<NodeNumber>)> {
+    let header = headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok());
     if let Some(found) = header.and_then(page_id) {
         return Some(found);
     }
-    let parameters = request.uri.query().unwrap_or_default().split('&');
+    let parameters = uri.query().unwrap_or_default().split('&');
     let values = parameters.filter_map(|pair| pair.strip_prefix(PAGE_PARAMETER)?.strip_prefix('='));
     // `|` is the only character of an address that a URL encodes
     values.map(|value| value.replace("%7C", "|").replace("%7c", "|")).find_map(|value| page_id(&value))

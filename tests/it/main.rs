@@ -41,6 +41,7 @@ mod lifetimes;
 mod limits;
 mod methods;
 mod mixed_releases;
+mod mount_inside;
 mod mount_lane_nodes;
 mod mount_lanes;
 mod mount_objects;

@@ -1,7 +1,11 @@
 """Fixtures of the tests of the child."""
 
+import importlib.util
+import sys
+
 import pytest
 
+from sites import ASGI, WSGI, Site
 from supervisor import Supervisor
 
 LOOPS = {"blocking": "work:sync", "threads": "work:threads", "asyncio": "work:mixed"}
@@ -40,3 +44,30 @@ def parallel(start):
 def resident(request, start):
     """A child with resident pages in each style of loop."""
     return start(RESIDENT[request.param])
+
+
+@pytest.fixture
+def serve(start, tmp_path):
+    """Starts children that serve an application."""
+
+    def begin(kind, server, target, *arguments, **variables):
+        if importlib.util.find_spec(server) is None:
+            pytest.skip(f"{server} is not installed: tests/run.py does it")
+        path = str(tmp_path / "site.http")
+        command = [sys.executable, "-m", f"pagewire.{kind}", target, "--server", server, *arguments]
+        environment = {"PAGEWIRE_HTTP_SOCKET": path, **variables}
+        return Site(start(target, command=command, environment=environment), path)
+
+    return begin
+
+
+@pytest.fixture(params=WSGI)
+def wsgi(request, serve):
+    """Starts a WSGI application on each server."""
+    return lambda target, *arguments, **variables: serve("wsgi", request.param, target, *arguments, **variables)
+
+
+@pytest.fixture(params=ASGI)
+def asgi(request, serve):
+    """Starts an ASGI application on each server."""
+    return lambda target, *arguments, **variables: serve("asgi", request.param, target, *arguments, **variables)

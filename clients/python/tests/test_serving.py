@@ -1,8 +1,5 @@
 """Web applications as children: real servers on a private Unix socket, joined to the child wire."""
 
-import http.client
-import importlib.util
-import json
 import os
 import pathlib
 import signal
@@ -16,48 +13,8 @@ import threading
 import pytest
 
 from pagewire.serving.wsgi_environ import server_of
-from supervisor import PATIENCE, TESTS
-
-WSGI = ["gunicorn", "granian"]
-ASGI = ["granian", "uvicorn"]
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """A client of HTTP on a Unix socket."""
-
-    def __init__(self, path):
-        super().__init__("site.example", timeout=PATIENCE)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self.path)
-
-
-class Site:
-    """A child that serves HTTP."""
-
-    def __init__(self, child, path):
-        self.child = child
-        self.path = path
-
-    def connect(self):
-        return UnixConnection(self.path)
-
-    def get(self, path, **headers):
-        connection = self.connect()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request("GET", path, headers=named)
-        response = connection.getresponse()
-        body = response.read()
-        connection.close()
-        return response.status, body
-
-    def shown(self, path, **headers):
-        status, body = self.get(path, **headers)
-        assert status == 200, body
-        return json.loads(body)
+from sites import ASGI, WSGI
+from supervisor import TESTS
 
 
 @pytest.mark.parametrize(
@@ -72,33 +29,6 @@ class Site:
 )
 def test_the_server_of_a_request_is_that_of_its_host(host, scheme, server):
     assert server_of({"HTTP_HOST": host, "wsgi.url_scheme": scheme}) == server
-
-
-@pytest.fixture
-def serve(start, tmp_path):
-    """Starts children that serve an application."""
-
-    def begin(kind, server, target, *arguments, **variables):
-        if importlib.util.find_spec(server) is None:
-            pytest.skip(f"{server} is not installed: tests/run.py does it")
-        path = str(tmp_path / "site.http")
-        command = [sys.executable, "-m", f"pagewire.{kind}", target, "--server", server, *arguments]
-        environment = {"PAGEWIRE_HTTP_SOCKET": path, **variables}
-        return Site(start(target, command=command, environment=environment), path)
-
-    return begin
-
-
-@pytest.fixture(params=WSGI)
-def wsgi(request, serve):
-    """Starts a WSGI application on each server."""
-    return lambda target, *arguments, **variables: serve("wsgi", request.param, target, *arguments, **variables)
-
-
-@pytest.fixture(params=ASGI)
-def asgi(request, serve):
-    """Starts an ASGI application on each server."""
-    return lambda target, *arguments, **variables: serve("asgi", request.param, target, *arguments, **variables)
 
 
 def test_the_process_that_serves_says_ready_with_http_and_its_threads(wsgi):

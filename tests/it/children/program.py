@@ -53,7 +53,8 @@ class Child:
         with self.arrived:
             self.requests += 1
             number = self.requests
-        self.send({"t": "request", "id": number, "work": work, "method": method, "params": params})
+        named = {} if work is None else {"work": work}
+        self.send({"t": "request", "id": number, **named, "method": method, "params": params})
         with self.arrived:
             self.arrived.wait_for(lambda: number in self.replies)
             return self.replies.pop(number)
@@ -160,7 +161,8 @@ def environment(message):
 def ask(message):
     """Makes the request of its parameters and returns the reply."""
     params = message["params"]
-    reply = child.request(message["id"], params["method"], params["params"])
+    work = None if params.get("without_work") else message["id"]
+    reply = child.request(work, params["method"], params["params"])
     return reply.get("value", reply.get("error"))
 
 

@@ -16,6 +16,7 @@ from .page import Page, rpc
 
 if TYPE_CHECKING:
     from .client import AsyncClient, Client
+    from .web import OpenPage, WebClient, WebRequest, current
 
 __all__ = [
     "App",
@@ -28,9 +29,13 @@ __all__ = [
     "Error",
     "Fail",
     "NoObject",
+    "OpenPage",
     "Page",
     "Retry",
+    "WebClient",
+    "WebRequest",
     "__version__",
+    "current",
     "rpc",
 ]
 
@@ -40,4 +45,8 @@ def __getattr__(name: str) -> Any:
         from . import client
 
         return getattr(client, name)
+    if name in ("OpenPage", "WebClient", "WebRequest", "current"):
+        from . import web
+
+        return getattr(web, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -186,7 +186,7 @@ _LOG_FIELDS = 64_000
 
 
 class Log:
-    """Lines of the server's log that name the work: `ctx.log.info("paid", amount=3)`."""
+    """Lines of the server's log that name the work, if there is one: `ctx.log.info("paid", amount=3)`."""
 
     __slots__ = ("_context",)
 
@@ -212,7 +212,8 @@ class Log:
         line: dict[str, Any] = {"t": "log", "level": level, "message": text}
         if fields:
             line["fields"] = {name: _loggable(value) for name, value in fields.items()}
-        line["work"] = self._context._id
+        if self._context._id is not None:
+            line["work"] = self._context._id
         body = encode(line)
         if len(body) > _LOG_FIELDS + 4 * _LOG_MESSAGE:
             line["fields"] = {"dropped": "the fields are too large"}

@@ -92,15 +92,15 @@ def slots_of(app: App) -> int | None:
     return app.slots
 
 
-def choose(app: App, parts: tuple[Any, ...]) -> ThreadLink | BlockingLink:
-    """Returns the loop for the handlers of an application."""
+def choose(app: App, parts: tuple[Any, ...], is_shared: bool = False) -> ThreadLink | BlockingLink:
+    """Returns the loop for the handlers of an application. `is_shared`: other threads make requests as well."""
     slots = max(1, int(parts[2].get("slots") or app.slots or 1))
     threads = app.threads or slots
     if _has_async(app):
         from .loop_async import AsyncLink
 
         return AsyncLink(*parts, threads=threads)
-    if threads == 1:
+    if threads == 1 and not is_shared:
         from .loop_blocking import BlockingLink
 
         return BlockingLink(*parts)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from .. import importing
 from ..app import App
 from ..runtime import buffer_lines
+from ..served import served
 
 VARIABLES = ("PAGEWIRE_SOCKET", "PAGEWIRE_TOKEN", "PAGEWIRE_HTTP_SOCKET")
 
@@ -39,6 +40,7 @@ class Start(NamedTuple):
     def application(self) -> Any:
         """Imports the application. Exits with 1 and the reason if this fails."""
         App.is_served = bool(self.app)
+        served.expect()
         target = self.target.removesuffix("()")
         _, value = importing.find(target, self.default, lambda part, _, names: importing.nearest_name(part, names))
         if target != self.target:  # a factory

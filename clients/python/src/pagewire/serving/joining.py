@@ -12,17 +12,15 @@ import socket
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable, cast
 
 from ..app import App
 from ..errors import BrokenWire
 from ..loop_threads import ThreadLink
 from ..runtime import choose, describe, identity, introduce
+from ..served import served
 from ..wire import frame
 from .command import Start
-
-if TYPE_CHECKING:
-    from ..loop_blocking import BlockingLink
 
 BACKLOG = 2048
 """Connections that may wait for the server: more than there are requests at a time."""
@@ -61,10 +59,14 @@ class Joining:
         """
         parts = introduce(self._start.wire, self._introduction)
         link = self._link((*parts, self._app.handlers, self._app.residents))
-        threading.Thread(target=_follow, args=(link, stop), name="pagewire", daemon=True).start()
+        reader = threading.Thread(target=_follow, args=(link, stop), name="pagewire", daemon=True)
+        served.join(link, reader)
+        reader.start()
 
-    def _link(self, parts: tuple[Any, ...]) -> ThreadLink | BlockingLink:
-        return choose(self._app, parts) if self._start.app else ThreadLink(*parts, threads=1)
+    def _link(self, parts: tuple[Any, ...]) -> ThreadLink:
+        if not self._start.app:
+            return ThreadLink(*parts, threads=1)
+        return cast(ThreadLink, choose(self._app, parts, is_shared=True))
 
     def join_when_listening(self, stop: Callable[[], None]) -> None:
         """Joins as soon as the server accepts connections, for a server that imports the application before that."""
@@ -86,11 +88,12 @@ def _accepts(path: str) -> bool:
     return True
 
 
-def _follow(link: ThreadLink | BlockingLink, stop: Callable[[], None]) -> None:
+def _follow(link: ThreadLink, stop: Callable[[], None]) -> None:
     try:
         link.loop()
     except (EOFError, BrokenWire, OSError) as error:
         link.closed(error)  # returns only if the supervisor has asked for the end
+    served.leave()
     stop()
 
 

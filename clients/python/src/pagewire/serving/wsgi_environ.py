@@ -1,11 +1,17 @@
 """The environment of a WSGI application behind Pagewire.
 
-Owns: address, scheme and mount point of a request. Never: what the application does with it.
+Owns: address, scheme, mount point and `pagewire.request` of a request. Never: what the application does with it.
 """
 
 from __future__ import annotations
 
 from typing import Any, Callable
+
+from ..served import served
+from ..web import WebRequest
+
+KEY = "pagewire.request"
+"""Where an application finds Pagewire. A variable of a server has a dot in its name."""
 
 
 class MountedApplication:
@@ -39,7 +45,8 @@ class MountedApplication:
             if path == name or path.startswith(self._below):
                 environ["SCRIPT_NAME"] = name
                 environ["PATH_INFO"] = path[len(name) :]
-        return self._application(environ, start_response)
+        request = environ[KEY] = WebRequest(served, environ)
+        return self._application(environ, request._answering(start_response))
 
 
 def server_of(environ: dict[str, Any]) -> tuple[str, str]:
