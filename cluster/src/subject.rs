@@ -9,7 +9,7 @@ pub mod worker_leaf;
 
 use std::fmt;
 
-pub use keys::{cluster_key, job_key, node_key, page_key, state_key};
+pub use keys::{cluster_key, job_key, node_key, page_key, register_key, state_key};
 
 use crate::id::{Key, NodeNumber};
 

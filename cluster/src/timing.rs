@@ -22,6 +22,15 @@ pub const LOCK_TRY_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two tries to acquire a lock.
 pub const LOCK_TRY_LONGEST: Duration = Duration::from_millis(500);
 
+/// How long what is published to the pages of a register is kept for a page that has not taken it; whole seconds.
+pub const REGISTER_LOG: Duration = Duration::from_secs(15 * 60);
+
+/// How long a register keeps how far a page has taken the log; whole seconds.
+pub const REGISTER_CURSOR: Duration = Duration::from_secs(3600);
+
+/// How long a process waits until it has applied what it has published itself.
+pub const REGISTER_APPLIED: Duration = Duration::from_secs(5);
+
 /// How long a rollout remembers which of its rules a user has met, from the last page of the user on.
 pub const USER_ENROLLED: Duration = Duration::from_secs(30 * 24 * 3600);
 

@@ -17,9 +17,9 @@ pub const MAX_META: usize = 4 * 1024;
 pub const MAX_COMMIT: usize = 500;
 /// The most workers in one process.
 pub const MAX_WORKERS: usize = 64;
-/// The most watches of one process: eight of a node, and one of each worker, also of one that drains while the next one
+/// The most watches of one process: nine of a node, and one of each worker, also of one that drains while the next one
 /// starts. A design that needs a watch per user is wrong.
-pub const MAX_WATCHES: usize = 8 + 2 * MAX_WORKERS;
+pub const MAX_WATCHES: usize = 9 + 2 * MAX_WORKERS;
 
 /// The buckets of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,12 +36,14 @@ pub enum Bucket {
     Jobs,
     /// State trees.
     State,
+    /// Registers: items of legacy applications, and what is published to their pages.
+    Register,
 }
 
 impl Bucket {
     /// All buckets, in the order in which they are created.
-    pub const ALL: [Self; 6] =
-        [Self::Nodes, Self::Pages, Self::Cluster, Self::Config, Self::Jobs, Self::State];
+    pub const ALL: [Self; 7] =
+        [Self::Nodes, Self::Pages, Self::Cluster, Self::Config, Self::Jobs, Self::State, Self::Register];
 
     /// Returns the name of the bucket, lower case letters only.
     pub const fn name(self) -> &'static str {
@@ -52,6 +54,7 @@ impl Bucket {
             Self::Config => "config",
             Self::Jobs => "jobs",
             Self::State => "state",
+            Self::Register => "register",
         }
     }
 }

@@ -197,3 +197,28 @@ pub mod cluster_key {
         format!("pool.{}", SubjectToken::new(pool))
     }
 }
+
+/// Keys in the bucket `register`.
+pub mod register_key {
+    use super::{Key, SubjectToken};
+
+    /// Prefix of all items.
+    pub const ITEMS: &str = "item.";
+    /// Prefix of everything that is published to pages.
+    pub const LOG: &str = "log.";
+
+    /// Key of an item.
+    pub fn item(register: &str, level: &str, id: &SubjectToken) -> String {
+        format!("{ITEMS}{register}.{level}.{id}")
+    }
+
+    /// Key of a row of the log.
+    pub fn entry(register: &str, entry: Key) -> String {
+        format!("{LOG}{register}.{entry}")
+    }
+
+    /// Key of the row that says how far a page has taken the log.
+    pub fn cursor(register: &str, page: &SubjectToken) -> String {
+        format!("cursor.{register}.{page}")
+    }
+}

@@ -77,7 +77,7 @@ fn checksum(salt: Salt, frame: &[u8]) -> u32 {
 }
 
 fn encode_step(step: &JournalEntry, out: &mut Vec<u8>) {
-    out.push(step.place.index() as u8);
+    out.push(number_of(step.place));
     out.extend_from_slice(&step.mark.to_le_bytes());
     out.extend_from_slice(&(step.changes.len() as u32).to_le_bytes());
     for change in &step.changes {
@@ -108,6 +108,26 @@ fn encode_step(step: &JournalEntry, out: &mut Vec<u8>) {
             }
         }
     }
+}
+
+/// Returns the number of a stream in frames. Numbers never change, so that a later version reads older frames.
+fn number_of(stream: JournalStream) -> u8 {
+    match stream {
+        JournalStream::Bucket(Bucket::Nodes) => 0,
+        JournalStream::Bucket(Bucket::Pages) => 1,
+        JournalStream::Bucket(Bucket::Cluster) => 2,
+        JournalStream::Bucket(Bucket::Config) => 3,
+        JournalStream::Bucket(Bucket::Jobs) => 4,
+        JournalStream::Bucket(Bucket::State) => 5,
+        JournalStream::Queue => 6,
+        JournalStream::Bucket(Bucket::Register) => 7,
+    }
+}
+
+/// Returns the stream with a number; `None` for one of a later version.
+fn stream_of(number: u8) -> Option<JournalStream> {
+    let buckets = Bucket::ALL.map(JournalStream::Bucket).into_iter();
+    buckets.chain([JournalStream::Queue]).find(|stream| number_of(*stream) == number)
 }
 
 fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
@@ -149,11 +169,7 @@ impl<'a> Reader<'a> {
 
     fn step(&mut self) -> Option<JournalEntry> {
         let [place] = self.array()?;
-        let place = match Bucket::ALL.get(usize::from(place)) {
-            Some(bucket) => JournalStream::Bucket(*bucket),
-            None if usize::from(place) == JournalStream::Queue.index() => JournalStream::Queue,
-            None => return None,
-        };
+        let place = stream_of(place)?;
         let (mark, count) = (self.number()?, self.length()?);
         let changes = (0..count).map(|_| self.change()).collect::<Option<Vec<_>>>()?;
         Some(JournalEntry { place, mark, changes, notifications: Vec::new() })

@@ -1,0 +1,97 @@
+//! How far pages have taken the log.
+//!
+//! Owns: the row of the cursor of a page, and the cursors that this process has seen. Never: what is for a page (`log`).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Consistency, Entry, Kv, Precondition, Put, Resolution, Unavailable, WriteError};
+use crate::table;
+use crate::timing::REGISTER_CURSOR;
+use crate::wire;
+
+/// Maximum attempts of one move of a cursor.
+const ATTEMPTS: usize = 4;
+
+/// The cursor of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    /// Everything up to this position of the log is taken, or not for the page.
+    pub(super) position: u64,
+    /// When the row was written, in milliseconds since the Unix epoch.
+    pub(super) at: u64,
+}
+
+/// A cursor, and what the next write of its row expects.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadCursor {
+    pub(super) cursor: Cursor,
+    pub(super) expect: Precondition,
+}
+
+/// What this process knows of the cursors of pages, by the keys of their rows: nothing up to this position is for the page.
+/// Another process may have moved the cursor further meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct SeenCursors(Mutex<HashMap<String, Cursor>>);
+
+impl SeenCursors {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cursor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, row: &str) -> Option<Cursor> {
+        self.lock().get(row).copied()
+    }
+
+    pub(super) fn set(&self, row: &str, cursor: Cursor) {
+        self.lock().insert(row.to_owned(), cursor);
+    }
+
+    pub(super) fn forget(&self, row: &str) {
+        let mut seen = self.lock();
+        seen.remove(row);
+        table::shrink(&mut seen);
+    }
+}
+
+/// Reads the cursor of a page; `first` if it has no row.
+pub(super) async fn read(store: &Kv, row: &str, first: Cursor) -> Result<ReadCursor, Unavailable> {
+    let entry = store.get(row, Consistency::Latest).await?;
+    let known = entry.as_ref().and_then(|entry| serde_json::from_slice::<Cursor>(&entry.value).ok());
+    let cursor = known.filter(|cursor| cursor.position >= first.position).unwrap_or(first);
+    Ok(ReadCursor {
+        cursor,
+        expect: entry.map_or(Precondition::Absent, |Entry { rev, .. }| Precondition::Rev(rev)),
+    })
+}
+
+/// Moves the cursor of a page. Returns `false` if another process has moved it meanwhile.
+///
+/// # Errors
+///
+/// [`Unavailable`] if it is not known whether it was moved: what it has passed may be taken.
+pub(super) async fn advance(
+    store: &Kv,
+    row: &str,
+    to: Cursor,
+    expect: Precondition,
+) -> Result<bool, Unavailable> {
+    let put = Put { ttl: Some(REGISTER_CURSOR), ..Put::new(row, wire::encode(&to), expect) };
+    let mut was_sent = false;
+    // the same write again after an unknown outcome, so that at most one of them is stored
+    for _ in 0..ATTEMPTS {
+        match store.put(put.clone()).await {
+            Ok(_) => return Ok(true),
+            Err(WriteError::Conflict { .. }) => {
+                let found = store.resolve_unknown(row, put.op).await?;
+                return Ok(matches!(found, Resolution::Written { .. }));
+            }
+            Err(WriteError::Unknown) => was_sent = true,
+            Err(WriteError::Down) if was_sent => {}
+            Err(WriteError::Down | WriteError::Invalid) => return Err(Unavailable),
+        }
+    }
+    Err(Unavailable)
+}

@@ -1,0 +1,128 @@
+//! What a page takes from the log.
+//!
+//! Owns: the order of reading the cursor, reading the rows and moving the cursor. Never: the rows themselves (`log`).
+
+use std::sync::Arc;
+
+use super::cursors::{self, Cursor, ReadCursor};
+use super::entry::{self, LogEntry, Publication};
+use super::item::ItemHead;
+use super::log::PendingRow;
+use super::registers::Register;
+use super::{ItemKey, RegisterError};
+use crate::engine::Consistency;
+use crate::timing::REGISTER_LOG;
+
+/// Maximum attempts to move a cursor that other processes move at the same time.
+const ATTEMPTS: usize = 16;
+/// Maximum number of rows in one answer.
+const MAX_TAKEN: usize = 500;
+
+/// What a page has taken.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// What was published for the page since it took the last time, oldest first.
+    pub entries: Vec<LogEntry>,
+    /// Whether something may be missing, because the page has not taken for too long.
+    pub reset: bool,
+}
+
+/// What is for a page, and where its cursor goes.
+struct Pending {
+    rows: Vec<PendingRow>,
+    /// Everything up to this position is in `rows`, or not for the page.
+    position: u64,
+    /// Rows up to this position may be missing.
+    lost: u64,
+}
+
+impl Register {
+    /// Takes what was published for a page since it took the last time. Each entry is taken once, whichever process asks.
+    /// `is_peek`: the entries stay.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Unknown`] if there is no such page, [`RegisterError::Unavailable`] if nothing could be taken;
+    /// if the engine did not answer to the move of the cursor, the entries may be taken.
+    pub async fn take(&self, page: &ItemKey, is_peek: bool) -> Result<Taken, RegisterError> {
+        let head = self.page(page).await?;
+        let row = page.cursor(&self.name);
+        let kept = REGISTER_LOG.as_millis() as u64;
+        for _ in 0..ATTEMPTS {
+            let now = self.now_ms();
+            if let Some(seen) = self.seen().get(&row) {
+                let pending = self.pending(&head, seen.position);
+                if pending.rows.is_empty() && pending.lost <= seen.position && now < seen.at + kept / 3 {
+                    self.seen().set(&row, Cursor { position: pending.position, ..seen });
+                    return Ok(Taken::default());
+                }
+            }
+            let first = Cursor { position: head.since, at: head.created };
+            let ReadCursor { cursor, expect } = cursors::read(self.store(), &row, first).await?;
+            let pending = self.pending(&head, cursor.position);
+            let (entries, is_whole) = self.read_rows(&pending.rows).await?;
+            let reset = !is_whole || pending.lost > cursor.position || now > cursor.at + kept;
+            if is_peek {
+                return Ok(Taken { entries, reset });
+            }
+            if entries.is_empty() && !reset && now < cursor.at + kept / 3 {
+                self.seen().set(&row, Cursor { position: pending.position, ..cursor });
+                return Ok(Taken::default());
+            }
+            let to = Cursor { position: pending.position, at: now };
+            if cursors::advance(self.store(), &row, to, expect).await? {
+                self.seen().set(&row, to);
+                return Ok(Taken { entries, reset });
+            }
+        }
+        Err(RegisterError::Overloaded)
+    }
+
+    /// Returns what is for a page after a position, as far as this process has applied the log.
+    fn pending(&self, head: &ItemHead, after: u64) -> Pending {
+        let applied = self.position();
+        let views = self.views();
+        let Some(view) = views.get(self.name.as_str()) else {
+            return Pending { rows: Vec::new(), position: after.max(applied), lost: 0 };
+        };
+        let mut rows = view.log.pending(head, after);
+        let is_all = rows.len() <= MAX_TAKEN;
+        rows.truncate(MAX_TAKEN);
+        let last = rows.last().map_or(after, |row| row.position);
+        let position = if is_all { last.max(applied) } else { last };
+        Pending { position, rows, lost: view.log.lost() }
+    }
+
+    /// Reads the content of rows. Returns `false` if a row is gone.
+    async fn read_rows(&self, rows: &[PendingRow]) -> Result<(Vec<LogEntry>, bool), RegisterError> {
+        let (mut entries, mut is_whole) = (Vec::new(), true);
+        for PendingRow { position, key, places } in rows {
+            let Some(publications) = self.publications(key).await? else {
+                is_whole = false;
+                continue;
+            };
+            let included = places.iter().filter_map(|place| publications.get(*place));
+            entries.extend(
+                included
+                    .map(|publication| LogEntry { position: *position, publication: publication.clone() }),
+            );
+        }
+        Ok((entries, is_whole))
+    }
+
+    /// Reads the content of a row of the log; `None` if it is gone.
+    pub(super) async fn publications(&self, key: &str) -> Result<Option<Arc<[Publication]>>, RegisterError> {
+        if let Some(known) = self.recent().get(key) {
+            return Ok(Some(known));
+        }
+        let mut found = self.store().get(key, Consistency::Any).await?;
+        if found.is_none() {
+            found = self.store().get(key, Consistency::Latest).await?;
+        }
+        let Some(entry) = found else { return Ok(None) };
+        let Some(read) = entry::decode(&entry.value) else { return Ok(None) };
+        let publications: Arc<[Publication]> = read.into();
+        self.recent().put(key.into(), publications.clone());
+        Ok(Some(publications))
+    }
+}
