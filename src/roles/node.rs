@@ -8,6 +8,7 @@ use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::engine::Engine;
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{NodeLease, NodeNote};
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::demo_handlers;
@@ -187,6 +188,7 @@ fn pool_services(
 ) -> PoolServices {
     let callbacks = Callbacks::default();
     callbacks.listen_at(&config.node.advertise);
+    let registers = Registers::new(&services.engine);
     PoolServices {
         jobs: services.jobs.clone(),
         rollouts: services.rollouts.clone(),
@@ -196,13 +198,19 @@ fn pool_services(
         local: context.executors.local().clone(),
         metrics: context.metrics.clone(),
         callbacks,
-        applications: Some(applications(services, config, context)),
+        applications: Some(applications(services, &registers, config, context)),
+        registers,
         tasks: tasks.clone(),
     }
 }
 
 /// Returns what the applications of the mounts of a node may request.
-fn applications(services: &Services, config: &Config, context: &Arc<Context>) -> Arc<Applications> {
+fn applications(
+    services: &Services,
+    registers: &Registers,
+    config: &Config,
+    context: &Arc<Context>,
+) -> Arc<Applications> {
     let Services { registry, lease, jobs, rollouts, timing, .. } = services;
     let pages = PagesOfApplications { context: context.clone(), page_token: timing.page_token };
     let logins = LoginsOfApplications(TokenIssuer::new(&config.auth));
@@ -213,5 +221,5 @@ fn applications(services: &Services, config: &Config, context: &Arc<Context>) ->
         logins: Arc::new(logins),
     };
     let outgoing = outgoing(jobs, rollouts, config, context.executors.local(), &context.metrics);
-    Applications::new(node, jobs, outgoing)
+    Applications::new(node, jobs, registers, outgoing)
 }

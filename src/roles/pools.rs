@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::Jobs;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::LaneAnalysis;
 use pagewire_cluster::worker::WorkerType;
@@ -50,6 +51,7 @@ pub(super) struct PoolPart {
 #[derive(Clone)]
 pub(super) struct PoolServices {
     pub(super) jobs: Jobs,
+    pub(super) registers: Registers,
     pub(super) rollouts: Rollouts,
     pub(super) analysis: LaneAnalysis,
     pub(super) config: Arc<Config>,

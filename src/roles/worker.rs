@@ -95,7 +95,7 @@ impl WorkerRole {
     /// Claims the lease and opens the stream of work. The lease comes first, so that other processes can check whether
     /// a claimant is alive; it ends last, when the worker has run to its end or `tasks` stop.
     pub(super) async fn start(services: &PoolServices, setup: WorkerOptions) -> Result<Self, StartError> {
-        let PoolServices { jobs, rollouts, analysis, config, metrics, tasks, .. } = services;
+        let PoolServices { jobs, registers, rollouts, analysis, config, metrics, tasks, .. } = services;
         let (id, timing) = (Key::random(), jobs.timing);
         let row = row(config, &setup, jobs.records.now_ms());
         let group = WorkerGroup::new(row.pool.as_str(), row.lane.as_str());
@@ -115,6 +115,7 @@ impl WorkerRole {
             free_work,
             is_inside_node,
             lease,
+            registers: registers.clone(),
             outgoing,
             objects: object_limits(config, &group.pool),
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::rollout::analysis::LaneAnalysis;
 use pagewire_cluster::rollout::{LatchProcess, Latches, Rollouts, WorkerProcess};
 use pagewire_cluster::subject::Subjects;
@@ -138,6 +139,7 @@ async fn services(
     tasks.spawn("latches", TaskKind::Vital, latches.follow(LatchProcess::Workers(process)).await?);
     Ok(PoolServices {
         jobs: Jobs::keeping(&engine, &subjects, timing, retention(config), &workers),
+        registers: Registers::new(&engine),
         rollouts,
         analysis,
         config: config.clone(),

@@ -21,6 +21,7 @@ use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::id::{Address, Entity, Key, Scope, WorkOwner};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lock::Locks;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::state::{DraftWrite, Edit, Fence, Operation, ReadValue, StateError, StateStore};
 use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::{ExecutorMessage, HandlerError, ObjectNotice, PushCounts};
@@ -44,13 +45,14 @@ pub(crate) struct Stores {
     pub(crate) jobs: Jobs,
     pub(crate) locks: Locks,
     pub(crate) states: StateStore,
+    pub(crate) registers: Registers,
     pub(crate) outgoing: Arc<dyn WorkSubmitter>,
 }
 
 impl Stores {
-    pub(crate) fn new(jobs: &Jobs, outgoing: Arc<dyn WorkSubmitter>) -> Self {
+    pub(crate) fn new(jobs: &Jobs, registers: &Registers, outgoing: Arc<dyn WorkSubmitter>) -> Self {
         let (locks, states) = (Locks::new(&jobs.engine, jobs.timing), StateStore::new(&jobs.engine));
-        Self { jobs: jobs.clone(), locks, states, outgoing }
+        Self { jobs: jobs.clone(), locks, states, registers: registers.clone(), outgoing }
     }
 }
 
@@ -106,13 +108,13 @@ impl Supervisor {
         turns: Arc<UserTurns>,
         outgoing: Arc<dyn WorkSubmitter>,
     ) -> Arc<Self> {
-        let WorkerParts { jobs, group, lease, objects, .. } = parts;
+        let WorkerParts { jobs, registers, group, lease, objects, .. } = parts;
         Arc::new(Self {
             objects: objects.clone(),
             group: group.clone(),
             lease: lease.clone(),
             turns,
-            stores: Stores::new(jobs, outgoing),
+            stores: Stores::new(jobs, registers, outgoing),
             pusher: ExecutorPusher::new(jobs),
             stamped: Mutex::default(),
         })
@@ -247,6 +249,11 @@ impl Effects {
     /// Returns the locks of the cluster if the work stands.
     pub(crate) fn locks(&self) -> Result<&Locks, HandlerError> {
         Ok(&self.stores()?.locks)
+    }
+
+    /// Returns the registers of the cluster if the work stands.
+    pub(crate) fn registers(&self) -> Result<&Registers, HandlerError> {
+        Ok(&self.stores()?.registers)
     }
 
     /// Returns what submits jobs and makes calls for the work if the work stands.

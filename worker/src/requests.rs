@@ -9,6 +9,7 @@ mod members;
 mod nested;
 mod page;
 mod push;
+mod register;
 mod state;
 mod stored_job;
 
@@ -23,6 +24,7 @@ use self::members::Members;
 use self::nested::{MakeCall, SubmitJob};
 use self::page::{ClosePages, GetPage, ListPages};
 use self::push::SendPush;
+use self::register::RegisterRequest;
 use self::state::{PatchTree, ReadTree};
 use self::stored_job::{CancelJob, ReadJob};
 use super::effects::Effects;
@@ -46,6 +48,7 @@ enum Request {
     ClosePages(ClosePages),
     BeginLogin(BeginLogin),
     EndLogin(EndLogin),
+    Register(RegisterRequest),
 }
 
 impl Request {
@@ -66,6 +69,9 @@ impl Request {
             "page.close" => |members| ClosePages::parse(members).map(Self::ClosePages),
             "login.begin" => |members| BeginLogin::parse(members).map(Self::BeginLogin),
             "login.end" => |members| EndLogin::parse(members).map(Self::EndLogin),
+            method if method.starts_with(register::PREFIX) => {
+                return RegisterRequest::parse(method, params).map(Self::Register);
+            }
             _ => {
                 let message = format!("there is no request {method:?}");
                 return Err(HandlerError::new(ErrorCode::Unsupported, message));
@@ -91,6 +97,7 @@ impl Request {
             Self::ClosePages(request) => request.run(effects).await,
             Self::BeginLogin(request) => request.run(effects).await,
             Self::EndLogin(request) => request.run(effects).await,
+            Self::Register(request) => request.run(effects).await,
         }
     }
 }

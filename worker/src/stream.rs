@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, Jobs};
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::wire::CallAnswer;
 use pagewire_cluster::worker::{WorkerGroup, WorkerLease};
@@ -58,6 +59,8 @@ pub struct WorkerSetup {
     pub is_inside_node: bool,
     /// Lease of the worker.
     pub lease: WorkerLease,
+    /// The registers that its handlers use.
+    pub registers: Registers,
     /// Submits the jobs and makes the calls of its handlers.
     pub outgoing: Arc<dyn WorkSubmitter>,
     /// The limits of its objects of resident pages.
@@ -100,7 +103,7 @@ impl WorkStream {
         draining: watch::Sender<bool>,
     ) -> Result<Self, Unavailable> {
         let WorkerSetup { id, group, release, slots, methods, free_work, is_inside_node, .. } = setup;
-        let WorkerSetup { lease, outgoing, objects: limits, .. } = setup;
+        let WorkerSetup { lease, registers, outgoing, objects: limits, .. } = setup;
         let (object_messages, for_objects) = mpsc::unbounded_channel();
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
@@ -112,6 +115,7 @@ impl WorkStream {
             CallSubscription::open(jobs, &group, called, is_inside_node, drained, unanswered.token()).await?;
         let parts = Arc::new(WorkerParts {
             jobs: jobs.clone(),
+            registers,
             group,
             release,
             methods,

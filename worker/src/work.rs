@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pagewire_cluster::job::Jobs;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -29,6 +30,7 @@ pub enum Work {
 /// What the parts of one worker share.
 pub(crate) struct WorkerParts {
     pub(crate) jobs: Jobs,
+    pub(crate) registers: Registers,
     pub(crate) group: WorkerGroup,
     pub(crate) release: String,
     /// Methods that the worker has.

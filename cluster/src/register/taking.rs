@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::cursors::{self, Cursor, ReadCursor};
 use super::entry::{self, LogEntry, Publication};
 use super::item::ItemHead;
@@ -19,7 +21,7 @@ const ATTEMPTS: usize = 16;
 const MAX_TAKEN: usize = 500;
 
 /// What a page has taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Taken {
     /// What was published for the page since it took the last time, oldest first.
     pub entries: Vec<LogEntry>,

@@ -3,6 +3,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use pagewire_cluster::engine::{Engine, Memory};
 use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::Workers;
@@ -55,6 +56,7 @@ pub(in crate::roles) fn services(
     let rollouts = Rollouts::new(&engine, peers, timing.deliver);
     let services = PoolServices {
         jobs: Jobs::new(&engine, &subjects, timing, &workers),
+        registers: Registers::new(&engine),
         analysis: LaneAnalysis::new(&engine, &subjects, &rollouts, timing.lane_digest),
         rollouts,
         config: Arc::new(config),

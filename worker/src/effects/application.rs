@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use pagewire_cluster::id::{Holder, Key, Scope};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::wire::{HandlerError, PushCounts};
 use serde_json::value::RawValue;
@@ -90,8 +91,13 @@ pub(crate) struct Application {
 
 impl Applications {
     /// Creates the effects of the applications of a node. `outgoing` submits their jobs and makes their calls.
-    pub fn new(node: ApplicationNode, jobs: &Jobs, outgoing: Arc<dyn WorkSubmitter>) -> Arc<Self> {
-        Arc::new(Self { node, stores: Stores::new(jobs, outgoing) })
+    pub fn new(
+        node: ApplicationNode,
+        jobs: &Jobs,
+        registers: &Registers,
+        outgoing: Arc<dyn WorkSubmitter>,
+    ) -> Arc<Self> {
+        Arc::new(Self { node, stores: Stores::new(jobs, registers, outgoing) })
     }
 
     /// Begins a request.

@@ -8,6 +8,7 @@ use pagewire_cluster::engine::{Consistency, Engine};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{Affinity, CallError, JobState, Jobs, TurnRow};
 use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::wire::WorkerCall;
 use pagewire_cluster::worker::{WorkerRow, claim_worker};
@@ -95,6 +96,7 @@ pub(super) async fn start_with(engine: &Engine, handlers: Handlers, objects: Obj
         free_work: true,
         is_inside_node: false,
         lease,
+        registers: Registers::new(&jobs.engine),
         outgoing: Arc::new(Outgoing(jobs.clone())),
         objects,
     };

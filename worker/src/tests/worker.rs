@@ -7,6 +7,7 @@ use pagewire_cluster::engine::Engine;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::rollout::{BASE, Rollouts};
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
@@ -107,6 +108,7 @@ impl Worker {
                 free_work: true,
                 is_inside_node: false,
                 lease: lease.clone(),
+                registers: Registers::new(&jobs.engine),
                 outgoing: Arc::new(Outgoing(jobs.clone())),
                 objects: ObjectLimits::default(),
             };

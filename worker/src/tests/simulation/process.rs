@@ -10,6 +10,7 @@ use pagewire_cluster::engine::{Bucket, Engine, Faulty};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{JobReconciler, Jobs};
 use pagewire_cluster::peer::PeerClient;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::wire::HandlerError;
@@ -117,6 +118,7 @@ impl WorkerLife {
                     free_work: true,
                     is_inside_node: false,
                     lease: lease.clone(),
+                    registers: Registers::new(&jobs.engine),
                     outgoing: Arc::new(Outgoing(jobs.clone())),
                     objects: Default::default(),
                 };

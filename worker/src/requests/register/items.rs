@@ -1,0 +1,215 @@
+//! `register.read`, `register.write` and `register.list`: items.
+//!
+//! Owns: the shapes of items and changes. Never: how a change is applied (`pagewire_cluster::register`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use pagewire_cluster::register::{
+    Creation, Data, Fields, IndexedItem, ItemEdit, ItemFilter, ItemKey, ItemLevel, MAX_PARTS, Register,
+    StoredItem,
+};
+use pagewire_cluster::wire::HandlerError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, json};
+
+use super::super::reply;
+use super::{NamedItem, bounded, ids, key, refused};
+use crate::handlers::HandlerResult;
+
+/// Most items whose data one list has.
+const MAX_WITH_DATA: usize = 1000;
+
+/// An item in an answer.
+#[derive(Serialize)]
+struct ItemView {
+    level: ItemLevel,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    id: Arc<str>,
+    revision: u64,
+    created_ms: u64,
+    fields: Fields,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
+}
+
+impl ItemView {
+    fn stored(key: &ItemKey, stored: StoredItem) -> Self {
+        let StoredItem { revision, item } = stored;
+        Self {
+            level: key.level,
+            id: key.id.clone(),
+            revision,
+            created_ms: item.created(),
+            fields: item.fields().clone(),
+            data: Some(item.data),
+        }
+    }
+
+    fn indexed(item: &IndexedItem) -> Self {
+        Self {
+            level: item.key.level,
+            id: item.key.id.clone(),
+            revision: item.revision,
+            created_ms: item.created(),
+            fields: item.fields().clone(),
+            data: None,
+        }
+    }
+}
+
+/// An item to read, unless it is at this revision.
+#[derive(Deserialize)]
+struct WantedItem {
+    #[serde(flatten)]
+    item: NamedItem,
+    revision: Option<u64>,
+}
+
+/// An item that was read.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ReadItem {
+    Item(ItemView),
+    Same { level: ItemLevel, id: Arc<str>, revision: u64, same: bool },
+}
+
+/// `register.read`.
+#[derive(Deserialize)]
+pub(super) struct ReadItems {
+    #[serde(default)]
+    items: Vec<WantedItem>,
+    #[serde(default)]
+    pages_of: Vec<String>,
+}
+
+impl ReadItems {
+    pub(super) async fn run(self, register: &Register) -> HandlerResult {
+        bounded("items", self.items.len() + self.pages_of.len(), MAX_PARTS)?;
+        let position = register.position();
+        let items = try_join_all(self.items.iter().map(|wanted| read(register, wanted))).await?;
+        let mut pages = BTreeMap::new();
+        for connection in &self.pages_of {
+            let below = register.below(&key(ItemLevel::Connection, connection)?);
+            pages.insert(connection, ids(&below).into_iter().map(str::to_owned).collect::<Vec<_>>());
+        }
+        reply(&ReadAnswer { items, pages, position })
+    }
+}
+
+/// The answer to `register.read`.
+#[derive(Serialize)]
+struct ReadAnswer<'a> {
+    items: Vec<Option<ReadItem>>,
+    /// The pages of each connection.
+    pages: BTreeMap<&'a String, Vec<String>>,
+    /// Position of the log that is applied here.
+    position: u64,
+}
+
+async fn read(register: &Register, wanted: &WantedItem) -> Result<Option<ReadItem>, HandlerError> {
+    let key = wanted.item.key()?;
+    let Some(stored) = register.read(&key).await.map_err(refused)? else { return Ok(None) };
+    let ItemKey { level, id } = key.clone();
+    Ok(Some(match stored.revision {
+        revision if wanted.revision == Some(revision) => ReadItem::Same { level, id, revision, same: true },
+        _ => ReadItem::Item(ItemView::stored(&key, stored)),
+    }))
+}
+
+/// How a change creates an item.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CreationName {
+    New,
+    Replace,
+}
+
+/// A change of an item. Not flattened, because the data are not read here.
+#[derive(Deserialize)]
+struct ItemChange {
+    level: ItemLevel,
+    #[serde(default)]
+    id: String,
+    create: Option<CreationName>,
+    if_revision: Option<u64>,
+    #[serde(default)]
+    fields: Fields,
+    #[serde(default)]
+    keep_max: BTreeMap<String, Number>,
+    #[serde(default)]
+    data: Data,
+    #[serde(default)]
+    unset: Vec<String>,
+    #[serde(default)]
+    delete: bool,
+}
+
+impl ItemChange {
+    fn edit(self) -> Result<(ItemKey, ItemEdit), HandlerError> {
+        let Self { level, id, create, if_revision, fields, keep_max, data, unset, delete } = self;
+        let create = create.map(|name| match name {
+            CreationName::New => Creation::New,
+            CreationName::Replace => Creation::Replace,
+        });
+        let edit =
+            ItemEdit { create, if_revision, fields, keep_max, data, unset, delete, ..ItemEdit::default() };
+        Ok((key(level, &id)?, edit))
+    }
+}
+
+/// `register.write`.
+#[derive(Deserialize)]
+pub(super) struct WriteItems {
+    ops: Vec<ItemChange>,
+}
+
+impl WriteItems {
+    pub(super) async fn run(self, register: &Register) -> HandlerResult {
+        bounded("ops", self.ops.len(), MAX_PARTS)?;
+        // nothing is written if a part is malformed
+        let edits = self.ops.into_iter().map(ItemChange::edit).collect::<Result<Vec<_>, _>>()?;
+        let mut results = Vec::with_capacity(edits.len());
+        for (key, edit) in edits {
+            match register.write(&key, &edit).await {
+                Ok(revision) => results.push(json!({ "revision": revision })),
+                Err(error) => {
+                    results.push(json!({ "error": refused(error) }));
+                    break;
+                }
+            }
+        }
+        reply(&json!({ "results": results }))
+    }
+}
+
+/// `register.list`.
+#[derive(Deserialize)]
+pub(super) struct ListItems {
+    level: ItemLevel,
+    #[serde(flatten)]
+    filter: ItemFilter,
+    #[serde(default)]
+    with_data: bool,
+}
+
+impl ListItems {
+    pub(super) async fn run(self, register: &Register) -> HandlerResult {
+        let found = register.list(self.level, &self.filter);
+        if !self.with_data {
+            return reply(&Listed { items: found.iter().map(ItemView::indexed).collect() });
+        }
+        bounded("items", found.len(), MAX_WITH_DATA)?;
+        let read = try_join_all(found.iter().map(|item| register.read(&item.key))).await.map_err(refused)?;
+        // an item that has ended meanwhile is left out
+        let stored = found.iter().zip(read).filter_map(|(item, stored)| Some((&item.key, stored?)));
+        reply(&Listed { items: stored.map(|(key, stored)| ItemView::stored(key, stored)).collect() })
+    }
+}
+
+/// The answer to `register.list`.
+#[derive(Serialize)]
+struct Listed {
+    items: Vec<ItemView>,
+}
