@@ -5,6 +5,7 @@ mod clock;
 mod kv;
 mod proxy;
 mod queue;
+mod register;
 mod server;
 mod state;
 mod watch;

@@ -38,6 +38,16 @@ fn right() -> Vec<(&'static str, Value)> {
         ("lock.acquire", json!({"name": "l", "ttl_ms": 1000})),
         ("lock.renew", json!({"name": "l", "token": 1, "ttl_ms": 1000})),
         ("lock.release", json!({"name": "l", "token": 1})),
+        ("register.read", json!({"items": [{"level": "global"}]})),
+        ("register.write", json!({"ops": []})),
+        ("register.list", json!({"level": "page"})),
+        ("register.relabel", json!({"connection": "c", "user": "u"})),
+        ("register.drop", json!({"level": "page", "id": "p"})),
+        ("register.subscribe", json!({"page": "p", "tables": {"t": true}})),
+        ("register.tables", json!({"tables": []})),
+        ("register.publish", json!({"entries": []})),
+        ("register.take", json!({"page": "p"})),
+        ("register.withdraw", json!({"page": "p", "path": "a"})),
     ]
 }
 
