@@ -36,6 +36,7 @@ mod moves;
 mod nats;
 mod plan;
 mod push;
+mod registers;
 mod registry;
 mod remote_push;
 mod report;
@@ -119,6 +120,8 @@ enum Measurement {
     Disk(disk::Options),
     /// Measure memory and queries of the registry at the size of a large cluster.
     Registry(registry::Options),
+    /// Measure the items of a request in a register, and a table event for many pages.
+    Registers(registers::Options),
     /// Measure sets of state trees and their notifications, beside bare puts and a bare delivery.
     State(state_options::StateOptions),
     /// The clients. Serves requests on its standard input.
@@ -186,6 +189,8 @@ fn run(bench: Bench) -> io::Result<()> {
         Measurement::Jobs(options) => interruptible(jobs::run(options)),
         Measurement::JobEntry(options) => interruptible(job_entry::run(options)),
         Measurement::Registry(options) => interruptible(registry::run(options)),
+        // the measured registers are in this process
+        Measurement::Registers(options) => interruptible_on(&runtime()?, registers::run(options)),
         Measurement::Moves(options) => interruptible(moves::run(options)),
         Measurement::Weights(options) => interruptible(weights::run(options)),
         Measurement::Aborts(options) => interruptible(aborts::run(options)),

@@ -28,6 +28,9 @@ pub const REGISTER_LOG: Duration = Duration::from_secs(15 * 60);
 /// How long a register keeps how far a page has taken the log; whole seconds.
 pub const REGISTER_CURSOR: Duration = Duration::from_secs(3600);
 
+/// Pause before a process repeats the read of a row of a register that has failed.
+pub const REGISTER_RETRY: Duration = Duration::from_millis(50);
+
 /// How long a process waits until it has applied what it has published itself.
 pub const REGISTER_APPLIED: Duration = Duration::from_secs(5);
 

@@ -17,8 +17,7 @@ pub const MAX_META: usize = 4 * 1024;
 pub const MAX_COMMIT: usize = 500;
 /// The most workers in one process.
 pub const MAX_WORKERS: usize = 64;
-/// The most watches of one process: nine of a node, and one of each worker, also of one that drains while the next one
-/// starts. A design that needs a watch per user is wrong.
+/// The most watches of one process: nine of a node and two per worker. A design that needs a watch per user is wrong.
 pub const MAX_WATCHES: usize = 9 + 2 * MAX_WORKERS;
 
 /// The buckets of a cluster.
@@ -36,7 +35,7 @@ pub enum Bucket {
     Jobs,
     /// State trees.
     State,
-    /// Registers: items of legacy applications, and what is published to their pages.
+    /// Registers of legacy applications.
     Register,
 }
 
@@ -324,7 +323,6 @@ impl Kv {
     /// Watches all keys below the prefix; see [`Kv::watch_several`].
     ///
     /// # Errors
-    ///
     /// [`Unavailable`] when the engine is unavailable.
     pub async fn watch(&self, prefix: &str, mode: WatchMode) -> Result<Watch, Unavailable> {
         self.watch_several(vec![prefix.to_owned()], mode).await

@@ -31,22 +31,30 @@ pub(super) struct ReadCursor {
     pub(super) expect: Precondition,
 }
 
-/// What this process knows of the cursors of pages, by the keys of their rows: nothing up to this position is for the page.
-/// Another process may have moved the cursor further meanwhile.
+/// A cursor as this process has seen it last. Another process may have moved it further meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenCursor {
+    /// The row as it was read or written.
+    pub(super) read: ReadCursor,
+    /// Nothing from the cursor to this position is for the page.
+    pub(super) passed: u64,
+}
+
+/// What this process knows of the cursors of pages, by the keys of their rows.
 #[derive(Debug, Default)]
-pub(super) struct SeenCursors(Mutex<HashMap<String, Cursor>>);
+pub(super) struct SeenCursors(Mutex<HashMap<String, SeenCursor>>);
 
 impl SeenCursors {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cursor>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, SeenCursor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn get(&self, row: &str) -> Option<Cursor> {
+    pub(super) fn get(&self, row: &str) -> Option<SeenCursor> {
         self.lock().get(row).copied()
     }
 
-    pub(super) fn set(&self, row: &str, cursor: Cursor) {
-        self.lock().insert(row.to_owned(), cursor);
+    pub(super) fn set(&self, row: &str, seen: SeenCursor) {
+        self.lock().insert(row.to_owned(), seen);
     }
 
     pub(super) fn forget(&self, row: &str) {
@@ -67,7 +75,7 @@ pub(super) async fn read(store: &Kv, row: &str, first: Cursor) -> Result<ReadCur
     })
 }
 
-/// Moves the cursor of a page. Returns `false` if another process has moved it meanwhile.
+/// Moves the cursor of a page. Returns the revision of its row, or `None` if another process has moved it meanwhile.
 ///
 /// # Errors
 ///
@@ -77,16 +85,18 @@ pub(super) async fn advance(
     row: &str,
     to: Cursor,
     expect: Precondition,
-) -> Result<bool, Unavailable> {
+) -> Result<Option<u64>, Unavailable> {
     let put = Put { ttl: Some(REGISTER_CURSOR), ..Put::new(row, wire::encode(&to), expect) };
     let mut was_sent = false;
     // the same write again after an unknown outcome, so that at most one of them is stored
     for _ in 0..ATTEMPTS {
         match store.put(put.clone()).await {
-            Ok(_) => return Ok(true),
+            Ok(rev) => return Ok(Some(rev)),
             Err(WriteError::Conflict { .. }) => {
-                let found = store.resolve_unknown(row, put.op).await?;
-                return Ok(matches!(found, Resolution::Written { .. }));
+                return Ok(match store.resolve_unknown(row, put.op).await? {
+                    Resolution::Written { rev } => Some(rev),
+                    Resolution::Other { .. } => None,
+                });
             }
             Err(WriteError::Unknown) => was_sent = true,
             Err(WriteError::Down) if was_sent => {}

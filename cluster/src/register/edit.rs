@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 
-use super::item::{Data, Fields, Item, ItemHead, StoredItem, Subscriptions};
+use super::item::{Data, Fields, Item, ItemHead, ItemVersion, Subscriptions};
 use super::{ItemKey, RegisterError};
 
 /// The fields of a row that have members of their own.
@@ -84,7 +84,7 @@ impl ItemEdit {
     pub(super) fn apply(
         &self,
         key: &ItemKey,
-        present: Option<&StoredItem>,
+        present: Option<&ItemVersion>,
         time: EditTime,
     ) -> Result<ItemChange, RegisterError> {
         let revision = present.map_or(0, |stored| stored.revision);

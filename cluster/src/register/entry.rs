@@ -128,15 +128,15 @@ pub struct LogEntry {
     pub publication: Publication,
 }
 
-/// The meta of a row of the log: who its publications are for.
+/// The meta of a row of the log: the recipients of its publications.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct RowHead {
-    /// Who each publication is for; `None` if that does not fit here, so that the value has to be read.
+pub(super) struct EntryHead {
+    /// Recipients of each publication; `None` if they do not fit here, so that the value has to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) to: Option<Vec<Recipients>>,
 }
 
-impl RowHead {
+impl EntryHead {
     /// Reads the meta of a row. `None` for a row of an unknown shape.
     pub(super) fn decode(meta: &Bytes) -> Option<Self> {
         serde_json::from_slice(meta).ok()
@@ -157,8 +157,8 @@ pub(super) fn encode(publications: &[Publication]) -> Result<(Bytes, Bytes), Reg
         return Err(RegisterError::Message);
     }
     let to = publications.iter().map(|publication| publication.to.clone()).collect();
-    let meta = wire::encode(&RowHead { to: Some(to) });
-    let meta = if meta.len() > MAX_META { wire::encode(&RowHead { to: None }) } else { meta };
+    let meta = wire::encode(&EntryHead { to: Some(to) });
+    let meta = if meta.len() > MAX_META { wire::encode(&EntryHead { to: None }) } else { meta };
     Ok((meta, value))
 }
 

@@ -40,7 +40,7 @@ pub struct ItemFilter {
     /// Fields with exactly this value.
     #[serde(default, rename = "where")]
     pub equal: Fields,
-    /// Fields whose text begins with this one.
+    /// Fields with a text that begins with this one.
     #[serde(default)]
     pub prefix: BTreeMap<String, String>,
 }

@@ -35,7 +35,7 @@ pub(super) struct ItemHead {
     /// The fields.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(super) fields: Fields,
-    /// The tables whose events a page gets.
+    /// The tables of which a page gets the events.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) tables: Subscriptions,
     /// The prefixes of the changes of its user that a page gets.
@@ -94,14 +94,14 @@ impl Item {
 
 /// An item at a revision.
 #[derive(Debug, Clone)]
-pub struct StoredItem {
+pub struct ItemVersion {
     /// The revision.
     pub revision: u64,
     /// The item.
     pub item: Item,
 }
 
-impl StoredItem {
+impl ItemVersion {
     /// Reads a row. `None` for a row of an unknown shape.
     pub(super) fn decode(entry: &Entry) -> Option<Self> {
         let (head, data) = (ItemHead::decode(&entry.meta)?, serde_json::from_slice(&entry.value).ok()?);

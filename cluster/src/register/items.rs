@@ -1,10 +1,10 @@
 //! Reads and writes the rows of items.
 //!
-//! Owns: compare-and-set, and what becomes of a write whose outcome is unknown. Never: what an item is after a change
+//! Owns: compare-and-set, and what becomes of a write with an unknown outcome. Never: what an item is after a change
 //! (`edit`).
 
 use super::edit::{EditTime, ItemChange, ItemEdit};
-use super::item::{Item, StoredItem};
+use super::item::{Item, ItemVersion};
 use super::{ItemKey, RegisterError, RegisterName};
 use crate::clock::ClusterClock;
 use crate::engine::{Consistency, Entry, Kv, Precondition, Put, Resolution, Unavailable, WriteError};
@@ -39,10 +39,10 @@ pub(super) struct Items<'a> {
 
 impl Items<'_> {
     /// Reads an item as last acknowledged.
-    pub(super) async fn read(&self, key: &ItemKey) -> Result<Option<StoredItem>, RegisterError> {
+    pub(super) async fn read(&self, key: &ItemKey) -> Result<Option<ItemVersion>, RegisterError> {
         let row = key.row(self.register);
         let Some(entry) = self.store.get(&row, Consistency::Latest).await? else { return Ok(None) };
-        let stored = StoredItem::decode(&entry);
+        let stored = ItemVersion::decode(&entry);
         if stored.is_none() {
             tracing::error!(row, "an item of an unknown shape is neither read nor written");
         }

@@ -1,6 +1,6 @@
 //! The log of a register, as this process has applied it. Pure.
 //!
-//! Owns: who the rows of the log are for, and which of them may be missing. Never: their content, which is read when a page
+//! Owns: the recipients of its rows, and which rows may be missing. Never: their content, which is read when a page
 //! takes it.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ pub(super) struct LogRow {
     pub(super) position: u64,
     /// Key of the row.
     pub(super) key: Arc<str>,
-    /// Who each publication is for.
+    /// Recipients of each publication.
     pub(super) to: Arc<[Recipients]>,
 }
 
@@ -75,7 +75,7 @@ impl EntryLog {
         pending.collect()
     }
 
-    /// Returns the rows whose publications are all for one page or user.
+    /// Returns the rows with publications for one page or user only.
     pub(super) fn only_for<'a>(
         &'a self,
         is_addressed: impl Fn(&Recipients) -> bool + 'a,

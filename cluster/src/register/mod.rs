@@ -1,16 +1,16 @@
 //! Registers: what a legacy application keeps of its users, connections and pages.
 //!
 //! Owns: the bucket `register`: items with fields and data, the index of fields that each process keeps, the log of what is
-//! published to pages, and how far each page has taken it. Never: who may use a register; only processes of an
-//! application reach it, pages and the server API do not.
+//! published to pages, and how far each page has taken it. Never: permissions; only processes of an
+//! application reach a register, pages and the server API do not.
 //!
 //! An [`Item`] is one row. Its fields are the meta of the row, so a watch without values keeps the index of all items
 //! ([`ItemIndex`]); its data is the value, which only the reader of the item receives. A change ([`ItemEdit`]) is applied to
 //! the present item and written by compare-and-set, again after each conflict.
 //!
 //! What is published is one row per message in the log, which expires. Each process watches the log and finds the entries of a
-//! page by the fields of its item ([`Recipients`]). A page has one cursor, which is a row: whoever moves it has taken the
-//! entries before it, so that an entry is taken once over all processes.
+//! page by the fields of its item ([`Recipients`]). A page has one cursor, which is a row: the process that moves it has
+//! taken the entries before it, so that an entry is taken once over all processes.
 //!
 //! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `items`, `cursors`, `taking`, `registers`.
 
@@ -35,7 +35,7 @@ pub use edit::{Creation, ItemEdit};
 pub use entry::{LogEntry, Publication, Recipients};
 pub use error::RegisterError;
 pub use index::{IndexedItem, ItemFilter};
-pub use item::{Data, Fields, Item, StoredItem};
+pub use item::{Data, Fields, Item, ItemVersion};
 pub use name::{ItemKey, ItemLevel, RegisterName};
 pub use plan::{Relabel, Removal};
 pub use registers::{Register, Registers};

@@ -1,18 +1,17 @@
 //! The registers of the cluster, as one process uses them.
 //!
-//! Owns: the one watch on all registers, which begins with the first use, and the requests. Never: who may make them.
+//! Owns: the one watch on all registers, which begins with the first use, and the requests. Never: permissions.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
-use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch as channel};
 use tokio::time::timeout;
 
 use super::cursors::SeenCursors;
 use super::edit::ItemEdit;
-use super::entry::{self, Publication, Recipients, RowHead};
+use super::entry::{self, EntryHead, Publication, Recipients};
 use super::index::{IndexedItem, ItemFilter};
-use super::item::{ItemHead, StoredItem};
+use super::item::{ItemHead, ItemVersion};
 use super::items::{Changed, Items};
 use super::name::{entry_row, log_of};
 use super::plan::{Relabel, Removal};
@@ -24,10 +23,7 @@ use crate::engine::{
     Bucket, Consistency, Engine, Entry, Kv, Precondition, Put, Unavailable, Watch, WatchEvent, WatchMode,
 };
 use crate::subject::register_key;
-use crate::timing::{REGISTER_APPLIED, REGISTER_LOG};
-
-/// Delay before a failed read is repeated.
-const PAUSE: Duration = Duration::from_millis(50);
+use crate::timing::{REGISTER_APPLIED, REGISTER_LOG, REGISTER_RETRY};
 
 /// The registers of the cluster. Cheap to clone. A process that uses none of them receives nothing.
 #[derive(Clone)]
@@ -125,7 +121,7 @@ impl Shared {
     }
 
     async fn apply_entry(&self, entry: &Entry) {
-        let Some(head) = RowHead::decode(&entry.meta) else { return };
+        let Some(head) = EntryHead::decode(&entry.meta) else { return };
         let to = match head.to {
             Some(to) => to,
             None => self.recipients(&entry.key).await,
@@ -133,7 +129,7 @@ impl Shared {
         self.change(|views| views.put_entry(entry, to));
     }
 
-    /// Reads for whom the publications of a row are that does not say so in its meta.
+    /// Reads the recipients of the publications of a row from its value.
     async fn recipients(&self, key: &str) -> Vec<Recipients> {
         loop {
             match self.store.get(key, Consistency::Latest).await {
@@ -141,7 +137,7 @@ impl Shared {
                     let read = found.and_then(|entry| entry::decode(&entry.value)).unwrap_or_default();
                     return read.into_iter().map(|publication| publication.to).collect();
                 }
-                Err(Unavailable) => tokio::time::sleep(PAUSE).await,
+                Err(Unavailable) => tokio::time::sleep(REGISTER_RETRY).await,
             }
         }
     }
@@ -187,7 +183,7 @@ impl Register {
     /// # Errors
     ///
     /// [`RegisterError::Unavailable`] when the engine is unavailable.
-    pub async fn read(&self, key: &ItemKey) -> Result<Option<StoredItem>, RegisterError> {
+    pub async fn read(&self, key: &ItemKey) -> Result<Option<ItemVersion>, RegisterError> {
         self.items().read(key).await
     }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::cursors::{self, Cursor, ReadCursor};
+use super::cursors::{self, Cursor, ReadCursor, SeenCursor};
 use super::entry::{self, LogEntry, Publication};
 use super::item::ItemHead;
 use super::log::PendingRow;
 use super::registers::Register;
 use super::{ItemKey, RegisterError};
-use crate::engine::Consistency;
+use crate::engine::{Consistency, Precondition};
 use crate::timing::REGISTER_LOG;
 
 /// Maximum attempts to move a cursor that other processes move at the same time.
@@ -50,34 +50,41 @@ impl Register {
         let head = self.page(page).await?;
         let row = page.cursor(&self.name);
         let kept = REGISTER_LOG.as_millis() as u64;
+        // as it was seen last, because another process rarely takes for the same page
+        let mut seen = self.seen().get(&row).filter(|_| !is_peek);
         for _ in 0..ATTEMPTS {
+            let SeenCursor { read, passed } = match seen {
+                Some(seen) => seen,
+                None => self.read_cursor(&row, &head).await?,
+            };
             let now = self.now_ms();
-            if let Some(seen) = self.seen().get(&row) {
-                let pending = self.pending(&head, seen.position);
-                if pending.rows.is_empty() && pending.lost <= seen.position && now < seen.at + kept / 3 {
-                    self.seen().set(&row, Cursor { position: pending.position, ..seen });
-                    return Ok(Taken::default());
-                }
+            let pending = self.pending(&head, passed);
+            let is_fresh = now < read.cursor.at + kept / 3;
+            if pending.rows.is_empty() && pending.lost <= passed && is_fresh {
+                self.seen().set(&row, SeenCursor { read, passed: pending.position });
+                return Ok(Taken::default());
             }
-            let first = Cursor { position: head.since, at: head.created };
-            let ReadCursor { cursor, expect } = cursors::read(self.store(), &row, first).await?;
-            let pending = self.pending(&head, cursor.position);
             let (entries, is_whole) = self.read_rows(&pending.rows).await?;
-            let reset = !is_whole || pending.lost > cursor.position || now > cursor.at + kept;
+            let reset = !is_whole || pending.lost > passed || now > read.cursor.at + kept;
             if is_peek {
                 return Ok(Taken { entries, reset });
             }
-            if entries.is_empty() && !reset && now < cursor.at + kept / 3 {
-                self.seen().set(&row, Cursor { position: pending.position, ..cursor });
-                return Ok(Taken::default());
-            }
-            let to = Cursor { position: pending.position, at: now };
-            if cursors::advance(self.store(), &row, to, expect).await? {
-                self.seen().set(&row, to);
+            let cursor = Cursor { position: pending.position, at: now };
+            if let Some(rev) = cursors::advance(self.store(), &row, cursor, read.expect).await? {
+                let read = ReadCursor { cursor, expect: Precondition::Rev(rev) };
+                self.seen().set(&row, SeenCursor { read, passed: cursor.position });
                 return Ok(Taken { entries, reset });
             }
+            seen = None;
         }
         Err(RegisterError::Overloaded)
+    }
+
+    /// Reads the cursor of a page; without a row it is at the beginning of the page.
+    async fn read_cursor(&self, row: &str, head: &ItemHead) -> Result<SeenCursor, RegisterError> {
+        let first = Cursor { position: head.since, at: head.created };
+        let read = cursors::read(self.store(), row, first).await?;
+        Ok(SeenCursor { read, passed: read.cursor.position })
     }
 
     /// Returns what is for a page after a position, as far as this process has applied the log.

@@ -175,7 +175,7 @@ async fn a_login_relabels_the_connection_and_its_pages_and_ends_the_user_before(
         user_fields: fields(json!({"name": "Eve"})),
     };
     assert_eq!(a.relabel(relabel).await.unwrap(), [page("p1"), page("p2")]);
-    let text = |item: &StoredItem, name: &str| item.item.fields()[name].as_str().unwrap().to_owned();
+    let text = |item: &ItemVersion, name: &str| item.item.fields()[name].as_str().unwrap().to_owned();
     assert_eq!(text(&a.read(&page("p1")).await.unwrap().unwrap(), "user"), "eve");
     let connection = a.read(&key(ItemLevel::Connection, "c1")).await.unwrap().unwrap();
     assert_eq!([text(&connection, "user"), text(&connection, "tags")], ["eve", "admin"]);

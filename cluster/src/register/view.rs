@@ -41,7 +41,7 @@ impl Views {
         }
     }
 
-    /// Applies a row of the log, whose publications are for `to`.
+    /// Applies a row of the log with the recipients of its publications.
     pub(super) fn put_entry(&mut self, entry: &Entry, to: Vec<Recipients>) {
         let Some(register) = log_of(&entry.key) else { return };
         let key: Arc<str> = entry.key.as_str().into();

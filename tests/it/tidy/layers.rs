@@ -46,6 +46,7 @@ const CLUSTER: [(&str, &[&str]); 21] = [
     ("rollout", &["keyring", "peer", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("resident", &["worker", "engine", "wire"]),
     ("lock", &["engine", "wire", "subject", "id", "code", "timing"]),
+    ("register", &["engine", "wire", "subject", "id", "code", "timing", "clock", "table"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
     ("engine", &["subject", "id", "timing", "trace", "clock", "table", "simulation"]),
     ("wire", &["id", "code"]),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use pagewire_cluster::register::{
-    Creation, Data, Fields, IndexedItem, ItemEdit, ItemFilter, ItemKey, ItemLevel, MAX_PARTS, Register,
-    StoredItem,
+    Creation, Data, Fields, IndexedItem, ItemEdit, ItemFilter, ItemKey, ItemLevel, ItemVersion, MAX_PARTS,
+    Register,
 };
 use pagewire_cluster::wire::HandlerError;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use super::super::reply;
 use super::{NamedItem, bounded, ids, key, refused};
 use crate::handlers::HandlerResult;
 
-/// Most items whose data one list has.
+/// Most items in one list with data.
 const MAX_WITH_DATA: usize = 1000;
 
 /// An item in an answer.
@@ -35,8 +35,8 @@ struct ItemView {
 }
 
 impl ItemView {
-    fn stored(key: &ItemKey, stored: StoredItem) -> Self {
-        let StoredItem { revision, item } = stored;
+    fn stored(key: &ItemKey, stored: ItemVersion) -> Self {
+        let ItemVersion { revision, item } = stored;
         Self {
             level: key.level,
             id: key.id.clone(),
