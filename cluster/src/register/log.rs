@@ -37,10 +37,15 @@ pub(super) struct EntryLog {
 }
 
 impl EntryLog {
-    /// Adds a row. Keeps at most `room` of them.
+    /// Adds a row. Keeps at most `room` of them. A row that is known comes again after a reconnect; another one with an
+    /// earlier position means that the cluster has lost its data.
     pub(super) fn push(&mut self, row: LogRow, room: usize) {
         if self.rows.back().is_some_and(|last| last.position >= row.position) {
-            return;
+            if self.rows.iter().any(|known| known.key == row.key) {
+                return;
+            }
+            self.rows.clear();
+            self.lost = 0;
         }
         self.rows.push_back(row);
         while self.rows.len() > room

@@ -50,8 +50,10 @@ impl Register {
         let head = self.page(page).await?;
         let row = page.cursor(&self.name);
         let kept = REGISTER_LOG.as_millis() as u64;
-        // as it was seen last, because another process rarely takes for the same page
-        let mut seen = self.seen().get(&row).filter(|_| !is_peek);
+        // as it was seen last, because another process rarely takes for the same page; a position that is not reached any more
+        // is one of before the cluster lost its data
+        let is_known = |seen: &SeenCursor| !is_peek && seen.passed <= self.position();
+        let mut seen = self.seen().get(&row).filter(is_known);
         for _ in 0..ATTEMPTS {
             let SeenCursor { read, passed } = match seen {
                 Some(seen) => seen,

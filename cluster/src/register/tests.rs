@@ -212,7 +212,7 @@ fn a_log_without_room_says_which_rows_are_missing() {
         key: format!("log.shop.{position}").into(),
         to: vec![Recipients::All { all: true }].into(),
     };
-    for position in [3, 5, 8, 8, 2] {
+    for position in [3, 5, 8, 8, 5] {
         log.push(row(position), 2);
     }
     let head = item::ItemHead {
@@ -231,6 +231,9 @@ fn a_log_without_room_says_which_rows_are_missing() {
     assert_eq!((log.lost(), positions(&log, 0)), (3, vec![5]));
     log.remove("log.shop.5", true);
     assert_eq!((log.lost(), positions(&log, 0)), (5, vec![]));
+    log.push(row(9), 2);
+    log.push(row(4), 2);
+    assert_eq!((log.lost(), positions(&log, 0)), (0, vec![4]), "the cluster has lost its data");
 }
 
 proptest! {
