@@ -47,6 +47,7 @@ mod mount_lanes;
 mod mount_objects;
 mod mount_processes;
 mod mount_programs;
+mod mount_registers;
 mod mounts;
 mod nats_mappings;
 mod node_effects;

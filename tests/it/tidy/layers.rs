@@ -29,7 +29,7 @@ const SERVICE: [(&str, &[&str]); 16] = [
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.
-const CLUSTER: [(&str, &[&str]); 21] = [
+const CLUSTER: [(&str, &[&str]); 22] = [
     ("lib", &[]),
     (
         "job",

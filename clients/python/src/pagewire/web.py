@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from .errors import Error
 from .locks import Lock
+from .register import Register, Store
 from .requests import SAME_USER, Handle, Jobs, Log, Reach, Requester, call_params
 from .served import Served, served
 from .state import Edit, Reading, State, Trees
@@ -96,6 +97,17 @@ class WebClient(Requester[Reach]):
     def log(self) -> Log:
         """Lines of the server's log."""
         return Log(self)  # type: ignore[arg-type]
+
+    def register(self, name: str = "default") -> Register:
+        """Returns a register: what the application keeps of its users, connections and pages."""
+        return Register(self, name)
+
+    def store(self, level: str, id: str = "", *, register: str = "default") -> Store:
+        """Returns the data of an item of a register as a mapping: `with client.store("user", "ada") as store:`.
+
+        `level` is `global`, which needs no `id`, `user`, `connection` or `page`.
+        """
+        return Register(self, register).store(level, id)
 
     def pages(
         self,
@@ -215,6 +227,17 @@ class WebRequest(WebClient):
     def state(self) -> State[Any, Reading, int, Edit]:
         """The state trees of the user, connection, session and page, and those of others (`of`)."""
         return State(self)
+
+    def store(self, level: str, id: str = "", *, register: str = "default") -> Store:
+        """Returns the data of an item of a register as a mapping: `with request.store("user") as store:`.
+
+        `level` is `global`, `user`, `connection` or `page`; without an `id` it is that of the request.
+        """
+        if not id and level in ("user", "connection", "page"):
+            id = str(self._handle(level))
+            if not id:
+                raise Error("malformed", f"this request has no {level}: name the id of the item")
+        return super().store(level, id, register=register)
 
     def login(self, user: str, valid: float = 86_400) -> None:
         """Makes a user who has logged in to the application the user of the browser's pages and requests.
