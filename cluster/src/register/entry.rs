@@ -104,11 +104,10 @@ pub struct Publication {
 impl Publication {
     /// Whether all changes are objects with a `path` that begins with this one.
     pub(super) fn is_below(&self, path: &str) -> bool {
-        let is_below = |change: &Box<RawValue>| {
+        self.changes.iter().all(|change| {
             let found = serde_json::from_str::<ChangePath>(change.get());
             found.is_ok_and(|found| found.path.starts_with(path))
-        };
-        self.changes.iter().all(is_below)
+        })
     }
 }
 

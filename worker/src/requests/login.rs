@@ -69,6 +69,6 @@ impl EndLogin {
         let user = self.user?;
         let owner = |key: Key| registry.view().connection(key).and_then(|seen| seen.user);
         let own = self.connection.filter(|key| owner(*key).as_deref() == Some(user.as_str()));
-        Some(own.map_or_else(|| Scope::User(user.into()), Scope::Connection))
+        Some(own.map_or_else(|| Scope::User(user), Scope::Connection))
     }
 }

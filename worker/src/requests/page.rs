@@ -77,7 +77,7 @@ impl Owner {
         Ok(match self {
             Self::Session(AnyKey(key)) => Scope::Session(key),
             Self::Connection(AnyKey(key)) => Scope::Connection(key),
-            Self::User(user) => Scope::User(checked_user("user", user)?.into()),
+            Self::User(user) => Scope::User(checked_user("user", user)?),
             Self::Page(AnyKey(key)) => {
                 let node = registry.view().page(key).map(|seen| seen.holder.node);
                 Scope::Page(Address { key, node: node.ok_or_else(|| unknown(key))? })

@@ -16,11 +16,10 @@ use tokio::time::Instant;
 use super::serial::{start, until};
 use super::worker::{Log, Worker, jobs};
 use super::{TIMING, becomes, end, memory, submission, submit};
-use crate::effects::Effects;
+use crate::effects::{Effects, Standing};
 use crate::handlers::{HandlerInput, Handlers, HandlersBuilder, failed};
 use crate::outgoing::WorkIdentity;
 use crate::requests::answer;
-use crate::standing::Standing;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -163,7 +162,7 @@ async fn an_unknown_request_is_unsupported_and_wrong_parameters_name_the_member(
     }
     let alone = Asking { identity: WorkIdentity::default(), ..ask };
     let error = alone.ask("state.get", json!({"level": "session"})).await.unwrap_err();
-    assert_eq!(error.message, "id: this work belongs to no session");
+    assert_eq!(error.message, "id: it is missing, and this belongs to no session");
 }
 
 #[tokio::test]
