@@ -34,6 +34,10 @@ OTHER_NODES = ["20.18.0", "24.19.0"]
 # servers and frameworks of web applications
 SITES = ["gunicorn==27.0.1", "granian==2.8.9", "uvicorn==0.54.0", "fastapi==0.165.0", "django==5.2.19", FLASK]
 SITES += ["httpbin==0.10.4"]
+# without what only the rest of genropy needs, which is large
+GENROPY = ["genropy==26.10.26", "babel==2.19.0", "certifi==2026.10.19.post1", "chardet==5.2.0", "charset-normalizer==3.5.3"]
+GENROPY += ["idna==3.20", "python-dateutil==4.0.0", "pytz==2026.6", "requests==2.34.2", "tzlocal==5.4.5"]
+GENROPY += ["Unidecode==1.4.0", "urllib3==2.8.0"]
 PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4", "ruff==0.17.6"]
 # not a variable of this process, because other steps start servers, which refuse an unknown one
 PAGEWIRE_BINARY = f"PAGEWIRE_BINARY={ROOT / 'target/debug/pagewire'}"
@@ -257,6 +261,17 @@ def python():
     quietly([TOOLS / "venv/bin/python", "-m", "pip", *install, ROOT / "clients/python"])
 
 
+def genropy():
+    """Installs the part of genropy that its register needs, into a folder of its own, unless it is there."""
+    folder = TOOLS / "genropy"
+    installed = folder / "installed"
+    if not installed.exists() or installed.read_text() != "\n".join(GENROPY):
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [TOOLS / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+        quietly([*command, "--target", folder, *GENROPY])
+        installed.write_text("\n".join(GENROPY))
+
+
 def browser():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         apt("chromium", "chromium-driver")
@@ -315,6 +330,14 @@ def package(counts):
     run(tests, counts, cwd=folder)
 
 
+def register_of_genropy(counts):
+    folder, programs = ROOT / "integrations/genropy", TOOLS / "venv/bin"
+    run([programs / "ruff", "format", "--no-cache", "--check", "."], cwd=folder)
+    run([programs / "ruff", "check", "--no-cache", "."], cwd=folder)
+    run([programs / "python", "-m", "mypy", "--no-incremental"], cwd=folder)
+    run(["env", f"PYTHONPATH={TOOLS / 'genropy'}", programs / "python", "-m", "pytest", "-q"], counts, cwd=folder)
+
+
 def packages(_):
     environment = ["env", "RUSTDOCFLAGS=-D warnings"]
     run([*environment, "cargo", "doc", "--locked", "--workspace", "--exclude", "pagewire-bench", "--no-deps"])
@@ -356,6 +379,7 @@ STEPS = {
     "test": ("unit, conformance and integration tests", test, [compiler, nats, node, vite, flask, sites, nginx, browser], True),
     "js": ("JavaScript: types, fresh build, tests; handlers in three versions of Node", js, [compiler, node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
+    "genropy": ("the register of Genropy sites: format, types, tests", register_of_genropy, [python, genropy], True),
     "packages": ("the documentation and the packages of the crates, the wheel", packages, [compiler, python], True),
     "compose": ("docker-compose.yml in a Docker engine of its own", compose, [compiler, nats, node, docker, browser], True),
     "chaos": ("NATS failures while pages submit jobs, ten minutes", chaos, [compiler, nats], False),

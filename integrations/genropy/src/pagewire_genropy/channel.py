@@ -1,0 +1,48 @@
+"""The way from this process to Pagewire.
+
+Owns: finding it, and the explanation when there is none. Never: the meaning of a request.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pagewire.errors import Error
+
+from .errors import NotBelowPagewire
+
+
+class Channel(Protocol):
+    """Sends requests of the child wire in the name of the application, from any thread."""
+
+    def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Sends a request and waits for its value. Raises `pagewire.Error` if it is refused."""
+
+    def tell(self, method: str, params: dict[str, Any]) -> None:
+        """Sends a request without waiting for its answer."""
+
+
+class _Application:
+    """The requests of a process that serves a mount."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def ask(self, method: str, params: dict[str, Any]) -> Any:
+        return self._client._ask(method, params)
+
+    def tell(self, method: str, params: dict[str, Any]) -> None:
+        self._client._link.post(self._client, method, params, lambda reply: None)
+
+
+def connect() -> Channel:
+    """Returns the way to Pagewire.
+
+    Raises NotBelowPagewire if this process is not one of its children.
+    """
+    from pagewire import web
+
+    try:
+        return _Application(web.current())
+    except Error as error:
+        raise NotBelowPagewire(f"This process was not started by Pagewire ({error.message})") from error
