@@ -18,6 +18,7 @@ CRATES = ["pagewire-cluster", "pagewire-worker", "pagewire"]
 INCLUDED = re.compile(r'include_(?:str|bytes)!\("([^"]+)"\)')
 # the package of Python, which is included by a list of names
 PYTHON = "src/roles/python_package.rs"
+GENROPY = "src/roles/genropy_package.rs"
 
 
 def texts(crate):
@@ -40,6 +41,8 @@ def missing(files):
         wanted = [os.path.normpath(f"{path}/../{name}") for name in INCLUDED.findall(code)]
         if path == PYTHON:
             wanted += [f"clients/python/src/pagewire/{name}" for name in re.findall(r'"([\w/]+\.py)"', code)]
+        if path == GENROPY:
+            wanted += [f"integrations/genropy/src/{name}" for name in re.findall(r'"(pagewire_genropy[^"]+/[^"]+)"', code)]
         yield from (f"{path} includes {name}" for name in wanted if name not in files)
 
 

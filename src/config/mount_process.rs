@@ -24,6 +24,8 @@ const QUEUE: u32 = 1000;
 const QUEUE_MS: u64 = 30_000;
 /// How long a process may take until it is ready, in milliseconds.
 const START_MS: u64 = 30_000;
+/// The only application with a register.
+const GENROPY: &str = "genropy";
 const DAY_S: u64 = 86_400;
 /// Maximum number of processes.
 pub(super) const MAX_PROCESSES: u32 = 256;
@@ -50,6 +52,10 @@ pub struct MountProcessConfig {
     pub server: String,
     /// The folder of another virtualenv, in which the server is found if `venv` does not have it; empty for none.
     pub server_venv: PathBuf,
+    /// The application whose register this server keeps in the place of the application's daemon: `genropy`; empty for
+    /// none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub register: String,
     /// The number of processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u32>,
@@ -111,6 +117,11 @@ impl MountProcessConfig {
         }
     }
 
+    /// Whether the register of a Genropy site is kept here.
+    pub fn has_genropy_register(&self) -> bool {
+        self.register == GENROPY
+    }
+
     /// Returns the number of processes.
     pub fn processes(&self) -> u32 {
         // an object of a page is in one process, and requests meet it there
@@ -170,6 +181,11 @@ impl MountProcessConfig {
                 self.check_python("mount.asgi", target, &["", "granian", "uvicorn"], found);
             }
             MountApplication::Program(command) => self.check_command(command, found),
+        }
+        if !self.register.is_empty() && self.wsgi.is_empty() {
+            found.add("mount.register", "it is for wsgi");
+        } else if !self.register.is_empty() && !self.has_genropy_register() {
+            found.add("mount.register", format!("{:?} is not {GENROPY}", self.register));
         }
         self.check_limits(found);
     }
@@ -236,6 +252,7 @@ impl MountProcessConfig {
             ("directory", self.directory != PathBuf::new()),
             ("server", !self.server.is_empty()),
             ("server_venv", self.server_venv != PathBuf::new()),
+            ("register", !self.register.is_empty()),
             ("processes", self.processes.is_some()),
             ("threads", self.threads.is_some()),
             ("queue", self.queue.is_some()),
@@ -277,6 +294,7 @@ pub(super) fn known_keys() -> Table {
         "directory",
         "server",
         "server_venv",
+        "register",
         "processes",
         "threads",
         "queue",
@@ -327,6 +345,8 @@ mod tests {
             ("wsgi = \"a:b\"\nprocesses = 0", "mount.processes"),
             ("wsgi = \"a:b\"\nneeds = [\"40404\"]", "mount.needs"),
             ("wsgi = \"a:b\"\nmax_rss = \"much\"", "max_rss"),
+            ("wsgi = \"a:b\"\nregister = \"redis\"", "\"redis\" is not genropy"),
+            ("asgi = \"a:b\"\nregister = \"genropy\"", "it is for wsgi"),
             ("wsgi = \"a:b\"\nprocess = 2", "the nearest known one is mount.processes"),
         ] {
             let error = loaded(keys).unwrap_err();

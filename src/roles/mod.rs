@@ -7,6 +7,7 @@ mod child_pools;
 mod drain;
 mod duties;
 mod engine;
+mod genropy_package;
 mod http_pools;
 mod leader;
 mod listen;

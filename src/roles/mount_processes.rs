@@ -20,6 +20,7 @@ use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
 
 use super::StartError;
+use super::genropy_package;
 use super::pools::{PoolPart, PoolServices};
 use super::python_package::PythonPackage;
 use super::worker::WorkProcesses;
@@ -59,6 +60,11 @@ impl MountProcesses {
             true => Some(PythonPackage::unpack().map_err(|error| refused("mount", error))?),
             false => None,
         };
+        if let Some(package) = &package
+            && mounts.iter().any(|mount| mount.process.has_genropy_register())
+        {
+            genropy_package::unpack(package.path()).map_err(|error| refused("mount", error))?;
+        }
         let path = package.as_ref().map_or(Path::new(""), PythonPackage::path);
         let mut pools = MountPools::new();
         for mount in mounts {
@@ -231,6 +237,9 @@ fn environment(mount: &MountConfig, package: &Path) -> BTreeMap<String, String> 
         env.insert(name.to_owned(), value.to_string_lossy().into_owned());
     };
     put_first("PYTHONPATH", package);
+    if process.has_genropy_register() {
+        put_first("PYTHONPATH", &genropy_package::folder(package));
+    }
     if let Some(venv) = folder(&process.venv) {
         put_first("PATH", &venv.join("bin"));
         env.entry("VIRTUAL_ENV".to_owned()).or_insert_with(|| venv.to_string_lossy().into_owned());
@@ -270,6 +279,9 @@ mod tests {
             ("/srv/venv", "/shop")
         );
         assert!(env["PATH"].starts_with("/srv/venv/bin"));
+        mount.process.register = "genropy".to_owned();
+        let env = environment(&mount, Path::new("/run/package"));
+        assert_eq!(env["PYTHONPATH"], "/run/package/for-genropy:/run/package:/srv/lib");
         assert_eq!(env["PAGEWIRE_SERVER_VENV"], "/opt/granian");
     }
 
