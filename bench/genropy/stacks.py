@@ -1,4 +1,4 @@
-"""The two stacks of a site: its daemon with gunicorn, and with a node in the place of gunicorn.
+"""The stacks of a site: its daemon with gunicorn, with a node in the place of gunicorn, and with nodes alone.
 
 Owns: their processes and addresses. Never: browsers.
 """
@@ -18,8 +18,8 @@ from installation import environment, instance, package
 DAEMON = 40404
 
 
-def configuration(site, address):
-    """Returns the configuration of a node with the site at `/`."""
+def configuration(site, address, processes=2, register=False, cluster=""):
+    """Returns the configuration of a node with the site at `/`: with its daemon, or with the `register` of Pagewire."""
     framework = package(site)
     folders = {
         "/_dojo/11": framework / "dojo_libs/dojo_11",
@@ -30,16 +30,17 @@ def configuration(site, address):
     }
     names = ("HOME", "GNR_LOCAL_PROJECTS", "PYTHONWARNINGS")
     variables = ", ".join(f"{name} = {json.dumps(environment(site)[name])}" for name in names)
+    kept = 'register = "genropy"' if register else f'needs = ["tcp:127.0.0.1:{DAEMON}"]'
     text = f"""listen = "{address}"
-
+{cluster}
 [[mount]]
 path = "/"
 wsgi = "wsgi:application"
 venv = {json.dumps(str(site / "v"))}
 directory = {json.dumps(str(instance(site)))}
-processes = 2
+processes = {processes}
 threads = 4
-needs = ["tcp:127.0.0.1:{DAEMON}"]
+{kept}
 env = {{ {variables} }}
 
 [[mount.cache]]
@@ -96,23 +97,35 @@ def answers(url):
     return urllib.request.urlopen(url, timeout=20).status == 200
 
 
+def start_plain(stack, site, scratch):
+    """Starts the daemon and gunicorn, and returns their URL."""
+    address, own = free_address(), {"env": environment(site), "cwd": instance(site)}
+    daemon = [site / "v/bin/gnr", "web", "daemon", "-H", "127.0.0.1"]
+    stack.enter_context(process(daemon, scratch / "daemon.log", **own))
+    until("the daemon", lambda: accepts(DAEMON))
+    gunicorn = [site / "v/bin/gunicorn", "-k", "gthread", "-w", "2", "--threads", "4", "-b", address, "wsgi:application"]
+    stack.enter_context(process(gunicorn, scratch / "gunicorn.log", **own))
+    return ready(f"http://{address}")
+
+
+def start_node(stack, site, pagewire, folder, **options):
+    """Starts a node with the site, and returns its URL."""
+    address = free_address()
+    folder.mkdir()
+    (folder / "pagewire.toml").write_text(configuration(site, address, **options))
+    stack.enter_context(process([pagewire, "serve"], folder / "pagewire.log", cwd=folder))
+    return ready(f"http://{address}")
+
+
+def ready(url):
+    """Waits until a stack answers, and returns its URL."""
+    until(url, lambda: answers(url))
+    return url
+
+
 @contextlib.contextmanager
 def running(site, pagewire, scratch):
     """Starts the daemon and both stacks, and returns the URLs: the plain one, and that of Pagewire."""
-    plain, node = free_address(), free_address()
-    (scratch / "pagewire.toml").write_text(configuration(site, node))
     with contextlib.ExitStack() as stack:
-
-        def start(name, command, **options):
-            stack.enter_context(process(command, scratch / f"{name}.log", **options))
-
-        own = {"env": environment(site), "cwd": instance(site)}
-        start("daemon", [site / "v/bin/gnr", "web", "daemon", "-H", "127.0.0.1"], **own)
-        until("the daemon", lambda: accepts(DAEMON))
-        gunicorn = [site / "v/bin/gunicorn", "-k", "gthread", "-w", "2", "--threads", "4"]
-        start("gunicorn", [*gunicorn, "-b", plain, "wsgi:application"], **own)
-        start("pagewire", [pagewire, "serve"], cwd=scratch)
-        urls = [f"http://{address}" for address in (plain, node)]
-        for url in urls:
-            until(url, lambda url=url: answers(url))
-        yield urls
+        plain = start_plain(stack, site, scratch)
+        yield [plain, start_node(stack, site, pagewire, scratch / "node")]
