@@ -93,7 +93,14 @@ impl EnrolmentUpdate {
         let known = self.started.unwrap_or_else(|| before.enrolment.started.clone());
         let start = |lane: &LaneSpec| {
             let had = before.lanes.iter().find(|had| had.name == lane.name).map(|had| had.weight);
-            let goes_on = |start: &&LaneStart| lane.weight > start.weight || Some(lane.weight) == had;
+            let present = before.enrolment.started.get(&lane.name);
+            let goes_on = |start: &&LaneStart| {
+                // an undo of the end of the rollout of the lane
+                let is_restored = present.is_some_and(|present| present != *start);
+                lane.weight > start.weight
+                    || Some(lane.weight) == had
+                    || (is_restored && lane.weight == start.weight)
+            };
             let new = LaneStart { rev: before.rev + 1, weight: lane.weight };
             (lane.name.clone(), known.get(&lane.name).filter(goes_on).copied().unwrap_or(new))
         };

@@ -78,6 +78,10 @@ fn a_user_stays_until_the_weight_is_back_at_its_start_or_the_lane_is_aborted() {
     assert_eq!(lane(&weight(&aborted, 10.0), &row, &user), is("stable", "base"));
     let undone = revise(&aborted, fifty.restored());
     assert_eq!(since(&undone), Some(1), "undo restores who was in");
+    let abort = Some(RolloutStep::Abort { lane: Some("canary".into()) });
+    let aborted = revise(&ten, RolloutUpdate { step: abort, ..RolloutUpdate::default() });
+    assert_eq!(since(&revise(&aborted, ten.restored())), Some(1), "at its first weight, too");
+    assert_ne!(since(&revise(&fifty, ten.restored())), Some(1), "an undo of more users takes them out");
     let hash = EnrolmentUpdate { mode: Some(EnrolmentMode::Hash), ..EnrolmentUpdate::default() };
     let hash = revise(&lower, RolloutUpdate { enrolment: hash, ..RolloutUpdate::default() });
     assert_eq!((lane(&hash, &row, &user), hash.needs.len()), (is("stable", "base"), 0));
