@@ -40,6 +40,9 @@ pub const USER_ENROLLED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The same for an anonymous connection.
 pub const CONNECTION_ENROLLED: Duration = Duration::from_secs(24 * 3600);
 
+/// How long the first work of a user waits for the admission to a lane with a limit on its users.
+pub const ADMISSION_WAIT: Duration = Duration::from_secs(3);
+
 /// How far ahead a handler may put off its job, or the next try of it; a longer time is cut to this.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 

@@ -17,8 +17,8 @@ use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::rollout::{
-    self, ChangeError, EnrolmentMode, EnrolmentUpdate, Fallback, Propagation, RolloutAudience, RolloutChange,
-    RolloutSpec, RolloutStep, RolloutUpdate, Rollouts, TargetRule, WorkerProcess, is_name,
+    self, Admissions, ChangeError, EnrolmentMode, EnrolmentUpdate, Fallback, Propagation, RolloutAudience,
+    RolloutChange, RolloutSpec, RolloutStep, RolloutUpdate, Rollouts, TargetRule, WorkerProcess, is_name,
 };
 use pagewire_cluster::worker::WorkerRow;
 use serde::Deserialize;
@@ -54,7 +54,7 @@ pub(super) struct ChangeRequest {
     /// `none` or `base`.
     #[schema(value_type = Option<String>)]
     fallback: Option<Fallback>,
-    /// How many processes run the work of each lane, for all lanes that limit it.
+    /// How many processes run the work of each lane, and how many users have it, for all lanes that limit it.
     limits: Option<LimitsMembers>,
     /// A new salt reassigns all users to other buckets.
     salt: Option<String>,
@@ -307,7 +307,9 @@ fn status_of(parts: &ApiState, document: RolloutSpec, propagation: &Propagation)
     let analysis = analysis.filter(|report| report.revision == document.rev);
     let pool = document.pool.clone();
     let servers = LaneServers::new(parts, &pool);
-    RolloutStatus::new(document, propagation, servers, analysis)
+    let admissions = Admissions::new(&parts.context.rollouts);
+    let users = |lane: &str| admissions.lane_users(&pool, lane);
+    RolloutStatus::new(document, propagation, servers, analysis, users)
 }
 
 /// Reads the revision that `If-Match` names; `None` for any.

@@ -3,7 +3,7 @@
 //! Owns: which rule of a rollout decides a lane, and whether a page binds its calls to one. Never: the rules themselves
 //! (`pagewire_cluster::rollout`).
 
-use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
+use pagewire_cluster::rollout::{Admissions, LaneAssignment, LanePins, Rollouts, RoutingKey};
 use pagewire_cluster::worker::{WorkerGroup, Workers};
 
 use super::CallRequest;
@@ -39,8 +39,24 @@ impl WorkLanes {
         self.rollouts.lane_for(pool, unit, |lane| self.workers.serve(pool, lane))
     }
 
+    /// Asks for the lane of a user's bucket where only admitted users have it, before work of the user is placed.
+    pub(super) async fn admit(&self, pool: &str, unit: RoutingKey<'_>, pins: Option<&LanePins>) {
+        let serves = |lane: &str| self.workers.serve(pool, lane);
+        Admissions::new(&self.rollouts).admit(pool, unit, pins, serves).await;
+    }
+
+    /// Returns what decides the lane of a call, and the workers of that lane without counting it.
+    pub(super) fn before_placing<'a>(
+        &self,
+        call: &'a CallRequest,
+        pool: &str,
+    ) -> (RoutingKey<'a>, WorkerGroup) {
+        let unit = RoutingKey::of(call.user.as_deref(), call.connection);
+        (unit, self.explain_call(call, pool, unit))
+    }
+
     /// Returns the workers of the lane of a call without counting it.
-    pub(super) fn explain_call(&self, call: &CallRequest, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
+    fn explain_call(&self, call: &CallRequest, pool: &str, unit: RoutingKey<'_>) -> WorkerGroup {
         let serves = |lane: &str| self.workers.serve(pool, lane);
         let assigned = match &call.pins {
             Some(pins) => pins.explain(&self.rollouts, pool, unit, serves),

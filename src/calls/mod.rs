@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use pagewire_cluster::id::{Address, Key, WorkOwner};
 use pagewire_cluster::job::{Jobs, Quarantines};
-use pagewire_cluster::rollout::{LanePins, Rollouts, RoutingKey};
+use pagewire_cluster::rollout::{Admissions, LanePins, Rollouts};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, PageEvent};
-use pagewire_cluster::worker::Workers;
+use pagewire_cluster::worker::{WorkerGroup, Workers};
 use pagewire_worker::handlers::Handlers;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -257,6 +257,7 @@ impl Executors {
         inline: bool,
         within: Duration,
     ) -> Result<(CallLane, Placement), CommandError> {
+        self.admit(call, inline).await;
         let placed = self.place(call, inline);
         if !matches!(&placed, Err(error) if error.code == ErrorCode::NoExecutor) {
             return placed;
@@ -268,22 +269,27 @@ impl Executors {
         let started = join_all(starting.iter().map(CancellationToken::cancelled));
         // an error means that they take longer
         let _ = tokio::time::timeout(within, started).await;
+        self.admit(call, inline).await;
         self.place(call, inline)
+    }
+
+    /// Asks for the lane of the user of a call that runs on workers, where only admitted users have it.
+    async fn admit(&self, call: &CallRequest, inline: bool) {
+        let Ok(pool) = submit::pool(call.pool.as_deref()) else { return };
+        if !Admissions::new(&self.rollouts).are_needed(pool) {
+            return;
+        }
+        let (unit, group) = self.lanes.before_placing(call, pool);
+        if let Ok(Placement::Workers(_)) = placement(self, call, &group, inline) {
+            self.lanes.admit(pool, unit, call.pins.as_deref()).await;
+        }
     }
 
     /// Returns the workers of the lane of a call, and where it runs.
     fn place(&self, call: &CallRequest, inline: bool) -> Result<(CallLane, Placement), CommandError> {
         let pool = submit::pool(call.pool.as_deref())?;
-        let unit = RoutingKey::of(call.user.as_deref(), call.connection);
-        let group = self.lanes.explain_call(call, pool, unit);
-        let wanted = self.defaults.mode(call.mode, &group, &call.method);
-        let workers = self.workers.roster().pool_serves(pool, &call.method)
-            || !self.local().free(&group, &call.method).is_empty();
-        let inline = inline && pool == DEFAULT_POOL;
-        let user = call.user.is_some();
-        let owner = user || call.connection.is_some();
-        let facts = PlacementInput { user, owner, workers, alone: self.alone, inline };
-        match place(wanted, facts) {
+        let (unit, group) = self.lanes.before_placing(call, pool);
+        match placement(self, call, &group, inline) {
             Ok(Placement::Inline) => Ok((CallLane { group, bond: LaneBond::Loose }, Placement::Inline)),
             // counted for the rollout
             Ok(placement) => Ok((self.lanes.of_call(call, pool, unit), placement)),
@@ -298,8 +304,7 @@ impl Executors {
     pub fn home_of(&self, call: &CallRequest) -> Option<Key> {
         let owner = WorkOwner::of(call.user.as_deref(), call.connection)?.key();
         let pool = submit::pool(call.pool.as_deref()).ok()?;
-        let unit = RoutingKey::of(call.user.as_deref(), call.connection);
-        let group = self.lanes.explain_call(call, pool, unit);
+        let (_, group) = self.lanes.before_placing(call, pool);
         self.workers.roster().choose(&group, &owner, Some(&call.method))
     }
 
@@ -307,6 +312,23 @@ impl Executors {
     pub fn quarantines(&self) -> Quarantines {
         Quarantines::new(&self.jobs.engine)
     }
+}
+
+/// Returns where a call runs, if the workers of its lane are `group`.
+fn placement(
+    executors: &Executors,
+    call: &CallRequest,
+    group: &WorkerGroup,
+    inline: bool,
+) -> Result<Placement, CommandError> {
+    let pool = group.pool.as_str();
+    let wanted = executors.defaults.mode(call.mode, group, &call.method);
+    let workers = executors.workers.roster().pool_serves(pool, &call.method)
+        || !executors.local().free(group, &call.method).is_empty();
+    let inline = inline && pool == DEFAULT_POOL;
+    let user = call.user.is_some();
+    let owner = user || call.connection.is_some();
+    place(wanted, PlacementInput { user, owner, workers, alone: executors.alone, inline })
 }
 
 fn executor_lost() -> CommandError {

@@ -38,7 +38,7 @@ impl Executors {
         let record = stored.ok_or(TransitionFailure::Gone)?.record;
         let to = match lane {
             Some(lane) => self.named_lane(&record, lane).map_err(RetryError::Lane)?,
-            None => self.lane_of(&record),
+            None => self.lane_of(&record).await,
         };
         Ok(self.jobs.retry(job, Some(to)).await?)
     }
@@ -58,9 +58,10 @@ impl Executors {
         Ok(LaneMove { lane, revision })
     }
 
-    fn lane_of(&self, record: &Record) -> LaneMove {
+    async fn lane_of(&self, record: &Record) -> LaneMove {
         let owner = record.owner();
         let unit = owner.as_deref().map_or_else(|| record.routing_key(), RoutingKey::of_owner);
+        self.lanes.admit(&record.pool, unit, None).await;
         let assigned = self.lanes.of(&record.pool, unit);
         LaneMove { lane: assigned.lane, revision: assigned.revision }
     }

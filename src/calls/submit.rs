@@ -110,7 +110,9 @@ impl Executors {
         }
         let quota = job.rules.and_then(|rules| rules.quota(&job));
         let routing = job.user.is_none().then(|| job.connection.unwrap_or_else(Key::random));
-        let lane = self.lanes.of(pool, RoutingKey::of(job.user.as_deref(), routing));
+        let unit = RoutingKey::of(job.user.as_deref(), routing);
+        self.lanes.admit(pool, unit, None).await;
+        let lane = self.lanes.of(pool, unit);
         let team = WorkerGroup::new(pool, lane.lane);
         let wanted = self.defaults.mode(job.mode, &team, &job.kind);
         let affinity = affinity(wanted, job.user.is_some(), job.user.is_some() || job.connection.is_some())?;

@@ -42,7 +42,7 @@ enum RolloutCommand {
     Status(StatusQuery),
     /// Explain which lane serves a user, and why.
     Explain(Explain),
-    /// Limit how many processes run the work of a lane.
+    /// Limit how many processes run the work of a lane, and how many users have it.
     Limits(limits::Limits),
     /// Give users a lane of their own, which does not depend on the weights.
     Assign(assign::Assign),

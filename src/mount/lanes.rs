@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Body;
 use pagewire_cluster::rollout::analysis::{FinishedWork, LaneRelease, LaneWork, OutcomeLog, WorkOutcome};
-use pagewire_cluster::rollout::{LaneAssignment, Rollouts, RoutingKey};
+use pagewire_cluster::rollout::{Admissions, LaneAssignment, Rollouts, RoutingKey};
 use pagewire_worker::runtime::child::http_lease::NoProcess;
 
 use super::body::MountBody;
@@ -156,7 +156,8 @@ impl LanedUpstream {
             let aim = Aim { unit: units.sticky, lane: LaneRef::WHOLE };
             return LaneAnswer { answer: self.processes.send(request, aim, within).await, served: None };
         };
-        let lane = rollout.lane(routing, |lane| self.processes.serves(lane));
+        let serves = |lane: LaneRef<'_>| self.processes.serves(lane);
+        let lane = rollout.lane(routing, serves).await;
         let fallback = rollout.fallback(routing, &lane);
         let Some(fallback) = fallback else {
             let aim = Aim { unit: units.sticky, lane: lane.borrowed() };
@@ -219,8 +220,9 @@ impl LanedUpstream {
 
 impl MountRollout {
     /// Returns the lane of a request, and counts it. `serves` returns whether a lane has a process.
-    fn lane(&self, unit: RoutingKey<'_>, serves: impl FnOnce(LaneRef<'_>) -> bool) -> RequestLane {
+    async fn lane(&self, unit: RoutingKey<'_>, serves: impl Fn(LaneRef<'_>) -> bool) -> RequestLane {
         let serves = |lane: &str| serves(LaneRef { name: lane, is_base: false });
+        Admissions::new(&self.rollouts).admit(&self.pool, unit, None, &serves).await;
         let LaneAssignment { lane: name, is_base, .. } = self.rollouts.lane_for(&self.pool, unit, serves);
         RequestLane { name, is_base }
     }

@@ -33,6 +33,7 @@ interface Split {
   lanes: { name: string; weight: number }[];
   overrides?: Record<string, string>;
   targeting?: Rule[];
+  limits?: Record<string, { max_users?: number }>;
   enrolment?: EnrolmentRules;
 }
 
@@ -43,6 +44,7 @@ interface Vector {
   matches?: string[];
   choice?: Enrolled;
   latched?: Enrolled;
+  admitted?: Enrolled;
   bucket: number;
   lane: string;
 }
@@ -76,12 +78,19 @@ function ruleLane(rules: Rule[], user: string | undefined, matches: string[]): s
   return rules.find(met)?.lane;
 }
 
-function enrolledLane({ base, lanes, enrolment }: Split, { choice, latched }: Vector): string | undefined {
+function enrolledLane({ base, lanes, enrolment }: Split, vector: Vector): string | undefined {
   if (!enrolment) return undefined;
+  const { choice, latched = vector.admitted } = vector;
   const present = (row: Enrolled) => row.lane === base || enrolment.started[row.lane]?.rev === row.since;
   if (enrolment.self_service && choice && present(choice)) return choice.lane;
   if (enrolment.mode !== "latched" || !latched || !present(latched)) return undefined;
   return lanes.some(({ name, weight }) => name === latched.lane && weight > 0) ? latched.lane : undefined;
+}
+
+function bounded({ base, limits, enrolment }: Split, { latched, admitted }: Vector, lane: string): string {
+  if (limits?.[lane]?.max_users === undefined) return lane;
+  const since = enrolment?.started[lane]?.rev;
+  return [latched, admitted].some((row) => row?.lane === lane && row.since === since) ? lane : base;
 }
 
 test("the lane function is the same in every language", () => {
@@ -95,7 +104,7 @@ test("the lane function is the same in every language", () => {
       split.overrides?.[vector.user ?? ""] ??
       ruleLane(split.targeting ?? [], vector.user, vector.matches ?? []) ??
       enrolledLane(split, vector) ??
-      laneOf(split, bucket);
+      bounded(split, vector, laneOf(split, bucket));
     assert.deepEqual([bucket, lane], [vector.bucket, vector.lane], JSON.stringify(vector));
   }
 });

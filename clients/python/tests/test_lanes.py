@@ -44,12 +44,20 @@ def enrolled_lane(document: dict, vector: dict) -> str | None:
         started = rules["started"].get(row["lane"], {})
         return row["lane"] == document["base"] or started.get("rev") == row["since"]
 
-    choice, latched = vector.get("choice"), vector.get("latched")
+    choice, latched = vector.get("choice"), vector.get("latched") or vector.get("admitted")
     if rules.get("self_service") and choice and is_present(choice):
         return str(choice["lane"])
     if rules.get("mode") == "latched" and latched and is_present(latched) and weights.get(latched["lane"], 0) > 0:
         return str(latched["lane"])
     return None
+
+
+def bounded(document: dict, vector: dict, lane: str) -> str:
+    if "max_users" not in document.get("limits", {}).get(lane, {}):
+        return lane
+    since = document["enrolment"]["started"][lane]["rev"]
+    is_in = {"lane": lane, "since": since} in (vector.get("latched"), vector.get("admitted"))
+    return lane if is_in else str(document["base"])
 
 
 def test_the_lane_function_is_the_same_in_every_language() -> None:
@@ -63,6 +71,6 @@ def test_the_lane_function_is_the_same_in_every_language() -> None:
             document.get("overrides", {}).get(user)
             or rule_lane(document, user, vector.get("matches", []))
             or enrolled_lane(document, vector)
-            or lane_of(document, bucket)
+            or bounded(document, vector, lane_of(document, bucket))
         )
         assert (bucket, lane) == (vector["bucket"], vector["lane"]), vector

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::admission::{PoolAdmissions, bounded};
 use super::enrolment::Enrolment;
 use super::lane::RoutingKey;
 use super::latch::ClosedLanes;
@@ -27,6 +28,10 @@ pub enum Reason {
     Latched,
     /// Its bucket belongs to the lane.
     Weight,
+    /// Its bucket belongs to a lane that has as many users as it may.
+    Full,
+    /// Its bucket belongs to a lane with a limit on its users, to which it is not admitted.
+    NotAdmitted,
     /// Its bucket belongs to no other lane.
     Base,
     /// Its lane has no living workers.
@@ -44,6 +49,8 @@ impl Reason {
             Self::Choice => "choice",
             Self::Latched => "latched",
             Self::Weight => "weight",
+            Self::Full => "full",
+            Self::NotAdmitted => "not_admitted",
             Self::Base => "base",
             Self::Fallback => "fallback",
         }
@@ -137,9 +144,12 @@ impl ActiveRollout {
         let overridden = (document.overridden(&document.base) > 0).then_some(Reason::Override);
         let targeted = (document.targeted(&document.base) > 0).then_some(Reason::Targeting);
         let chosen = document.enrolment.self_service.then_some(Reason::Choice);
+        let is_limited = document.user_limits().next().is_some();
+        let limited = [Reason::Full, Reason::NotAdmitted].into_iter().filter(|_| is_limited).map(Some);
         let base =
             [Some(Reason::Base), Some(Reason::Pin), Some(Reason::Fallback), overridden, targeted, chosen];
-        let base = base.into_iter().flatten().map(|reason| counter(&document.base, reason));
+        let base = base.into_iter().chain(limited).flatten();
+        let base = base.map(|reason| counter(&document.base, reason));
         Self { counters: lanes.chain(base).collect(), closed: ClosedLanes::new(), document }
     }
 
@@ -155,7 +165,7 @@ impl ActiveRollout {
 
     /// Returns what decides the lane of a unit.
     pub(super) fn inputs<'a>(&'a self, enrolment: Option<&'a Enrolment>) -> LaneInputs<'a> {
-        LaneInputs { document: &self.document, closed: &self.closed, enrolment }
+        LaneInputs { closed: &self.closed, enrolment, ..LaneInputs::of(&self.document) }
     }
 
     /// Counts an assignment by this document.
@@ -187,20 +197,23 @@ pub(super) struct LaneInputs<'a> {
     pub(super) closed: &'a ClosedLanes,
     /// What is remembered of the unit.
     pub(super) enrolment: Option<&'a Enrolment>,
+    /// Who is admitted to the lanes of the pool that have a limit on their users.
+    pub(super) admitted: &'a PoolAdmissions,
 }
 
 static NONE: ClosedLanes = ClosedLanes::new();
+static NOBODY: PoolAdmissions = PoolAdmissions::new();
 
 impl<'a> LaneInputs<'a> {
     /// Returns the inputs for a document by itself.
     pub(super) fn of(document: &'a RolloutSpec) -> Self {
-        Self { document, closed: &NONE, enrolment: None }
+        Self { document, closed: &NONE, enrolment: None, admitted: &NOBODY }
     }
 }
 
 /// Returns the lane of a unit: that of an override, else that of the first rule that it meets, else the one that it has chosen or
-/// stays in, else that of its bucket; the base if that lane is closed. `serves` returns whether a lane has a living worker; it is called only when the document falls
-/// back to the base.
+/// stays in, else that of its bucket if it is admitted there; the base if that lane is closed. `serves` returns whether a lane has a
+/// living worker; it is called only when the document falls back to the base.
 pub(super) fn decide(
     inputs: LaneInputs<'_>,
     unit: RoutingKey<'_>,
@@ -217,9 +230,9 @@ pub(super) fn decide(
         let place = document.place(bucket);
         let by_hash = document.lane(place);
         let reason = if place.is_none() { Reason::Base } else { Reason::Weight };
-        enrolment.and_then(|row| document.enrolled(row, by_hash)).unwrap_or((by_hash, reason))
+        inputs.enrolled(unit, by_hash).unwrap_or((by_hash, reason))
     };
-    settle(inputs, chosen, bucket, serves)
+    bounded(inputs, unit, settle(inputs, chosen, bucket, serves))
 }
 
 /// Returns the lane that a user has as its own.

@@ -3,14 +3,17 @@
 //! Owns: all under one lock, so that no document is applied without the latches that are valid for it. Never: where they come
 //! from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
 use super::active::{ActiveRollout, AssignmentCounts};
+use super::admission::{AdmissionTable, AdmittedUsers, PoolAdmissions, admitted};
+use super::admission_writer::AdmissionQueue;
 use super::enrolment::{Enrolment, EnrolmentTable};
+use super::enrolment_rules::EnrolmentMode;
 use super::entered_users::EnteredUsers;
 use super::lane::RoutingKey;
 use super::latch::{ClosedLanes, HeldLatch, Holding, LatchSet};
@@ -30,6 +33,7 @@ pub(super) struct AppliedRollouts {
     /// A counter of those that are of documents or latches: there are far fewer of them than of rows of users.
     pub(super) document_changes: watch::Sender<u64>,
     pub(super) entered: EnteredUsers,
+    pub(super) asking: AdmissionQueue,
     /// Messages of latches that were not genuine.
     refused: AtomicU64,
 }
@@ -39,6 +43,7 @@ struct SplitTable {
     splits: HashMap<String, Arc<ActiveRollout>>,
     latches: LatchSet,
     enrolled: EnrolmentTable,
+    admitted: AdmissionTable,
 }
 
 impl AppliedRollouts {
@@ -140,9 +145,9 @@ impl AppliedRollouts {
         self.write(|table| table.enrolled.put(entry));
     }
 
-    /// Takes the row with that key away.
+    /// Takes the row of a user, or of admitted users, with that key away.
     pub(super) fn unenrol(&self, key: &str) {
-        self.write(|table| table.enrolled.delete(key));
+        self.write(|table| table.enrolled.delete(key) || table.admitted.delete(key));
     }
 
     /// Returns what is remembered of a unit.
@@ -163,6 +168,48 @@ impl AppliedRollouts {
     /// Whether a pool has as many rows of users as it may.
     pub(super) fn is_full(&self, pool: &str) -> bool {
         self.table().enrolled.is_full(pool)
+    }
+
+    /// Returns what is remembered of a unit, and who is admitted to the lanes of a pool.
+    pub(super) fn known_of(
+        &self,
+        pool: &str,
+        unit: RoutingKey<'_>,
+    ) -> (Option<Arc<Enrolment>>, Option<Arc<PoolAdmissions>>) {
+        let table = self.table();
+        (table.enrolled.find(pool, unit).map(|(_, row)| row), table.admitted.of_pool(pool))
+    }
+
+    /// Applies the row of the admitted users of a lane.
+    pub(super) fn admit(&self, entry: &Entry) {
+        self.write(|table| table.admitted.put(entry));
+    }
+
+    /// Applies the row that is stored now, whatever is known here.
+    pub(super) fn replace_admitted(&self, entry: &Entry) {
+        self.write(|table| table.admitted.replace(entry));
+    }
+
+    /// Applies a row that this process has written.
+    pub(super) fn set_admitted(&self, key: &str, rev: u64, row: AdmittedUsers) {
+        self.write(|table| table.admitted.set(key.to_owned(), rev, row));
+    }
+
+    /// Returns the row of the admitted users of a lane, with the revision of its entry.
+    pub(super) fn admitted(&self, pool: &str, lane: &str) -> Option<(u64, Arc<AdmittedUsers>)> {
+        self.table().admitted.find(pool, lane)
+    }
+
+    /// Returns the users who stay in a lane; `None` for a lane whose users do not stay.
+    pub(super) fn lane_users(&self, document: &RolloutSpec, lane: &str) -> Option<BTreeSet<String>> {
+        let is_latched = document.enrolment.mode == EnrolmentMode::Latched;
+        let start = document.enrolment.started.get(lane).filter(|_| is_latched)?;
+        let table = self.table();
+        let rows = table.admitted.of_pool(&document.pool);
+        let row = rows.as_deref().and_then(|rows| admitted(rows, document, lane));
+        let mut users: BTreeSet<_> = row.into_iter().flat_map(AdmittedUsers::users).cloned().collect();
+        users.extend(table.enrolled.latched(&document.pool, lane, start.rev));
+        Some(users)
     }
 
     /// Returns the latches.

@@ -141,6 +141,12 @@ impl EnrolmentTable {
         stale.take(COLLECTED).map(|(key, (rev, _))| (key.clone(), *rev)).collect()
     }
 
+    /// Returns the users of a pool who are known to stay in a lane since this start of it.
+    pub(super) fn latched(&self, pool: &str, lane: &str, since: u64) -> impl Iterator<Item = String> {
+        let own = self.rows.values().filter(move |(_, row)| row.pool == pool && row.stays_in(lane, since));
+        own.filter_map(|(_, row)| row.user.clone())
+    }
+
     pub(super) fn is_full(&self, pool: &str) -> bool {
         self.pools.get(pool).is_some_and(|count| *count >= MAX_ENROLLED)
     }

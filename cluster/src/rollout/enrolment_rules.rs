@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::active::Reason;
+use super::active::{LaneInputs, Reason};
 use super::enrolment::{EnrolledLane, Enrolment};
+use super::lane::RoutingKey;
 use super::spec::{LaneSpec, RolloutSpec};
 use super::weight::Weight;
 
@@ -134,18 +135,25 @@ impl EnrolmentRules {
     }
 }
 
-impl RolloutSpec {
+impl<'a> LaneInputs<'a> {
     /// Returns the lane that a user has chosen or stays in. `by_hash` is the lane of the user's bucket.
-    pub(super) fn enrolled<'a>(&'a self, row: &'a Enrolment, by_hash: &str) -> Option<(&'a str, Reason)> {
-        if let Some(choice) = self.choice(row) {
+    pub(super) fn enrolled(self, unit: RoutingKey<'_>, by_hash: &str) -> Option<(&'a str, Reason)> {
+        let Self { document, enrolment, .. } = self;
+        if let Some(choice) = enrolment.and_then(|row| document.choice(row)) {
             return Some((&choice.lane, Reason::Choice));
         }
-        let latched = self.latched(row).filter(|latched| latched.lane != by_hash);
-        let has_weight = |lane: &str| lane != self.base && self.weight(lane) > Weight::default();
-        let latched = latched.filter(|latched| has_weight(&latched.lane));
-        latched.map(|latched| (latched.lane.as_str(), Reason::Latched))
+        if document.enrolment.mode != EnrolmentMode::Latched {
+            return None;
+        }
+        let latched = enrolment.and_then(|row| document.latched(row)).map(|latched| latched.lane.as_str());
+        let latched = latched.or_else(|| self.admitted_lane(unit));
+        let has_weight = |lane: &str| lane != document.base && document.weight(lane) > Weight::default();
+        let latched = latched.filter(|lane| *lane != by_hash && has_weight(lane));
+        latched.map(|lane| (lane, Reason::Latched))
     }
+}
 
+impl RolloutSpec {
     /// Whether a row can have an effect on the lane of its user.
     pub(super) fn remembers(&self, row: &Enrolment) -> bool {
         let is_key = |key: &String| self.targeting.iter().any(|rule| rule.who.key().as_ref() == Some(key));

@@ -26,13 +26,13 @@ impl EnteredUsers {
     /// Notes a user who has got a lane by the bucket, unless that is written already. Above a number, users are noted by their
     /// next work.
     pub(super) fn note(&self, inputs: LaneInputs<'_>, unit: RoutingKey<'_>, assigned: &LaneAssignment) {
-        let LaneInputs { document, enrolment, .. } = inputs;
+        let document = inputs.document;
         let RoutingKey::User(user) = unit else { return };
         if document.enrolment.mode != EnrolmentMode::Latched || assigned.reason != Reason::Weight {
             return;
         }
-        let Some(start) = document.enrolment.started.get(&assigned.lane) else { return };
-        if enrolment.is_some_and(|row| row.stays_in(&assigned.lane, start.rev)) {
+        let has_start = document.enrolment.started.contains_key(&assigned.lane);
+        if !has_start || inputs.is_in(&assigned.lane, unit) {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

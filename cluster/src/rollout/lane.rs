@@ -86,8 +86,10 @@ mod tests {
     use serde::Deserialize;
 
     use super::super::active::{LaneInputs, decide};
+    use super::super::admission::{AdmissionTable, AdmittedUsers};
     use super::super::enrolment::{EnrolledLane, Enrolment};
     use super::super::enrolment_rules::EnrolmentRules;
+    use super::super::limits::LimitsByLane;
     use super::super::spec::LaneSpec;
     use super::super::targeting::TargetRule;
     use super::super::weight::Weight;
@@ -109,6 +111,8 @@ mod tests {
         #[serde(default)]
         targeting: Vec<TargetRule>,
         #[serde(default)]
+        limits: LimitsByLane,
+        #[serde(default)]
         enrolment: EnrolmentRules,
     }
 
@@ -122,6 +126,7 @@ mod tests {
         matches: BTreeSet<String>,
         choice: Option<EnrolledLane>,
         latched: Option<EnrolledLane>,
+        admitted: Option<EnrolledLane>,
         bucket: u16,
         lane: String,
     }
@@ -132,7 +137,7 @@ mod tests {
         let golden: Golden = serde_json::from_str(text).unwrap();
         assert!(golden.vectors.len() >= 200);
         for vector in &golden.vectors {
-            let Split { salt, base, lanes, overrides, targeting, enrolment } =
+            let Split { salt, base, lanes, overrides, targeting, limits, enrolment } =
                 &golden.documents[&vector.document];
             let document = RolloutSpec {
                 salt: salt.clone(),
@@ -140,6 +145,7 @@ mod tests {
                 lanes: lanes.clone(),
                 overrides: overrides.clone(),
                 targeting: targeting.clone(),
+                limits: limits.clone(),
                 enrolment: enrolment.clone(),
                 ..RolloutSpec::unwritten("golden")
             };
@@ -148,7 +154,13 @@ mod tests {
             let mut enrolment = Enrolment::new("golden", unit).having_met(vector.matches.clone());
             enrolment.choice = vector.choice.clone();
             enrolment.latched = vector.latched.clone();
-            let inputs = LaneInputs { enrolment: Some(&enrolment), ..LaneInputs::of(&document) };
+            let mut admitted = AdmissionTable::default();
+            if let (RoutingKey::User(user), Some(EnrolledLane { lane, since })) = (unit, &vector.admitted) {
+                admitted.set("key".into(), 1, AdmittedUsers::only(&document, lane, *since, user));
+            }
+            let admitted = admitted.of_pool("golden").unwrap_or_default();
+            let enrolment = Some(&enrolment);
+            let inputs = LaneInputs { enrolment, admitted: &admitted, ..LaneInputs::of(&document) };
             let assigned = decide(inputs, unit, |_| true);
             assert_eq!((assigned.bucket, &assigned.lane), (vector.bucket, &vector.lane), "{unit}");
         }

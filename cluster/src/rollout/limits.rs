@@ -1,21 +1,26 @@
-//! The limits of a lane: how many processes run its work.
+//! The limits of a lane: how many processes run its work, and how many users have it by their buckets.
 //!
 //! Owns: the limits in the document, the share of one worker of them, and how many processes a lane should have. Never:
-//! starting or ending a process. A limit on users is left out, because no node knows exactly and at every moment which users
-//! a lane has.
+//! starting or ending a process, or which users are admitted (`admission`).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::Rollouts;
-use super::spec::{LaneSpec, SpecError};
+use super::enrolment_rules::EnrolmentMode;
+use super::kept::EDGE;
+use super::spec::{LaneSpec, RolloutSpec, SpecError};
 
 /// Maximum number of processes in a limit.
 const MAX_PROCESSES: u32 = 10_000;
+/// Maximum number of users in a limit, so that the admitted users of a lane are one small row.
+const MAX_USERS: u32 = 1000;
+/// The feature of a document with a limit on the users of a lane.
+pub(super) const USER_LIMIT: &str = "user_limit";
 
 /// How many processes run the work of a lane, in all workers together: the children of workers that have children, and the
-/// other workers themselves.
+/// other workers themselves; and how many users have the lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneLimits {
     /// Processes that there are always.
@@ -24,6 +29,9 @@ pub struct LaneLimits {
     /// The most processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_processes: Option<u32>,
+    /// The most users who have the lane by their buckets, from its start on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_users: Option<u32>,
 }
 
 /// The limits of each lane that has some.
@@ -49,8 +57,24 @@ pub struct LaneDemand {
 
 /// The limits of a lane are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the limits of lane {0} are not 1 to {MAX_PROCESSES} processes, or the minimum is above the maximum")]
+#[error(
+    "the limits of lane {0} are not 1 to {MAX_PROCESSES} processes and 1 to {MAX_USERS} users, or the minimum is above the maximum"
+)]
 pub struct InvalidLimits(String);
+
+/// Why a lane has no limit on its users.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserLimitError {
+    /// Users of the pool do not stay in their lanes, so that they cannot be counted.
+    #[error("max_users of lane {0} needs users who stay in their lane: set enrolment to latched")]
+    Hash(String),
+    /// The lane takes all users of no other lane.
+    #[error("lane {0} is the base lane, which takes all other users: it has no max_users")]
+    Base(String),
+    /// Pages are placed without being admitted.
+    #[error("the lanes of pool {EDGE} are nodes, which have no max_users")]
+    Nodes,
+}
 
 impl LaneLimits {
     /// Returns the part of one worker of `workers` that run the lane. All parts together are at least the minimum and at
@@ -81,7 +105,8 @@ impl LaneLimits {
         let valid = |limit: Option<u32>| limit.is_none_or(|limit| (1..=MAX_PROCESSES).contains(&limit));
         let ordered = self.min_processes.is_none()
             || self.max_processes.is_none_or(|max| self.min_processes <= Some(max));
-        valid(self.min_processes) && valid(self.max_processes) && ordered
+        let users = self.max_users.is_none_or(|most| (1..=MAX_USERS).contains(&most));
+        valid(self.min_processes) && valid(self.max_processes) && ordered && users
     }
 }
 
@@ -98,8 +123,12 @@ pub(super) fn revised(
 ) -> Result<LimitsByLane, SpecError> {
     let is_lane = |name: &str| name == base || lanes.iter().any(|lane| lane.name == name);
     let Some(mut wanted) = wanted else {
+        // a lane that has become the base takes all users
+        let users = |lane: &str, limits: &LaneLimits| limits.max_users.filter(|_| lane != base);
         let kept = present.iter().filter(|(lane, _)| is_lane(lane));
-        return Ok(kept.map(|(lane, limits)| (lane.clone(), *limits)).collect());
+        let kept = kept
+            .map(|(lane, limits)| (lane.clone(), LaneLimits { max_users: users(lane, limits), ..*limits }));
+        return Ok(kept.filter(|(_, limits)| *limits != LaneLimits::default()).collect());
     };
     wanted.retain(|_, limits| *limits != LaneLimits::default());
     for (lane, limits) in &wanted {
@@ -111,6 +140,37 @@ pub(super) fn revised(
         }
     }
     Ok(wanted)
+}
+
+/// Checks that the users of each lane with a limit on them can be counted.
+///
+/// # Errors
+///
+/// [`UserLimitError`] for the first lane whose users cannot.
+pub(super) fn check_users(document: &RolloutSpec) -> Result<(), UserLimitError> {
+    let Some(lane) = document.user_limits().next() else { return Ok(()) };
+    if document.pool == EDGE {
+        return Err(UserLimitError::Nodes);
+    }
+    if let Some(base) = document.user_limits().find(|lane| *lane == document.base) {
+        return Err(UserLimitError::Base(base.to_owned()));
+    }
+    if document.enrolment.mode != EnrolmentMode::Latched {
+        return Err(UserLimitError::Hash(lane.to_owned()));
+    }
+    Ok(())
+}
+
+impl RolloutSpec {
+    /// Returns the most users who have a lane by their buckets; `None` for any number.
+    pub fn max_users(&self, lane: &str) -> Option<usize> {
+        self.limits.get(lane).and_then(|limits| limits.max_users).map(|most| most as usize)
+    }
+
+    /// Returns the lanes with a limit on their users.
+    pub(super) fn user_limits(&self) -> impl Iterator<Item = &str> {
+        self.limits.iter().filter(|(_, limits)| limits.max_users.is_some()).map(|(lane, _)| lane.as_str())
+    }
 }
 
 impl Rollouts {
@@ -130,7 +190,7 @@ mod tests {
     use super::*;
 
     fn limits(min_processes: Option<u32>, max_processes: Option<u32>) -> LaneLimits {
-        LaneLimits { min_processes, max_processes }
+        LaneLimits { min_processes, max_processes, max_users: None }
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! process, so nothing is stored that could become stale, and the requester measures a change with its own clock.
 
 mod active;
+mod admission;
+mod admission_writer;
 pub mod analysis;
 mod applied;
 mod audience;
@@ -42,6 +44,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use active::{LaneAssignment, Reason};
+pub use admission_writer::Admissions;
 pub use audience::{RolloutAudience, WorkerProcess};
 pub use change::{ChangeError, RolloutChange};
 pub use enrolment::{ChoiceError, Enrolments};
@@ -50,7 +53,7 @@ pub use gates::{AutoPromotion, OnRegression};
 pub use kept::{EDGE, LaneRule};
 pub use lane::{RoutingKey, bucket};
 pub use latches::{Abort, AbortOutcome, AbortWrite, LatchProcess, Latches};
-pub use limits::{InvalidLimits, LaneDemand, LaneLimits, LimitShare, LimitsByLane};
+pub use limits::{InvalidLimits, LaneDemand, LaneLimits, LimitShare, LimitsByLane, UserLimitError};
 pub use nats_mapping::{MappedLane, NatsMapping, NotWhole};
 pub use pins::LanePins;
 pub use plan::{PlanState, RolloutPlan, RolloutStep, StepError};
@@ -100,7 +103,7 @@ impl Rollouts {
     ///
     /// [`Unavailable`] when the engine is unavailable.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
-        let prefixes = vec![config_key::ROLLOUTS.to_owned(), config_key::ENROLLED.to_owned()];
+        let prefixes = config_key::OF_ROLLOUTS.map(str::to_owned).to_vec();
         let mut watch = self.store.watch_several(prefixes, WatchMode::Value).await?;
         while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
         let this = self.clone();
@@ -113,6 +116,7 @@ impl Rollouts {
             tokio::select! {
                 () = watching => {}
                 () = this.enrolments().write_entered() => {}
+                () = Admissions::new(&this).answer_asking() => {}
             }
         })
     }
@@ -123,6 +127,9 @@ impl Rollouts {
             WatchEvent::Live => return true,
             WatchEvent::Put(entry) if entry.key.starts_with(config_key::ENROLLED) => {
                 self.applied.enrol(&entry)
+            }
+            WatchEvent::Put(entry) if entry.key.starts_with(config_key::ADMITTED) => {
+                self.applied.admit(&entry)
             }
             WatchEvent::Put(entry) => match RolloutSpec::decode(&entry.value) {
                 Some(document) => self.applied.install(document),
@@ -168,8 +175,10 @@ impl Rollouts {
     ) -> T {
         match self.split(pool) {
             Some(split) => {
-                let enrolment = self.applied.enrolment(pool, unit);
-                decide(Some(&split), split.inputs(enrolment.as_deref()))
+                let (enrolment, admitted) = self.applied.known_of(pool, unit);
+                let inputs = split.inputs(enrolment.as_deref());
+                let admitted = admitted.as_deref().unwrap_or(inputs.admitted);
+                decide(Some(&split), LaneInputs { admitted, ..inputs })
             }
             None => decide(None, LaneInputs::of(&RolloutSpec::unwritten(pool))),
         }

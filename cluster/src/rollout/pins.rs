@@ -5,7 +5,8 @@
 //!
 //! The first call of a page in a pool that has a document pins the lane that it got. A pin gives way to a lane of the
 //! user's own, and it ends when its lane gets no new work: then the next call pins the lane that it gets. A call whose lane
-//! has no living workers falls back as any other one, and the pin stays.
+//! has no living workers falls back as any other one, and the pin stays. In a lane with a limit on its users, a pin of a user who
+//! is not admitted gives way.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -34,12 +35,16 @@ struct PinState {
 }
 
 impl PinState {
-    /// Returns the lane of a pool, while it gets new work by these inputs.
-    fn open(&self, pool: &str, LaneInputs { document, closed, .. }: LaneInputs<'_>) -> Option<String> {
-        self.lanes.get(pool).filter(|lane| is_open(document, closed, lane)).cloned()
+    /// Returns the lane of a pool, while it gets new work by these inputs, and the unit may have it.
+    fn open(&self, pool: &str, unit: RoutingKey<'_>, inputs: LaneInputs<'_>) -> Option<String> {
+        let is_open = |lane: &String| is_open(inputs.document, inputs.closed, lane);
+        self.lanes.get(pool).filter(|lane| is_open(lane) && inputs.may_have(lane, unit)).cloned()
     }
 
     fn pin(&mut self, pool: &str, lane: &str) {
+        if self.lanes.get(pool).is_some_and(|known| known == lane) {
+            return;
+        }
         let others = || self.lanes.iter().filter(|(known, _)| *known != pool);
         let bytes: usize = others().map(|(pool, lane)| pool.len() + lane.len()).sum();
         if others().count() < MAX_POOLS && bytes + pool.len() + lane.len() <= MAX_BYTES {
@@ -72,10 +77,10 @@ impl LanePins {
         rollouts.with_inputs(pool, unit, |split, inputs| {
             let Some(split) = split else { return decide(inputs, unit, serves) };
             let mut state = self.lock();
-            let kept = state.open(pool, inputs);
+            let kept = state.open(pool, unit, inputs);
             let assigned = split.count(decide_for_page(inputs, unit, kept.as_deref(), serves));
             rollouts.applied.entered.note(inputs, unit, &assigned);
-            if kept.is_none() && assigned.reason != Reason::Override {
+            if kept.is_none() && pins(assigned.reason, unit) {
                 state.pin(pool, &assigned.lane);
             }
             assigned
@@ -91,7 +96,7 @@ impl LanePins {
         serves: impl FnOnce(&str) -> bool,
     ) -> LaneAssignment {
         rollouts.with_inputs(pool, unit, |_, inputs| {
-            let kept = self.lock().open(pool, inputs);
+            let kept = self.lock().open(pool, unit, inputs);
             decide_for_page(inputs, unit, kept.as_deref(), serves)
         })
     }
@@ -138,6 +143,16 @@ impl LanePins {
         let mut state = self.lock();
         state.storing = state.unstored && !given_up;
         !state.storing
+    }
+}
+
+/// Whether a lane with this reason is kept. A user who may be admitted yet keeps no lane, so that the page and the jobs of the user
+/// agree on it.
+fn pins(reason: Reason, unit: RoutingKey<'_>) -> bool {
+    match reason {
+        Reason::Override => false,
+        Reason::NotAdmitted => matches!(unit, RoutingKey::Connection(_)),
+        _ => true,
     }
 }
 

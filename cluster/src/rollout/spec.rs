@@ -17,7 +17,7 @@ use validation::validate;
 use super::analysis::LaneReport;
 use super::enrolment_rules::{EnrolmentRules, EnrolmentUpdate, LATCHED, SELF_SERVICE};
 use super::gates::OnRegression;
-use super::limits::{self, LimitsByLane};
+use super::limits::{self, LimitsByLane, USER_LIMIT};
 use super::plan::{RolloutPlan, RolloutStep, with_step};
 use super::split::{positioned, remainder};
 use super::targeting::TargetRule;
@@ -39,7 +39,7 @@ const OVERRIDES: &str = "overrides";
 /// The feature of a document with rules.
 const TARGETING: &str = "targeting";
 /// The features that this release applies.
-const KNOWN: [&str; 4] = [OVERRIDES, TARGETING, LATCHED, SELF_SERVICE];
+const KNOWN: [&str; 5] = [OVERRIDES, TARGETING, LATCHED, SELF_SERVICE, USER_LIMIT];
 
 /// A lane beside the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ pub struct RolloutSpec {
     /// Rules that send users to a lane by what is known of them. The first one that a user meets decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targeting: Vec<TargetRule>,
-    /// How many processes run the work of a lane, for the lanes that limit it.
+    /// How many processes run the work of a lane, and how many users have it, for the lanes that limit it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: LimitsByLane,
     /// Whether users stay in a lane that they are in, and may choose one.
@@ -234,17 +234,18 @@ impl RolloutSpec {
         let mut lingering = wanted.lingering.unwrap_or_else(|| self.lingering.clone());
         lingering
             .retain(|name| lanes.iter().any(|lane| lane.name == *name && lane.weight == Weight::default()));
+        let limits = limits::revised(&self.limits, wanted.limits, &base, &lanes)?;
         let next = Self {
             rev: self.rev + 1,
             pool: self.pool.clone(),
             origin,
             salt: wanted.salt.unwrap_or(current_salt),
-            limits: limits::revised(&self.limits, wanted.limits, &base, &lanes)?,
+            needs: needs(&overrides, &targeting, &limits, &enrolment),
+            limits,
             base,
             lanes,
             fallback: wanted.fallback.unwrap_or(self.fallback),
             lingering,
-            needs: needs(&overrides, &targeting, &enrolment),
             overrides,
             targeting,
             enrolment,
@@ -309,9 +310,15 @@ impl RolloutSpec {
 fn needs(
     overrides: &BTreeMap<String, String>,
     targeting: &[TargetRule],
+    limits: &LimitsByLane,
     enrolment: &EnrolmentRules,
 ) -> Vec<String> {
-    let features = [(OVERRIDES, overrides.is_empty()), (TARGETING, targeting.is_empty())];
+    let has_no_user_limit = limits.values().all(|limits| limits.max_users.is_none());
+    let features = [
+        (OVERRIDES, overrides.is_empty()),
+        (TARGETING, targeting.is_empty()),
+        (USER_LIMIT, has_no_user_limit),
+    ];
     let used = features.into_iter().filter(|(_, is_unused)| !is_unused).map(|(feature, _)| feature);
     used.chain(enrolment.needs()).map(str::to_owned).collect()
 }

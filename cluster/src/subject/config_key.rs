@@ -24,6 +24,17 @@ pub fn enrolled_connection(pool: &str, connection: Key) -> String {
     format!("{ENROLLED}{}.conn.{connection}", SubjectToken::new(pool))
 }
 
+/// Prefix of the users who are admitted to lanes with a limit on their users.
+pub const ADMITTED: &str = "admitted.";
+
+/// Prefixes of everything that a process applies of rollouts.
+pub const OF_ROLLOUTS: [&str; 3] = [ROLLOUTS, ENROLLED, ADMITTED];
+
+/// Key of the users who are admitted to a lane of a pool.
+pub fn admitted(pool: &str, lane: &str) -> String {
+    format!("{ADMITTED}{}.{}", SubjectToken::new(pool), SubjectToken::new(lane))
+}
+
 /// Prefix of the earlier revisions of a pool's rollout.
 pub fn history(pool: &str) -> String {
     format!("history.{}.", SubjectToken::new(pool))

@@ -42,7 +42,7 @@ pub(in crate::api) struct Explained {
     pin: Option<String>,
     /// The release that runs the user's work there; `null` without a live worker or process.
     release: Option<String>,
-    /// `abort`: the user's lane is taken back. `override`: the user has a lane of its own. `pin`: the page keeps the lane. `targeting`: a rule sends the user to the lane. `choice`: a page of the user has chosen it. `latched`: the user stays in the lane. `weight`: the bucket belongs to the lane. `base`: the bucket belongs to no other lane. `fallback`: the user's
+    /// `abort`: the user's lane is taken back. `override`: the user has a lane of its own. `pin`: the page keeps the lane. `targeting`: a rule sends the user to the lane. `choice`: a page of the user has chosen it. `latched`: the user stays in the lane. `weight`: the bucket belongs to the lane. `full`: the bucket belongs to a lane that has as many users as it may. `not_admitted`: the bucket belongs to a lane with a limit on its users, to which this one is not admitted. `base`: the bucket belongs to no other lane. `fallback`: the user's
     /// own lane has no live workers.
     reason: &'static str,
     /// 0 to 9999.

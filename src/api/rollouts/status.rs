@@ -37,7 +37,7 @@ pub(in crate::api) struct RolloutResponse {
     #[schema(value_type = Vec<Object>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     targeting: Vec<TargetRule>,
-    /// How many processes run the work of each lane, for the lanes that limit it.
+    /// How many processes run the work of each lane, and how many users have it, for the lanes that limit it.
     #[serde(skip_serializing_if = "LimitsMembers::is_empty")]
     limits: LimitsMembers,
     /// The lane that grows by steps, or did last.
@@ -129,6 +129,9 @@ struct LaneShare {
     overrides: usize,
     /// Rules that send users to the lane.
     rules: usize,
+    /// Users who stay in the lane, which are those that `max_users` of `limits` counts. Absent unless `enrolment` is `latched`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<usize>,
     /// Percent of the work that was assigned by this revision; `null` while there was none.
     observed: Option<f64>,
     /// Calls, jobs and requests of mounts assigned by this revision.
@@ -214,6 +217,7 @@ impl RolloutStatus {
         spread: &Propagation,
         servers: LaneServers<'_>,
         analysis: Option<PoolReport>,
+        users: impl Fn(&str) -> Option<usize>,
     ) -> Self {
         let count = |lane: &str| {
             let current = spread.nodes.iter().filter_map(|(_, state)| state.as_ref());
@@ -232,6 +236,7 @@ impl RolloutStatus {
                 weight,
                 overrides: document.overridden(lane),
                 rules: document.targeted(lane),
+                users: users(lane),
                 observed: (all > 0).then(|| (assigned as f64 * 10_000.0 / all as f64).round() / 100.0),
                 assigned,
                 workers: service.count,

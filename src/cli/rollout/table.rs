@@ -9,7 +9,7 @@ use aborted::taken_back;
 pub(super) use aborted::{aborted, not_aborted};
 use analysis::analysis;
 pub(super) use history::history;
-use members::{limits, plan, rules};
+use members::{limits, plan, rules, users};
 use serde_json::Value;
 
 use crate::cli::output;
@@ -49,8 +49,9 @@ pub(super) fn status(status: &Value) -> String {
         .collect();
     let compared = if compared.is_empty() { compared } else { format!("{compared}\n") };
     let workers = workers(status).map(|table| format!("\n\n{table}")).unwrap_or_default();
+    let users = users(status).map(|users| format!("\n{users}")).unwrap_or_default();
     format!(
-        "{}\n{}\n\n{shares}\n{}\n{compared}{nodes}{workers}",
+        "{}\n{}{users}\n\n{shares}\n{}\n{compared}{nodes}{workers}",
         headline(status),
         facts(status),
         rules(status)
@@ -121,6 +122,14 @@ pub(super) fn explained(explained: &Value) -> String {
             format!("it does not matter, because the user stays in {lane} until its rollout ends")
         }
         Some("weight") => format!("it belongs to {lane}"),
+        Some("full") => {
+            format!("it belongs to a lane that has as many users as it may, so {lane} is the base")
+        }
+        Some("not_admitted") => {
+            format!(
+                "it belongs to a lane with a limit on its users, to which this one is not admitted yet: {lane} is the base"
+            )
+        }
         Some("fallback") => format!("its own lane has no living workers, so {lane} is the fallback"),
         _ => "it belongs to no other lane".to_owned(),
     };

@@ -2,7 +2,7 @@
 
 use super::{LANES, MAX_COMMENT, MAX_NAME, MAX_OVERRIDES};
 use crate::id::MAX_USER;
-use crate::rollout::limits::InvalidLimits;
+use crate::rollout::limits::{InvalidLimits, UserLimitError};
 use crate::rollout::plan::StepError;
 use crate::rollout::targeting::TargetError;
 use crate::rollout::weight::Weight;
@@ -48,6 +48,9 @@ pub enum SpecError {
     /// The limits of a lane are invalid.
     #[error(transparent)]
     Limits(#[from] InvalidLimits),
+    /// A lane has no limit on its users.
+    #[error(transparent)]
+    UserLimit(#[from] UserLimitError),
     /// A salt or comment is too long.
     #[error("a salt has at most {MAX_NAME} bytes and a comment {MAX_COMMENT}")]
     Long,

@@ -3,7 +3,7 @@
 use super::{MAX_COMMENT, MAX_NAME, MAX_OVERRIDES, RolloutSpec, SpecError, is_name};
 use crate::id::MAX_USER;
 use crate::rollout::split::remainder;
-use crate::rollout::targeting;
+use crate::rollout::{limits, targeting};
 
 /// Checks the members of a document.
 ///
@@ -23,6 +23,7 @@ pub(super) fn validate(document: &RolloutSpec) -> Result<(), SpecError> {
     }
     remainder(&document.lanes)?;
     targeting::check(&document.targeting)?;
+    limits::check_users(document)?;
     let mut used = document.overrides.values().chain(document.targeting.iter().map(|rule| &rule.lane));
     if let Some(lane) = used.find(|lane| !lanes.contains(lane)) {
         return Err(SpecError::UnknownLane(lane.clone()));
