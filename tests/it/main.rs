@@ -40,6 +40,7 @@ mod lifecycle;
 mod lifetimes;
 mod limits;
 mod methods;
+mod migration;
 mod mixed_releases;
 mod mount_inside;
 mod mount_lane_nodes;

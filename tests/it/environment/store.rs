@@ -1,0 +1,139 @@
+//! The store room of `examples/migration`: its daemon, its database, its phases and its scripted visitors.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use super::mounts::served;
+use super::{Application, Node, Process, SOON, Setup, WebServer, eventually, free_port, venv};
+
+/// The folder of the example.
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/migration");
+/// The secret of the site, which its nodes have as well.
+const SECRET: &str = "a secret of the tests of the store room";
+/// The address of the daemon in the files of the example.
+const DAEMON: &str = "127.0.0.1:8700";
+
+/// A database with its users, made once for all tests of a process.
+async fn database() -> &'static Path {
+    static FIRST: OnceCell<TempDir> = OnceCell::const_new();
+    let folder = FIRST.get_or_init(async || {
+        let folder = tempfile::tempdir().expect("a folder");
+        for command in ["migrate", "demo"] {
+            let mut python = tokio::process::Command::new(venv().join("bin/python"));
+            python.args(["manage.py", command]).current_dir(FOLDER).env("PYTHONDONTWRITEBYTECODE", "1");
+            python.env("STORE_SECRET", SECRET).env("STORE_DATABASE", folder.path().join("store.sqlite3"));
+            let output = python.output().await.expect("a Python");
+            assert!(output.status.success(), "{command}: {output:?}");
+        }
+        folder
+    });
+    folder.await.path()
+}
+
+/// One store room: what stays when its phase changes.
+pub(crate) struct StoreRoom {
+    folder: TempDir,
+    daemon: SocketAddr,
+    process: Option<Process>,
+}
+
+impl StoreRoom {
+    /// Makes a room with the items and users of the example, and starts its daemon.
+    pub(crate) async fn open() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = "store.sqlite3";
+        std::fs::copy(database().await.join(name), folder.path().join(name)).expect("a copy");
+        let daemon = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let mut room = Self { folder, daemon, process: None };
+        room.start_daemon().await;
+        room
+    }
+
+    /// Starts the daemon, with nothing in its memory.
+    pub(crate) async fn start_daemon(&mut self) {
+        let mut command = Command::new(venv().join("bin/python"));
+        command.args(["daemon.py", &self.daemon.to_string()]).current_dir(FOLDER);
+        let process = Process::start("the daemon", &mut command, self.folder.path().join("daemon.log"));
+        eventually("the daemon listens", SOON, async || TcpStream::connect(self.daemon).await.ok()).await;
+        self.process = Some(process);
+    }
+
+    /// Ends the daemon.
+    pub(crate) fn stop_daemon(&mut self) {
+        self.process.take().expect("a daemon").kill();
+    }
+
+    /// Starts the application with gunicorn, as it was before the move.
+    pub(crate) async fn gunicorn(&self) -> WebServer {
+        let variables = self.variables();
+        let environment: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        WebServer::gunicorn(&Application { name: "store.wsgi", directory: FOLDER, environment: &environment })
+            .await
+    }
+
+    /// Configures a node with the file of a phase; its address and folder are those of this room.
+    pub(crate) fn phase(&self, name: &str) -> Setup {
+        let file = std::fs::read_to_string(format!("{FOLDER}/phase-{name}.toml")).expect("a phase");
+        let folder = format!("path = \"/\"\ndirectory = {}", json!(FOLDER));
+        let file = file.replacen("path = \"/\"", &folder, 1).replace(DAEMON, &self.daemon.to_string());
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", venv().join("bin").display());
+        let setup = Node::setup().file(&file).set("auth.hs256_secret", SECRET).variable("PATH", &path);
+        self.variables().iter().fold(setup, |setup, (name, value)| setup.variable(name, value))
+    }
+
+    /// Starts a node with a phase, and waits until it serves the application.
+    pub(crate) async fn serve(&self, name: &str) -> Node {
+        let node = self.phase(name).start().await;
+        served(&node, "/login/").await;
+        node
+    }
+
+    /// Runs the scripted visitors, who log in at their first visit and never again.
+    pub(crate) async fn visited(&self, url: &str) {
+        let jar = self.folder.path().join("jar");
+        let mut arguments = vec!["drive.py".to_owned(), url.to_owned(), "--jar".to_owned(), shown(&jar)];
+        if jar.exists() {
+            arguments.push("--stay".to_owned());
+        }
+        self.run(&arguments, &[]).await;
+    }
+
+    /// Runs the tests of the application itself.
+    pub(crate) async fn tested(&self, url: &str) {
+        let arguments = ["-m", "unittest", "test_store"].map(str::to_owned);
+        self.run(&arguments, &[("STORE_URL", url)]).await;
+    }
+
+    /// Runs a program of the example to its end, and returns what it prints.
+    pub(crate) async fn run(&self, arguments: &[String], environment: &[(&str, &str)]) -> String {
+        let mut command = tokio::process::Command::new(venv().join("bin/python"));
+        command.args(arguments).current_dir(FOLDER).kill_on_drop(true);
+        command.env("PYTHONDONTWRITEBYTECODE", "1").envs(environment.iter().copied());
+        let output = command.output().await.expect("a Python");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {printed}{errors}");
+        printed
+    }
+
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("STORE_SECRET", SECRET.to_owned()),
+            ("STORE_DATABASE", shown(&self.folder.path().join("store.sqlite3"))),
+            ("STORE_DAEMON", self.daemon.to_string()),
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ]
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

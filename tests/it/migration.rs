@@ -1,0 +1,3 @@
+//! The phases of `examples/migration`: each criterion of `docs/migration.md`, and the ways back.
+
+mod mounted;
