@@ -1,6 +1,8 @@
 """The scripted visitors of the store room: what ann and bob do in every phase.
 
-Usage: python3 drive.py URL [--jar FILE [--stay] [--tab]]
+Usage: python3 drive.py URL [URL] [--jar FILE [--stay] [--tab]]
+
+With two addresses bob is at the second one.
 
 --jar FILE  keeps the cookies of both and a tab of bob, so that the next run begins with them
 --stay      fails if one of them has to log in again
@@ -43,8 +45,9 @@ def waits_for(tab: Tab, name: str, count: int) -> None:
 class Visit:
     """One run: the steps in their order, each a method whose documentation is its line."""
 
-    def __init__(self, url: str, jar: dict[str, dict[str, str]], options: argparse.Namespace) -> None:
-        self.ann, self.bob = (Browser(url, user, jar.setdefault(user, {})) for user in ("ann", "bob"))
+    def __init__(self, jar: dict[str, dict[str, str]], options: argparse.Namespace) -> None:
+        self.ann = Browser(options.url[0], "ann", jar.setdefault("ann", {}))
+        self.bob = Browser(options.url[-1], "bob", jar.setdefault("bob", {}))
         self.stay = options.stay
         self.kept = jar.setdefault("tab", {})
         if not options.tab:
@@ -55,6 +58,10 @@ class Visit:
         if "page" in self.kept:
             yield self.tab_before
         yield self.open_pages
+        if self.two.settings["topic"]:
+            yield self.push
+        if self.one.settings.get("resident"):
+            yield self.resident
         yield from (self.move, self.undo, self.filter, self.notice, self.admin, self.close)
 
     def log_in(self) -> None:
@@ -76,6 +83,31 @@ class Visit:
         assert here["ann"] >= 1 and here["bob"] >= 1, here
         foreign = self.one.page
         refused(410, lambda: self.bob.get(f"/page/{foreign}/poll"))
+
+    def push(self) -> None:
+        """a change is pushed to a page with a socket, and without it the page polls as before"""
+        socket = self.two.socket()
+        assert socket.registered["user"] == "bob", socket.registered
+        lamp = self.one.row("Lamp")
+        self.one.act("move", item=lamp["item"], by=1)
+        assert socket.message() == {"changes": [self.one.row("Lamp")]}
+        waits_for(self.two, "Lamp", lamp["count"] + 1)
+        socket.close()
+        self.one.act("undo")
+        waits_for(self.two, "Lamp", lamp["count"])
+        self.one.poll()
+
+    def resident(self) -> None:
+        """a request and the socket of its page meet one object, which is built once"""
+        socket = self.one.socket()
+        self.one.act("move", item=self.one.row("Lamp")["item"], by=1)
+        assert self.one.timing()[0] == "resident", self.one.timing()
+        assert socket.call("act", {"method": "undo", "params": {}})["undo"] == 0
+        assert self.one.act("filter", text="")["undo"] == 0
+        assert self.one.timing()[0] == "resident", self.one.timing()
+        socket.close()
+        self.one.poll()
+        self.two.poll()
 
     def move(self) -> None:
         """bob sees what ann takes, and nobody takes more than there is"""
@@ -105,8 +137,9 @@ class Visit:
     def notice(self) -> None:
         """a notice of one is on the pages of all"""
         self.one.act("notice", text="Inventory at noon")
-        assert self.two.act("filter", text="")["notice"]["text"] == "Inventory at noon"
         self.two.poll()
+        assert self.two.shown["notice"]["text"] == "Inventory at noon", self.two.shown
+        assert self.bob.open().shown["notice"] == self.two.shown["notice"]
 
     def admin(self) -> None:
         """a change in the admin reaches the pages"""
@@ -126,14 +159,14 @@ class Visit:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url")
+    parser.add_argument("url", nargs="+")
     parser.add_argument("--jar", type=Path)
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--tab", action="store_true")
     options = parser.parse_args()
     kept = options.jar is not None and options.jar.exists()
     jar = json.loads(options.jar.read_text()) if kept else {}
-    visit = Visit(options.url, jar, options)
+    visit = Visit(jar, options)
     for step in visit.steps():
         try:
             step()

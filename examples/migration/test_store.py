@@ -35,6 +35,15 @@ class StoreRoom(unittest.TestCase):
         with self.assertRaises(AssertionError):
             Browser(URL, "bob").submit("/login/", username="bob", password="secret of ann")
 
+    def test_a_logout_ends_the_session(self):
+        bob = Browser(URL, "bob")
+        bob.login()
+        tab = bob.open()
+        with self.assertRaises(Refused):
+            bob.post("/logout/", "", {})
+        self.assertLessEqual(bob.cookies.keys(), {"csrftoken"})
+        self.refused(401, tab.poll)
+
     def test_a_request_without_the_token_of_its_form_is_refused(self):
         tab = self.ann.open()
         token = self.ann.cookies.pop("csrftoken")

@@ -1,3 +1,8 @@
 //! The phases of `examples/migration`: each criterion of `docs/migration.md`, and the ways back.
 
 mod mounted;
+mod pushed;
+mod registered;
+mod resident;
+mod soaked;
+mod spread;

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.http import HttpRequest
+
 from .models import Item
-from .register import Conflict, Keys, Register
+from .register import Conflict, Keys, Register, register
+
+NO_NOTICE = {"text": "", "revision": 0}
 
 
 class StorePage:
     """A page, rebuilt from the register for a request."""
 
+    origin = "rebuilt"
     METHODS = ("filter", "move", "undo", "notice")
 
     def __init__(self, register: Register, keys: Keys) -> None:
@@ -33,7 +39,7 @@ class StorePage:
             "rows": rows,
             "undo": len(self._data("page").get("moves", [])),
             "moved": self._data("user").get("moved", 0),
-            "notice": {"text": self._data("global").get("notice", ""), "revision": self.items["global"].revision},
+            "notice": self._data("global").get("notice", NO_NOTICE),
         }
 
     def filter(self, text: str) -> list[dict]:
@@ -57,8 +63,13 @@ class StorePage:
 
     def notice(self, text: str) -> list[dict]:
         """Writes a line that all pages show."""
-        self._update("global", lambda data: data.update(notice=text))
-        return [{"notice": text, "revision": self.items["global"].revision}]
+
+        def change(data: dict) -> None:
+            revision = data.get("notice", NO_NOTICE)["revision"] + 1
+            data["notice"] = {"text": text, "revision": revision}
+
+        self._update("global", change)
+        return [{"notice": self._data("global")["notice"]}]
 
     def _data(self, level: str) -> dict[str, Any]:
         return self.items[level].data
@@ -73,3 +84,9 @@ class StorePage:
                 return
             except Conflict:
                 self.items = self.register.read(self.keys)
+
+
+@contextmanager
+def page_of(request: HttpRequest, keys: Keys) -> Iterator[StorePage]:
+    """Gives a request its page, which is built from the register."""
+    yield StorePage(register(), keys)

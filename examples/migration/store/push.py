@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from django.conf import settings
+
 from .register import register
+
+TOPIC = "store"
 
 
 def publish(changes: list[dict]) -> None:
     """Publishes changes to all pages, which apply what is newer than what they show: a change may arrive twice.
 
-    It waits for the next poll of each page.
+    It waits for the next poll of each page. With `STORE_PUSH` the pages that have a socket receive it at once.
     """
     register().publish(changes)
+    if settings.STORE_PUSH:
+        from pagewire import current  # only there in a mount
+
+        current().send({"topic": TOPIC}, {"changes": changes})

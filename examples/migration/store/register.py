@@ -5,12 +5,13 @@ The views know `Register` alone. `STORE_REGISTER` chooses what is behind it.
 
 from __future__ import annotations
 
-import json
-import socket
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from django.conf import settings
+
+LEVELS = ("global", "user", "connection", "page")
 
 
 class Gone(Exception):
@@ -40,9 +41,6 @@ class Item:
     revision: int = 0
 
 
-LEVELS = ("global", "user", "connection", "page")
-
-
 class Register(Protocol):
     """What the application asks of a register."""
 
@@ -68,51 +66,19 @@ class Register(Protocol):
         """Returns the user of each page."""
 
 
-class DaemonRegister:
-    """The register in `daemon.py`: a TCP connection for each call, as the application has always done it."""
-
-    def open(self, keys: Keys) -> None:
-        self._call("open", *keys)
-
-    def read(self, keys: Keys) -> dict[str, Item]:
-        items = {level: self._call("read", level, keys.of(level)) for level in LEVELS}
-        if None in items.values() or items["page"]["user"] != keys.user:
-            raise Gone(keys.page)
-        return {level: Item(item["data"], item["revision"]) for level, item in items.items()}
-
-    def write(self, level: str, keys: Keys, item: Item) -> int:
-        revision = self._call("write", level, keys.of(level), item.data, item.revision)
-        if revision is None:
-            raise Conflict(level)
-        return revision
-
-    def close(self, keys: Keys) -> None:
-        self._call("close", keys.page)
-
-    def publish(self, changes: list[dict]) -> None:
-        self._call("publish", changes)
-
-    def take(self, keys: Keys) -> list[dict] | None:
-        taken = self._call("take", keys.page)
-        if taken is None:
-            raise Gone(keys.page)
-        return None if taken["reset"] else taken["changes"]
-
-    def pages(self) -> dict[str, str]:
-        return self._call("pages")
-
-    @staticmethod
-    def _call(verb: str, *arguments: Any) -> Any:
-        host, _, port = settings.STORE_DAEMON.rpartition(":")
-        with (
-            socket.create_connection((host, int(port)), timeout=10) as connection,
-            connection.makefile("rwb") as stream,
-        ):
-            stream.write(json.dumps([verb, arguments]).encode() + b"\n")
-            stream.flush()
-            return json.loads(stream.readline())
-
-
+@functools.cache
 def register() -> Register:
     """Returns the register that the configuration chooses."""
-    return DaemonRegister()
+    from .register_daemon import DaemonRegister
+
+    daemon = DaemonRegister(settings.STORE_DAEMON)
+    if settings.STORE_REGISTER == "daemon":
+        return daemon
+    from .register_pagewire import PagewireRegister  # only in a mount
+
+    pagewire = PagewireRegister()
+    if settings.STORE_REGISTER == "pagewire":
+        return pagewire
+    from .register_shadow import ShadowRegister
+
+    return ShadowRegister(daemon, pagewire)

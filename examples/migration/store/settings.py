@@ -5,9 +5,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent.parent
 
-# The phase: which register is asked.
+# The phase: which register is asked, whether changes are pushed, whether pages stay in memory.
 STORE_REGISTER = os.environ.get("STORE_REGISTER", "daemon")
 STORE_DAEMON = os.environ.get("STORE_DAEMON", "127.0.0.1:8700")
+STORE_PUSH = os.environ.get("STORE_PUSH", "off") == "on"
+STORE_RESIDENT = os.environ.get("STORE_RESIDENT", "off") == "on"
 
 SECRET_KEY = os.environ["STORE_SECRET"]
 ALLOWED_HOSTS = os.environ.get("STORE_HOSTS", "127.0.0.1,localhost").split(",")
@@ -17,6 +19,12 @@ LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
 USE_TZ = True
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {
     "default": {
@@ -42,6 +50,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
+if STORE_PUSH:
+    MIDDLEWARE.append("store.identity.same_user")
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

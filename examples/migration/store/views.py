@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.crypto import salted_hmac
 from django.views.decorators.http import require_GET, require_POST
 
 from .models import NotEnough
-from .pages import StorePage
-from .push import publish
+from .pages import StorePage, page_of
+from .push import TOPIC, publish
 from .register import Gone, Keys, register
+
+if settings.STORE_RESIDENT:
+    from .resident import page_of  # noqa: F811
+
+
+def keys_of(request: HttpRequest, page: str) -> Keys:
+    """Returns the ids of a page. That of the connection is the same for all requests of a session."""
+    connection = salted_hmac("store.connection", request.session.session_key).hexdigest()[:22]
+    return Keys(page, connection, request.user.get_username())
 
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
     """A new page, in the connection of this browser's session."""
-    connection = request.session.setdefault("connection", secrets.token_hex(11))
-    keys = Keys(secrets.token_hex(11), connection, request.user.get_username())
+    keys = keys_of(request, secrets.token_hex(11))
     store = register()
     store.open(keys)
-    return render(
-        request, "store/page.html", {"settings": {"page": keys.page}, "shown": StorePage(store, keys).shown()}
-    )
+    options = {"page": keys.page, "topic": TOPIC if settings.STORE_PUSH else None}
+    if settings.STORE_RESIDENT:
+        options |= {"resident": "StoreTab", "connection": keys.connection}
+    return render(request, "store/page.html", {"settings": options, "shown": StorePage(store, keys).shown()})
 
 
 def of_page(view: Callable[..., dict]) -> Callable[..., HttpResponse]:
@@ -39,19 +51,20 @@ def of_page(view: Callable[..., dict]) -> Callable[..., HttpResponse]:
     def answer(request: HttpRequest, page: str, **arguments: str) -> HttpResponse:
         if not request.user.is_authenticated:
             return JsonResponse({"error": "log in first"}, status=401)
-        keys = Keys(page, request.session.get("connection", ""), request.user.get_username())
+        keys = keys_of(request, page)
         try:
             start = time.perf_counter()
-            found = StorePage(register(), keys)
-            spent = (time.perf_counter() - start) * 1000
-            response = JsonResponse(view(request, found, **arguments))
+            with page_of(request, keys) as found:
+                spent = (time.perf_counter() - start) * 1000
+                response = JsonResponse(view(request, found, **arguments))
         except Gone:
             return JsonResponse({"error": "this page is not open any more: reload it"}, status=410)
         except NotEnough:
             return JsonResponse({"error": "there are not so many"}, status=409)
         except (TypeError, ValueError):
             return JsonResponse({"error": "no such method, or wrong parameters"}, status=400)
-        response["Server-Timing"] = f"rebuild;dur={spent:.3f}"  # browsers show it beside the request
+        # browsers show it beside the request
+        response["Server-Timing"] = f'{found.origin};dur={spent:.3f};desc="process {os.getpid()}"'
         return response
 
     return answer

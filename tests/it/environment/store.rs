@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-use super::mounts::served;
 use super::{Application, Node, Process, SOON, Setup, WebServer, eventually, free_port, venv};
 
 /// The folder of the example.
@@ -82,38 +82,59 @@ impl StoreRoom {
     pub(crate) fn phase(&self, name: &str) -> Setup {
         let file = std::fs::read_to_string(format!("{FOLDER}/phase-{name}.toml")).expect("a phase");
         let folder = format!("path = \"/\"\ndirectory = {}", json!(FOLDER));
+        let data = format!("data_dir = {}", json!(self.folder.path().join("data")));
         let file = file.replacen("path = \"/\"", &folder, 1).replace(DAEMON, &self.daemon.to_string());
+        let file =
+            file.replace("data_dir = \"data\"", &data).replace("urls = [\"nats://127.0.0.1:4222\"]", "");
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", venv().join("bin").display());
-        let setup = Node::setup().file(&file).set("auth.hs256_secret", SECRET).variable("PATH", &path);
+        // a process that is busy with a login is not lost
+        let setup =
+            Node::setup().real_timing().file(&file).set("auth.hs256_secret", SECRET).variable("PATH", &path);
         self.variables().iter().fold(setup, |setup, (name, value)| setup.variable(name, value))
     }
 
     /// Starts a node with a phase, and waits until it serves the application.
     pub(crate) async fn serve(&self, name: &str) -> Node {
-        let node = self.phase(name).start().await;
-        served(&node, "/login/").await;
+        let node = self.phase(name).launch();
+        opened(&node).await;
         node
     }
 
-    /// Runs the scripted visitors, who log in at their first visit and never again.
-    pub(crate) async fn visited(&self, url: &str) {
-        let jar = self.folder.path().join("jar");
-        let mut arguments = vec!["drive.py".to_owned(), url.to_owned(), "--jar".to_owned(), shown(&jar)];
-        if jar.exists() {
-            arguments.push("--stay".to_owned());
-        }
-        self.run(&arguments, &[]).await;
+    /// Runs the scripted visitors, who log in at their first visit and never again. Returns the steps that they have taken.
+    pub(crate) async fn visited(&self, url: &str) -> String {
+        self.drive(&[url]).await
+    }
+
+    /// Runs the scripted visitors, each at a node of its own.
+    pub(crate) async fn visited_at(&self, urls: [&str; 2]) -> String {
+        self.drive(&urls).await
+    }
+
+    /// Runs the scripted visitors, where a tab that they have left open at their last visit goes on.
+    pub(crate) async fn visited_again(&self, url: &str) -> String {
+        self.drive(&[url, "--tab"]).await
+    }
+
+    /// Returns the path of the file with the cookies of the visitors.
+    pub(crate) fn jar(&self) -> String {
+        shown(&self.folder.path().join("jar"))
+    }
+
+    async fn drive(&self, own: &[&str]) -> String {
+        let name = self.jar();
+        let stay = if Path::new(&name).exists() { &["--stay"][..] } else { &[] };
+        let arguments = [&["drive.py"], own, &["--jar", &name], stay].concat();
+        self.run(&arguments, &[]).await
     }
 
     /// Runs the tests of the application itself.
     pub(crate) async fn tested(&self, url: &str) {
-        let arguments = ["-m", "unittest", "test_store"].map(str::to_owned);
-        self.run(&arguments, &[("STORE_URL", url)]).await;
+        self.run(&["-m", "unittest", "test_store"], &[("STORE_URL", url)]).await;
     }
 
     /// Runs a program of the example to its end, and returns what it prints.
-    pub(crate) async fn run(&self, arguments: &[String], environment: &[(&str, &str)]) -> String {
+    pub(crate) async fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> String {
         let mut command = tokio::process::Command::new(venv().join("bin/python"));
         command.args(arguments).current_dir(FOLDER).kill_on_drop(true);
         command.env("PYTHONDONTWRITEBYTECODE", "1").envs(environment.iter().copied());
@@ -132,6 +153,15 @@ impl StoreRoom {
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
         ]
     }
+}
+
+/// Waits until a node serves the application, whose processes take many seconds to start while the machine is busy.
+pub(crate) async fn opened(node: &Node) {
+    eventually("the store room is open", SOON * 4, async || {
+        let answer = node.api().request(Method::GET, "/login/").send().await.ok()?;
+        (answer.status() == StatusCode::OK).then_some(())
+    })
+    .await;
 }
 
 fn shown(path: &Path) -> String {

@@ -1,13 +1,18 @@
-// The page of the store room: it polls for the changes of others.
+// The page of the store room: it polls for the changes of others, and receives them at once when it has a socket.
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const one = (selector) => document.querySelector(selector);
-const { page } = read("settings");
+const { page, topic, resident, connection } = read("settings");
 const POLL_MS = 2000;
+const POLL_BESIDE_SOCKET_MS = 30_000;
 let shown = read("shown");
+let hasSocket = false;
+let socket; // with a resident page: where its object is called
+let live = ""; // the id of the page of the socket
 
 async function request(path, params) {
   const token = document.cookie.match(/csrftoken=([^;]+)/)?.[1] ?? "";
-  const options = params && { method: "POST", body: JSON.stringify(params), headers: { "X-CSRFToken": token }, keepalive: true };
+  const headers = { "X-CSRFToken": token, "X-Pagewire-Page": live };
+  const options = params ? { method: "POST", body: JSON.stringify(params), headers, keepalive: true } : { headers };
   const answer = await fetch(path, options);
   if (answer.status === 401 || answer.status === 410) location.reload();
   const value = await answer.json();
@@ -18,18 +23,26 @@ async function request(path, params) {
 async function act(method, params = {}) {
   one("#error").textContent = "";
   try {
-    shown = await request(`/page/${page}/${method}`, params);
-    draw();
+    const isCalled = resident && hasSocket;
+    show(isCalled ? await socket.object.call("act", { method, params }) : await request(`/page/${page}/${method}`, params));
   } catch (error) {
     one("#error").textContent = error.message;
   }
+}
+
+/** Shows what a request has answered, but no notice that is older than the one that is shown. */
+function show(next) {
+  const { notice } = shown;
+  shown = next;
+  if (notice.revision > shown.notice.revision) shown.notice = notice;
+  draw();
 }
 
 /** Applies changes, in any order and also twice: a row or notice counts if it is newer than what is shown. */
 function apply(changes) {
   for (const change of changes) {
     if ("notice" in change) {
-      if (change.revision > shown.notice.revision) shown.notice = { text: change.notice, revision: change.revision };
+      if (change.notice.revision > shown.notice.revision) shown.notice = change.notice;
       continue;
     }
     const at = shown.rows.findIndex((row) => row.item === change.item);
@@ -69,7 +82,22 @@ async function poll() {
   } catch (error) {
     one("#error").textContent = error.message;
   }
-  setTimeout(poll, POLL_MS);
+  setTimeout(poll, hasSocket ? POLL_BESIDE_SOCKET_MS : POLL_MS);
+}
+
+/** Opens the socket of this page. Without one, polling goes on as it always has. */
+async function listen() {
+  const { Pagewire } = await import("/pagewire.js");
+  socket = new Pagewire(resident ? { resident } : {});
+  socket.on("registered", ({ page_id }) => (live = page_id));
+  socket.on("state", ({ state }) => {
+    hasSocket = state === "open";
+    one("#push").textContent = hasSocket ? "pushed" : "polls";
+  });
+  socket.on("reset", () => location.reload());
+  socket.subscribe(topic).on("message", ({ payload }) => apply(payload.changes));
+  await socket.connect();
+  if (resident) show(await socket.object.call("begin", { page, connection }));
 }
 
 one("#filter").text.value = shown.filter;
@@ -81,3 +109,4 @@ one("#undo").addEventListener("click", () => act("undo"));
 addEventListener("pagehide", () => request(`/page/${page}/close`, {}));
 draw();
 poll();
+if (topic) listen().catch((error) => console.warn(`no socket: ${error.message}`));

@@ -1,0 +1,71 @@
+//! Phase 4 and the shadow before it: the register is in Pagewire.
+
+use serde_json::Value;
+
+use crate::environment::store::StoreRoom;
+use crate::environment::{Node, SOON, eventually};
+
+/// What the log has of a difference.
+const DIFFERS: &str = "a register differs";
+
+#[tokio::test]
+async fn phase_4_the_application_works_without_its_daemon_and_back_again() {
+    let mut room = StoreRoom::open().await;
+    let before = room.serve("3").await;
+    room.visited(&before.url()).await;
+    drop(before);
+    room.stop_daemon();
+    let node = room.serve("4").await;
+    room.visited(&node.url()).await;
+    room.tested(&node.url()).await;
+    drop(node);
+    room.start_daemon().await;
+    let back = room.serve("3").await;
+    room.visited(&back.url()).await;
+}
+
+/// Returns the milliseconds in which a request builds its page.
+async fn build_ms(room: &StoreRoom, node: &Node) -> f64 {
+    let printed = room.run(&["measure.py", &node.url(), "100"], &[]).await;
+    let measured: Value = serde_json::from_str(&printed).expect("JSON");
+    measured["build_ms"].as_f64().expect("a number")
+}
+
+#[tokio::test]
+async fn phase_4_a_page_is_built_faster_than_from_the_daemon() {
+    let room = StoreRoom::open().await;
+    let (daemon, node) = (room.serve("3").await, room.serve("4").await);
+    // one after the other, several times, because the machine does other things as well
+    let mut faster = 0;
+    for _ in 0..3 {
+        let (from_daemon, from_register) = (build_ms(&room, &daemon).await, build_ms(&room, &node).await);
+        faster += usize::from(from_register < from_daemon);
+    }
+    assert!(faster >= 2, "{faster} of 3");
+}
+
+#[tokio::test]
+async fn phase_shadow_both_registers_answer_alike_and_open_tabs_go_on_into_phase_4_and_back() {
+    let room = StoreRoom::open().await;
+    for (phase, again) in [("3", false), ("shadow", true), ("3", true), ("shadow", true), ("4", true)] {
+        let node = room.serve(phase).await;
+        let visited =
+            if again { room.visited_again(&node.url()).await } else { room.visited(&node.url()).await };
+        assert_eq!(visited.contains("the tab that bob has left open"), again, "{visited}");
+        assert!(!node.log().contains(DIFFERS), "{}", node.log());
+    }
+}
+
+#[tokio::test]
+async fn phase_shadow_a_difference_is_reported() {
+    let mut room = StoreRoom::open().await;
+    let node = room.serve("shadow").await;
+    room.visited(&node.url()).await;
+    assert!(!node.log().contains(DIFFERS), "{}", node.log());
+    // the daemon has lost its memory
+    room.stop_daemon();
+    room.start_daemon().await;
+    room.visited(&node.url()).await;
+    eventually("the difference is in the log", SOON, async || node.log().contains(DIFFERS).then_some(()))
+        .await;
+}
