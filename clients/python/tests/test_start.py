@@ -235,9 +235,13 @@ def test_the_package_has_exactly_its_public_names():
         "Error",
         "Fail",
         "NoObject",
+        "OpenPage",
         "Page",
         "Retry",
+        "WebClient",
+        "WebRequest",
         "__version__",
+        "current",
         "rpc",
     ]
     assert all(hasattr(pagewire, name) for name in pagewire.__all__)

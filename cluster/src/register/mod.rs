@@ -5,7 +5,7 @@
 //! application reach a register, pages and the server API do not.
 //!
 //! An [`Item`] is one row. Its fields are the meta of the row, so a watch without values keeps the index of all items
-//! ([`ItemIndex`]); its data is the value, which only the reader of the item receives. A change ([`ItemEdit`]) is applied to
+//! (`index`); its data is the value, which only the reader of the item receives. A change ([`ItemEdit`]) is applied to
 //! the present item and written by compare-and-set, again after each conflict.
 //!
 //! What is published is one row per message in the log, which expires. Each process watches the log and finds the entries of a
