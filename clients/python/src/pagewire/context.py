@@ -25,7 +25,7 @@ from typing import (
 
 from .errors import Cancelled, Error, Snoozed
 from .locks import AsyncLock, Lock
-from .requests import SAME_USER, Handle, Jobs, Log, Reach, Record, Requester, Sent, Text, call_params
+from .requests import Caller, Handle, Jobs, Log, Reach, Record, Sent, Text
 from .state import AsyncEdit, Edit, EditType, Read, Reading, Revision, State, Value
 from .steps import Steps, drive, drive_async
 from .wire import encode, pack
@@ -40,7 +40,7 @@ _TRACK_EVERY = 0.1
 """The least seconds between two reports of `track`."""
 
 
-class BaseContext(Requester[Sent], Generic[Value, Sent, Read, Revision, Text, Record, EditType, LockType]):
+class BaseContext(Caller[Sent, Value], Generic[Value, Sent, Read, Revision, Text, Record, EditType, LockType]):
     """What sync and async handlers have in common. The parameters are the types that its requests return."""
 
     _edit_type: type[Any]
@@ -163,19 +163,6 @@ class BaseContext(Requester[Sent], Generic[Value, Sent, Read, Revision, Text, Re
     def jobs(self) -> Jobs[Text, Record]:
         """Durable jobs."""
         return Jobs(self)
-
-    def call(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        user: str | None = SAME_USER,
-        mode: str | None = None,
-        pool: str | None = None,
-        timeout: float | None = None,
-    ) -> Value:
-        """Calls a handler and returns its result. `timeout` is in seconds."""
-        return self._ask("call", call_params(method, params, user, mode, pool, timeout))  # type: ignore[no-any-return]
 
     def lock(self, name: str, ttl: float = 30, wait: float | None = None) -> LockType:
         """Returns a lock: `with ctx.lock("stock") as lock:`. It is renewed while it is held.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Callable, Generic, NamedTuple, TypeVar
 
+from .state import Value
 from .steps import Steps
 from .wire import encode, pack
 
@@ -61,6 +62,25 @@ class Requester(Generic[Sent]):
 
     def _drive(self, steps: Steps[Any]) -> Any:
         raise NotImplementedError
+
+
+class Caller(Requester[Sent], Generic[Sent, Value]):
+    """What calls handlers as well: a context, or a client inside of a web application."""
+
+    __slots__ = ()
+
+    def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        user: str | None = SAME_USER,
+        mode: str | None = None,
+        pool: str | None = None,
+        timeout: float | None = None,
+    ) -> Value:
+        """Calls a handler and returns its result. `timeout` is in seconds."""
+        return self._ask("call", call_params(method, params, user, mode, pool, timeout))  # type: ignore[no-any-return]
 
 
 class Handle(Generic[Sent]):

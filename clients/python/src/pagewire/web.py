@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from .errors import Error
 from .locks import Lock
 from .register import Register, Store
-from .requests import SAME_USER, Handle, Jobs, Log, Reach, Requester, call_params
+from .requests import Caller, Handle, Jobs, Log, Reach
 from .served import Served, served
 from .state import Edit, Reading, State, Trees
 from .steps import Steps, drive
@@ -38,7 +38,7 @@ def _page(found: Any) -> OpenPage:
     return OpenPage(found["page"], found["session"], found["connection"], found.get("user"), found["opened_ms"] / 1000)
 
 
-class WebClient(Requester[Reach]):
+class WebClient(Caller[Reach, Any]):
     """Pagewire in the name of the application: for threads and timers of a web application, outside of its requests.
 
     It has no user: name one where it matters.
@@ -72,19 +72,6 @@ class WebClient(Requester[Reach]):
     def jobs(self) -> Jobs[str, dict[str, Any]]:
         """Durable jobs."""
         return Jobs(self)
-
-    def call(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        user: str | None = SAME_USER,
-        mode: str | None = None,
-        pool: str | None = None,
-        timeout: float | None = None,
-    ) -> Any:
-        """Calls a handler and returns its result. `timeout` is in seconds."""
-        return self._ask("call", call_params(method, params, user, mode, pool, timeout))
 
     def lock(self, name: str, ttl: float = 30, wait: float | None = None) -> Lock:
         """Returns a lock: `with client.lock("stock") as lock:`. It is renewed while it is held.
