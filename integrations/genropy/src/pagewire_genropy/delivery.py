@@ -52,21 +52,8 @@ class Delivery:
         elif level == "user":
             self._core.working_set().edit(key, lambda draft: drop_queued(draft, path))
 
-    def set_in_client(
-        self,
-        path: Any,
-        value: Any = None,
-        attributes: dict[str, Any] | None = None,
-        page_id: str | None = None,
-        filters: str | None = None,
-        fired: Any = False,
-        reason: str | None = None,
-    ) -> None:
-        """Sends changes to the pages that match, or to one page. `path` may be a Bag of nodes with `_client_path`."""
-        if hasattr(path, "getNodes"):
-            sent = [_of_node(node) for node in path]
-        else:
-            sent = [DataChange(path, value, attributes, reason, fired)]
+    def set_in_client(self, sent: list[DataChange], page_id: str | None, filters: str | None) -> None:
+        """Sends changes to the pages that match, or to one page."""
         entry = {"changes": [change.wire() for change in sent]}
         if not filters:
             if page_id:
@@ -117,6 +104,11 @@ class Delivery:
             if change.change_idx in first:
                 change.attributes["_new_datachange"] = True
         return found
+
+
+def changes_of(nodes: Any) -> list[DataChange]:
+    """Returns the changes of a Bag of nodes with `_client_path`."""
+    return [_of_node(node) for node in nodes]
 
 
 def _of_node(node: Any) -> DataChange:

@@ -16,7 +16,7 @@ from . import codec
 from .changes import DataChange
 from .commands import Commands
 from .core import Core
-from .delivery import Delivery
+from .delivery import Delivery, changes_of
 from .draft import Draft
 from .errors import GnrDaemonLocked
 from .events import Events
@@ -209,7 +209,9 @@ class SiteRegister:
         replace: Any = False,
         register_name: str = "page",
     ) -> None:
-        self.delivery.set_in_client(path, value, attributes, page_id, filters, fired, reason)
+        is_bag = hasattr(path, "getNodes")
+        sent = changes_of(path) if is_bag else [DataChange(path, value, attributes, reason, fired)]
+        self.delivery.set_in_client(sent, page_id, filters)
 
     def set_datachange(
         self,

@@ -212,12 +212,12 @@ class ServerStore:
         delete: Any = False,
     ) -> None:
         """Queues a change for the client."""
-        change = DataChange(path, value, attributes, reason, fired, bool(delete), bool(replace))
-        self._register.delivery.set_datachange(self.register_item_id, change, self.register_name)
+        item, level = self.register_item_id, self.register_name
+        self._register.set_datachange(item, path, value, attributes, fired, reason, replace, delete, level)
 
     def drop_datachanges(self, path: str) -> None:
         """Removes the changes that wait and whose path begins with `path`."""
-        self._register.delivery.drop(self.register_item_id, path, self.register_name)
+        self._register.drop_datachanges(self.register_item_id, path, self.register_name)
 
     def subscribe_path(self, path: str) -> None:
         """Sends each change of the data at or below a path to the client, from now on."""
