@@ -40,8 +40,7 @@ impl SenderIdentity {
     /// Reads the head of a request as its client has sent it. `browser` is known if the mount gives browsers their cookie.
     pub(super) fn of<B>(request: &Request<B>, user: Option<Arc<str>>, browser: Option<Browser>) -> Self {
         let (headers, uri): (&HeaderMap, &Uri) = (request.headers(), request.uri());
-        let known = || Some(Browser::of(headers)).filter(|browser| !browser.is_new);
-        let connection = browser.or_else(known).map(|browser| browser.connection);
+        let connection = browser.map_or_else(|| Browser::known(headers), |browser| Some(browser.connection));
         Self { user, connection, page: named_page(headers, uri).map(|(page, _)| page) }
     }
 

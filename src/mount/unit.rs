@@ -60,9 +60,14 @@ pub(super) struct Browser {
 }
 
 impl Browser {
+    /// Returns the connection that the cookie names.
+    pub(super) fn known(headers: &HeaderMap) -> Option<Key> {
+        cookie_value(headers, CONNECTION_COOKIE)?.parse().ok()
+    }
+
     /// Returns the browser that the cookie names, or a new one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let known = cookie_value(headers, CONNECTION_COOKIE).and_then(|text| text.parse().ok());
+        let known = Self::known(headers);
         Self { connection: known.unwrap_or_else(Key::random), is_new: known.is_none() }
     }
 
