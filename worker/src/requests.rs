@@ -70,7 +70,8 @@ impl Request {
             "login.begin" => |members| BeginLogin::parse(members).map(Self::BeginLogin),
             "login.end" => |members| EndLogin::parse(members).map(Self::EndLogin),
             method if method.starts_with(register::PREFIX) => {
-                return RegisterRequest::parse(method, params).map(Self::Register);
+                let mut members = Members::parse(params)?;
+                return RegisterRequest::parse(method, &mut members).map(Self::Register);
             }
             _ => {
                 let message = format!("there is no request {method:?}");

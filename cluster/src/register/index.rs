@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::item::{Fields, ItemHead};
@@ -35,13 +34,11 @@ impl IndexedItem {
 }
 
 /// Conditions on the fields of items; all have to hold.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct ItemFilter {
     /// Fields with exactly this value.
-    #[serde(default, rename = "where")]
     pub equal: Fields,
     /// Fields with a text that begins with this one.
-    #[serde(default)]
     pub prefix: BTreeMap<String, String>,
 }
 

@@ -6,19 +6,15 @@ mod items;
 mod pages;
 mod publishing;
 
-use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::register::{ItemKey, ItemLevel, RegisterError, RegisterName};
-use pagewire_cluster::wire::HandlerError;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
-
 use self::items::{ListItems, ReadItems, WriteItems};
 use self::pages::{DropItem, RelabelConnection, Subscribe};
 use self::publishing::{FollowedTables, Publish, Take, Withdraw};
-use super::members::malformed;
+use super::members::{Members, malformed};
 use crate::effects::Effects;
 use crate::handlers::HandlerResult;
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::register::{ItemKey, ItemLevel, RegisterError, RegisterName};
+use pagewire_cluster::wire::HandlerError;
 
 /// How the names of these requests begin.
 pub(super) const PREFIX: &str = "register.";
@@ -46,28 +42,22 @@ enum Action {
     Withdraw(Withdraw),
 }
 
-/// The register that the parameters of any of these requests may name.
-#[derive(Deserialize)]
-struct Named {
-    register: Option<String>,
-}
-
 impl RegisterRequest {
-    pub(super) fn parse(method: &str, params: &RawValue) -> Result<Self, HandlerError> {
-        let Named { register } = read(params)?;
+    pub(super) fn parse(method: &str, members: &mut Members) -> Result<Self, HandlerError> {
+        let register: Option<String> = members.optional("register")?;
         let name = RegisterName::new(register.as_deref().unwrap_or(DEFAULT))
             .map_err(|error| malformed("register", error))?;
         let action = match method.strip_prefix(PREFIX).unwrap_or_default() {
-            "read" => Action::Read(read(params)?),
-            "write" => Action::Write(read(params)?),
-            "list" => Action::List(read(params)?),
-            "relabel" => Action::Relabel(read(params)?),
-            "drop" => Action::Drop(read(params)?),
-            "subscribe" => Action::Subscribe(read(params)?),
-            "tables" => Action::Tables(read(params)?),
-            "publish" => Action::Publish(read(params)?),
-            "take" => Action::Take(read(params)?),
-            "withdraw" => Action::Withdraw(read(params)?),
+            "read" => Action::Read(ReadItems::parse(members)?),
+            "write" => Action::Write(WriteItems::parse(members)?),
+            "list" => Action::List(ListItems::parse(members)?),
+            "relabel" => Action::Relabel(RelabelConnection::parse(members)?),
+            "drop" => Action::Drop(DropItem::parse(members)?),
+            "subscribe" => Action::Subscribe(Subscribe::parse(members)?),
+            "tables" => Action::Tables(FollowedTables::parse(members)?),
+            "publish" => Action::Publish(Publish::parse(members)?),
+            "take" => Action::Take(Take::parse(members)?),
+            "withdraw" => Action::Withdraw(Withdraw::parse(members)?),
             _ => {
                 let message = format!("there is no request {method:?}");
                 return Err(HandlerError::new(ErrorCode::Unsupported, message));
@@ -93,27 +83,19 @@ impl RegisterRequest {
     }
 }
 
-/// Reads parameters. The message of an error names the member.
-fn read<T: DeserializeOwned>(params: &RawValue) -> Result<T, HandlerError> {
-    serde_json::from_str(params.get()).map_err(|error| malformed("params", error))
-}
-
 fn refused(error: RegisterError) -> HandlerError {
     HandlerError::new(error.code(), error.to_string())
 }
 
-/// An item that a request names.
-#[derive(Debug, Deserialize)]
-struct NamedItem {
-    level: ItemLevel,
-    #[serde(default)]
-    id: String,
+/// Takes the item that a request names.
+fn named_item(members: &mut Members) -> Result<ItemKey, HandlerError> {
+    let (level, id) = (members.required("level")?, members.optional::<String>("id")?);
+    key(level, id.as_deref().unwrap_or_default())
 }
 
-impl NamedItem {
-    fn key(&self) -> Result<ItemKey, HandlerError> {
-        key(self.level, &self.id)
-    }
+/// Takes the page that a request names.
+fn named_page(members: &mut Members) -> Result<ItemKey, HandlerError> {
+    page(&members.required::<String>("page")?)
 }
 
 fn key(level: ItemLevel, id: &str) -> Result<ItemKey, HandlerError> {

@@ -155,6 +155,14 @@ async fn an_unknown_request_is_unsupported_and_wrong_parameters_name_the_member(
         ("lock.acquire", json!({"name": "a", "ttl_ms": 999}), "ttl_ms"),
         ("lock.acquire", json!({"name": "a", "ttl_ms": 1000, "wait_ms": 30_001}), "wait_ms"),
         ("lock.renew", json!({"name": "a", "ttl_ms": 1000}), "token"),
+        ("register.read", json!({"register": "A"}), "register"),
+        ("register.read", json!({"items": 1}), "items"),
+        ("register.write", json!({"ops": [{"level": "room"}]}), "ops"),
+        ("register.list", json!({"level": "page", "where": 1}), "where"),
+        ("register.drop", json!({"level": "page"}), "id"),
+        ("register.publish", json!({}), "entries"),
+        ("register.take", json!({"page": ""}), "page"),
+        ("register.withdraw", json!({"page": "p"}), "path"),
     ] {
         let error = ask.ask(method, params.clone()).await.unwrap_err();
         assert_eq!(error.code, "malformed", "{method} {params}");

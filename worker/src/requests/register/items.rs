@@ -14,8 +14,9 @@ use pagewire_cluster::wire::HandlerError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, json};
 
+use super::super::members::Members;
 use super::super::reply;
-use super::{NamedItem, bounded, ids, key, refused};
+use super::{bounded, ids, key, refused};
 use crate::handlers::HandlerResult;
 
 /// Most items in one list with data.
@@ -62,8 +63,9 @@ impl ItemView {
 /// An item to read, unless it is at this revision.
 #[derive(Deserialize)]
 struct WantedItem {
-    #[serde(flatten)]
-    item: NamedItem,
+    level: ItemLevel,
+    #[serde(default)]
+    id: String,
     revision: Option<u64>,
 }
 
@@ -76,15 +78,17 @@ enum ReadItem {
 }
 
 /// `register.read`.
-#[derive(Deserialize)]
 pub(super) struct ReadItems {
-    #[serde(default)]
     items: Vec<WantedItem>,
-    #[serde(default)]
     pages_of: Vec<String>,
 }
 
 impl ReadItems {
+    pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
+        let items = members.optional("items")?.unwrap_or_default();
+        Ok(Self { items, pages_of: members.optional("pages_of")?.unwrap_or_default() })
+    }
+
     pub(super) async fn run(self, register: &Register) -> HandlerResult {
         bounded("items", self.items.len() + self.pages_of.len(), MAX_PARTS)?;
         let position = register.position();
@@ -109,7 +113,7 @@ struct ReadAnswer<'a> {
 }
 
 async fn read(register: &Register, wanted: &WantedItem) -> Result<Option<ReadItem>, HandlerError> {
-    let key = wanted.item.key()?;
+    let key = key(wanted.level, &wanted.id)?;
     let Some(stored) = register.read(&key).await.map_err(refused)? else { return Ok(None) };
     let ItemKey { level, id } = key.clone();
     Ok(Some(match stored.revision {
@@ -160,12 +164,15 @@ impl ItemChange {
 }
 
 /// `register.write`.
-#[derive(Deserialize)]
 pub(super) struct WriteItems {
     ops: Vec<ItemChange>,
 }
 
 impl WriteItems {
+    pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
+        Ok(Self { ops: members.required("ops")? })
+    }
+
     pub(super) async fn run(self, register: &Register) -> HandlerResult {
         bounded("ops", self.ops.len(), MAX_PARTS)?;
         // nothing is written if a part is malformed
@@ -185,16 +192,20 @@ impl WriteItems {
 }
 
 /// `register.list`.
-#[derive(Deserialize)]
 pub(super) struct ListItems {
     level: ItemLevel,
-    #[serde(flatten)]
     filter: ItemFilter,
-    #[serde(default)]
     with_data: bool,
 }
 
 impl ListItems {
+    pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
+        let level = members.required("level")?;
+        let equal = members.optional("where")?.unwrap_or_default();
+        let filter = ItemFilter { equal, prefix: members.optional("prefix")?.unwrap_or_default() };
+        Ok(Self { level, filter, with_data: members.optional("with_data")?.unwrap_or_default() })
+    }
+
     pub(super) async fn run(self, register: &Register) -> HandlerResult {
         let found = register.list(self.level, &self.filter);
         if !self.with_data {

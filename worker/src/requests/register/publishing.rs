@@ -2,14 +2,15 @@
 //!
 //! Owns: the shapes of these requests. Never: which pages a publication is for (`pagewire_cluster::register`).
 
-use pagewire_cluster::register::{ItemLevel, MAX_PARTS, Publication, Recipients, Register};
+use pagewire_cluster::register::{ItemKey, ItemLevel, MAX_PARTS, Publication, Recipients, Register};
+use pagewire_cluster::wire::HandlerError;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::super::members::malformed;
+use super::super::members::{Members, malformed};
 use super::super::reply;
-use super::{bounded, key, page, refused};
+use super::{bounded, key, named_page, page, refused};
 use crate::handlers::HandlerResult;
 
 /// A publication, as a request names it.
@@ -22,12 +23,15 @@ struct NewPublication {
 }
 
 /// `register.publish`.
-#[derive(Deserialize)]
 pub(super) struct Publish {
     entries: Vec<NewPublication>,
 }
 
 impl Publish {
+    pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
+        Ok(Self { entries: members.required("entries")? })
+    }
+
     pub(super) async fn run(self, register: &Register) -> HandlerResult {
         bounded("entries", self.entries.len(), MAX_PARTS)?;
         let mut publications = Vec::with_capacity(self.entries.len());
@@ -46,46 +50,53 @@ impl Publish {
 }
 
 /// `register.take`.
-#[derive(Deserialize)]
 pub(super) struct Take {
-    page: String,
-    #[serde(default)]
+    page: ItemKey,
     peek: bool,
 }
 
 impl Take {
+    pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
+        Ok(Self { page: named_page(members)?, peek: members.optional("peek")?.unwrap_or_default() })
+    }
+
     pub(super) async fn run(self, register: &Register) -> HandlerResult {
-        reply(&register.take(&page(&self.page)?, self.peek).await.map_err(refused)?)
+        reply(&register.take(&self.page, self.peek).await.map_err(refused)?)
     }
 }
 
 /// `register.withdraw`.
-#[derive(Deserialize)]
 pub(super) struct Withdraw {
-    page: Option<String>,
-    user: Option<String>,
+    of: ItemKey,
     path: String,
 }
 
 impl Withdraw {
-    pub(super) async fn run(self, register: &Register) -> HandlerResult {
-        let of = match (self.page, self.user) {
+    pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
+        let of = match (members.optional::<String>("page")?, members.optional::<String>("user")?) {
             (Some(id), None) => page(&id)?,
             (None, Some(id)) => key(ItemLevel::User, &id)?,
             _ => return Err(malformed("params", "expected either page or user")),
         };
-        let withdrawn = register.withdraw(&of, &self.path).await.map_err(refused)?;
+        Ok(Self { of, path: members.required("path")? })
+    }
+
+    pub(super) async fn run(self, register: &Register) -> HandlerResult {
+        let withdrawn = register.withdraw(&self.of, &self.path).await.map_err(refused)?;
         reply(&json!({ "withdrawn": withdrawn }))
     }
 }
 
 /// `register.tables`.
-#[derive(Deserialize)]
 pub(super) struct FollowedTables {
     tables: Vec<String>,
 }
 
 impl FollowedTables {
+    pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
+        Ok(Self { tables: members.required("tables")? })
+    }
+
     pub(super) fn run(self, register: &Register) -> HandlerResult {
         reply(&json!({ "tables": register.followed(&self.tables) }))
     }
