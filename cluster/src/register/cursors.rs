@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Consistency, Entry, Kv, Precondition, Put, Resolution, Unavailable, WriteError};
+use super::rows;
+use crate::engine::{Consistency, Entry, Kv, Precondition, Put, Unavailable};
 use crate::table;
 use crate::timing::REGISTER_CURSOR;
 use crate::wire;
@@ -87,21 +88,5 @@ pub(super) async fn advance(
     expect: Precondition,
 ) -> Result<Option<u64>, Unavailable> {
     let put = Put { ttl: Some(REGISTER_CURSOR), ..Put::new(row, wire::encode(&to), expect) };
-    let mut was_sent = false;
-    // the same write again after an unknown outcome, so that at most one of them is stored
-    for _ in 0..ATTEMPTS {
-        match store.put(put.clone()).await {
-            Ok(rev) => return Ok(Some(rev)),
-            Err(WriteError::Conflict { .. }) => {
-                return Ok(match store.resolve_unknown(row, put.op).await? {
-                    Resolution::Written { rev } => Some(rev),
-                    Resolution::Other { .. } => None,
-                });
-            }
-            Err(WriteError::Unknown) => was_sent = true,
-            Err(WriteError::Down) if was_sent => {}
-            Err(WriteError::Down | WriteError::Invalid) => return Err(Unavailable),
-        }
-    }
-    Err(Unavailable)
+    rows::put(store, &put, ATTEMPTS).await.map_err(|_| Unavailable)
 }

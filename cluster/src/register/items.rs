@@ -121,27 +121,3 @@ fn written(put: &Put, rev: u64) -> Changed {
     let Put { key, value, meta, op, .. } = put.clone();
     Changed::Put(Entry { key, rev, op, meta, value })
 }
-
-/// Writes a row that does not exist. Returns its revision.
-///
-/// # Errors
-///
-/// [`RegisterError::Uncertain`] if it may be stored.
-pub(super) async fn put_new(store: &Kv, put: Put) -> Result<u64, RegisterError> {
-    let mut was_sent = false;
-    for _ in 0..3 {
-        match store.put(put.clone()).await {
-            Ok(rev) => return Ok(rev),
-            // the key is random, so the row is this one
-            Err(WriteError::Conflict { .. }) => match store.resolve_unknown(&put.key, put.op).await {
-                Ok(Resolution::Written { rev }) => return Ok(rev),
-                Ok(Resolution::Other { .. }) | Err(Unavailable) => break,
-            },
-            Err(WriteError::Unknown) => was_sent = true,
-            Err(WriteError::Down) if was_sent => {}
-            Err(WriteError::Down) => return Err(RegisterError::Unavailable),
-            Err(WriteError::Invalid) => return Err(RegisterError::Message),
-        }
-    }
-    Err(RegisterError::Uncertain)
-}

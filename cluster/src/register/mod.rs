@@ -12,7 +12,7 @@
 //! page by the fields of its item ([`Recipients`]). A page has one cursor, which is a row: the process that moves it has
 //! taken the entries before it, so that an entry is taken once over all processes.
 //!
-//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `items`, `cursors`, `taking`, `registers`.
+//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `rows`, `items`, `cursors`, `taking`, `registers`.
 
 mod cursors;
 mod edit;
@@ -26,6 +26,7 @@ mod name;
 mod plan;
 mod recent;
 mod registers;
+mod rows;
 mod taking;
 #[cfg(test)]
 mod tests;

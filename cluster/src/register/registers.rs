@@ -16,14 +16,19 @@ use super::items::{Changed, Items};
 use super::name::{entry_row, log_of};
 use super::plan::{Relabel, Removal};
 use super::recent::RecentRows;
-use super::view::Views;
+use super::rows;
+use super::view::{RegisterView, Views};
 use super::{ItemKey, ItemLevel, MAX_LISTED, RegisterError, RegisterName};
 use crate::clock::ClusterClock;
 use crate::engine::{
     Bucket, Consistency, Engine, Entry, Kv, Precondition, Put, Unavailable, Watch, WatchEvent, WatchMode,
+    WriteError,
 };
 use crate::subject::register_key;
 use crate::timing::{REGISTER_APPLIED, REGISTER_LOG, REGISTER_RETRY};
+
+/// Maximum attempts of one publication.
+const ATTEMPTS: usize = 3;
 
 /// The registers of the cluster. Cheap to clone. A process that uses none of them receives nothing.
 #[derive(Clone)]
@@ -174,7 +179,7 @@ impl Register {
         Items { store, clock, register: &self.name }
     }
 
-    fn view<T: Default>(&self, read: impl FnOnce(&super::view::RegisterView) -> T) -> T {
+    fn view<T: Default>(&self, read: impl FnOnce(&RegisterView) -> T) -> T {
         self.views().get(self.name.as_str()).map(read).unwrap_or_default()
     }
 
@@ -277,7 +282,15 @@ impl Register {
         let (meta, value) = entry::encode(publications)?;
         let key = entry_row(&self.name);
         let put = Put { meta, ttl: Some(REGISTER_LOG), ..Put::new(key, value, Precondition::Absent) };
-        let position = super::items::put_new(self.store(), put).await?;
+        let position = match rows::put(self.store(), &put, ATTEMPTS).await {
+            Ok(Some(rev)) => rev,
+            Err(WriteError::Down) => return Err(RegisterError::Unavailable),
+            Err(WriteError::Invalid) => return Err(RegisterError::Message),
+            // no other write has this random key
+            Ok(None) | Err(WriteError::Unknown | WriteError::Conflict { .. }) => {
+                return Err(RegisterError::Uncertain);
+            }
+        };
         let mut applied = self.shared.applied.subscribe();
         // a later answer would be no error: the row is stored
         let _ = timeout(REGISTER_APPLIED, applied.wait_for(|applied| *applied >= position)).await;
