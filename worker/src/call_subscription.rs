@@ -9,14 +9,14 @@ use futures_util::stream::{BoxStream, SelectAll, StreamExt, select_all, unfold};
 use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::worker::WorkerGroup;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::control::UNREAD;
+use super::departure::KnownToDrain;
 
-/// The calls of a lane that this worker receives, until it drains: from then on it is no longer a member of the groups
-/// that share them, and the calls that were sent to it are still read.
+/// The calls of a lane that this worker receives, until it drains and other processes know that. From then on it is no
+/// longer a member of the groups that share them, and the calls that were sent to it are still read.
 pub(crate) struct CallSubscription {
     /// Calls of all methods; empty when no more calls come.
     calls: SelectAll<BoxStream<'static, Message>>,
@@ -25,14 +25,14 @@ pub(crate) struct CallSubscription {
 }
 
 impl CallSubscription {
-    /// Subscribes to the calls of these methods, among the workers that are inside nodes or among the others. Holds the
-    /// token until the last call was read.
+    /// Subscribes to the calls of these methods, among the workers that are inside nodes or among the others, until
+    /// `known` resolves. Holds the token until the last call was read.
     pub(crate) async fn open(
         jobs: &Jobs,
         group: &WorkerGroup,
         methods: impl Iterator<Item = &str>,
         is_inside_node: bool,
-        draining: watch::Receiver<bool>,
+        known: KnownToDrain,
         unanswered: TaskTrackerToken,
     ) -> Result<Self, Unavailable> {
         let mut subscriptions = Vec::new();
@@ -45,7 +45,7 @@ impl CallSubscription {
         }
         let within = jobs.timing.operation;
         let calls =
-            subscriptions.into_iter().map(|subscription| messages(subscription, draining.clone(), within));
+            subscriptions.into_iter().map(|subscription| messages(subscription, known.clone(), within));
         Ok(Self { calls: select_all(calls), unanswered: Some(unanswered) })
     }
 
@@ -59,10 +59,10 @@ impl CallSubscription {
     }
 }
 
-/// A subscription that is left when the worker drains.
+/// A subscription that is left when others know that the worker drains.
 struct LeavingSubscription {
     subscription: Subscription,
-    draining: watch::Receiver<bool>,
+    known: KnownToDrain,
     left: bool,
     /// How long the engine may take to bring the last calls.
     within: Duration,
@@ -75,8 +75,7 @@ impl LeavingSubscription {
             tokio::select! {
                 biased;
                 event = self.subscription.next() => return event,
-                // an error means that the sender is gone, with the worker
-                _ = self.draining.wait_for(|draining| *draining) => {}
+                () = &mut self.known => {}
             }
             self.left = true;
             self.subscription.leave();
@@ -85,10 +84,10 @@ impl LeavingSubscription {
     }
 }
 
-/// Returns the messages of a subscription, until the worker drains and all that were sent to it are read.
+/// Returns the messages of a subscription, until others know that the worker drains and all that were sent to it are read.
 fn messages(
     subscription: Subscription,
-    draining: watch::Receiver<bool>,
+    known: KnownToDrain,
     within: Duration,
 ) -> BoxStream<'static, Message> {
     let next = async |mut subscription: LeavingSubscription| {
@@ -99,5 +98,5 @@ fn messages(
             }
         }
     };
-    unfold(LeavingSubscription { subscription, draining, left: false, within }, next).boxed()
+    unfold(LeavingSubscription { subscription, known, left: false, within }, next).boxed()
 }

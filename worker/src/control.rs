@@ -145,6 +145,11 @@ impl WorkerControl {
                     self.entry.accept_message(call, message);
                 }
             }
+            Some(worker_leaf::FREE_CALL) => {
+                if let Some(call) = read(&message) {
+                    self.entry.accept_free(call, message);
+                }
+            }
             _ => tracing::debug!(subject = message.subject, "a message of another release ignored"),
         }
     }

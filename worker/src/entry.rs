@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{AskedCall, CallAdmission};
 use super::affinity::AssignedJobs;
 use super::call::ReplyPath;
+use super::departure::marked;
 use super::object::ObjectMessage;
 use super::slots::Slot;
 use super::work::WorkerParts;
@@ -65,14 +66,10 @@ impl WorkerEntry {
         self.parts.drains()
     }
 
-    /// Resolves when this process sees the mark of a worker that drains, as other processes do then: they call another one.
-    /// Returns at once for other workers.
+    /// Resolves when this process sees the mark of a worker that drains. Returns at once for other workers.
     pub(crate) async fn marked(&self) {
-        let workers = &self.parts.jobs.workers;
         if self.is_draining() {
-            let seen = |_: &u64| workers.roster().row(self.id).is_none_or(|row| row.draining);
-            // an error means that the view is no longer updated
-            let _ = workers.changes().wait_for(seen).await;
+            marked(&self.parts.jobs.workers, self.id).await;
         }
     }
 
@@ -120,6 +117,18 @@ impl WorkerEntry {
         let (reply, answer) = direct_reply();
         self.accept_assigned(call, trace, reply);
         answer
+    }
+
+    /// Accepts a message with a call that any worker of the group may run.
+    pub(crate) fn accept_free(&self, call: WorkerCall, question: Message) {
+        self.admission.enqueue(self.asked_free(call, question));
+    }
+
+    /// Returns a message with a call that any worker of the group may run, as a call that has arrived.
+    pub(crate) fn asked_free(&self, call: WorkerCall, question: Message) -> AskedCall {
+        let (engine, trace) = (self.parts.jobs.engine.clone(), question.headers.trace.clone());
+        let reply = ReplyPath::Message { engine, question };
+        AskedCall::new(call, Affinity::Free, trace, reply, self.parts.unanswered.token())
     }
 
     /// Accepts a message with a call for the assigned worker of a user.

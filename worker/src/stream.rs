@@ -17,13 +17,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{AskedCall, CallAdmission};
+use super::admission::CallAdmission;
 use super::affinity::AssignedJobs;
 use super::assignment::Assignment;
-use super::call::{IncomingCall, ReplyPath};
+use super::call::IncomingCall;
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
+use super::departure::known_to_drain;
 use super::effects::Supervisor;
 use super::entry::WorkerEntry;
 use super::handlers::Handlers;
@@ -110,9 +111,9 @@ impl WorkStream {
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
         let called = methods.iter().filter(|_| free_work).map(String::as_str);
         let unanswered = TaskTracker::new();
-        let drained = draining.subscribe();
+        let known = known_to_drain(jobs, id, draining.subscribe());
         let calls =
-            CallSubscription::open(jobs, &group, called, is_inside_node, drained, unanswered.token()).await?;
+            CallSubscription::open(jobs, &group, called, is_inside_node, known, unanswered.token()).await?;
         let parts = Arc::new(WorkerParts {
             jobs: jobs.clone(),
             registers,
@@ -225,10 +226,7 @@ impl WorkStream {
                 biased;
                 question = self.calls.next() => {
                     let Some(call) = read(&question) else { continue };
-                    let (engine, trace) = (self.entry.parts.jobs.engine.clone(), question.headers.trace.clone());
-                    let reply = ReplyPath::Message { engine, question };
-                    let unanswered = self.entry.parts.unanswered.token();
-                    let asked = AskedCall::new(call, Affinity::Free, trace, reply, unanswered);
+                    let asked = self.entry.asked_free(call, question);
                     if let Some(admitted) = self.entry.admission.admit(asked) {
                         return Some(Work::Call(Box::new(admitted)));
                     }

@@ -13,7 +13,7 @@ use super::parts::Jobs;
 use super::turn::TurnRow;
 use crate::engine::{Headers, Message, RequestError};
 use crate::id::Key;
-use crate::subject::worker_leaf;
+use crate::subject::{Subjects, worker_leaf};
 use crate::trace::TraceParent;
 use crate::wire::{self, CallAnswer, Cancel, HandlerError, WorkerCall};
 use crate::worker::WorkerGroup;
@@ -53,6 +53,13 @@ pub enum CallMembers {
     Processes,
     /// Workers inside nodes.
     InsideNodes,
+}
+
+/// Where a call for any worker of a group is sent.
+struct FreeAddress {
+    subject: String,
+    /// Whether one worker has the subject, and not all that share such calls.
+    is_worker: bool,
 }
 
 /// Calls a worker of this process without the engine.
@@ -165,24 +172,41 @@ impl OutgoingCall<'_> {
         }
     }
 
-    /// Calls any member of the group, chosen by the engine; a busy member replies so at once.
+    /// Calls any member of the group, chosen by the engine or, while a member leaves, by this process; a busy member replies
+    /// so at once.
     ///
     /// # Errors
     ///
     /// [`CallError`] without a value.
     pub async fn any(&mut self, members: CallMembers) -> Result<Box<RawValue>, CallError> {
-        let (subjects, team, method) = (&self.jobs.subjects, self.team, &self.call.method);
-        let subject = match members {
-            CallMembers::Processes => subjects.calls(&team.pool, &team.lane, method),
-            CallMembers::InsideNodes => subjects.node_calls(&team.pool, &team.lane, method),
-        };
-        for _ in 0..MAX_WORKERS_ASKED {
-            match self.ask(subject.clone()).await? {
-                CallAnswer::Busy | CallAnswer::Elsewhere { .. } => {}
-                answer => return value_of(answer),
+        for asked in 0..MAX_WORKERS_ASKED {
+            let Some(address) = self.free_address(members, asked as usize) else { break };
+            match self.ask(address.subject).await {
+                Ok(CallAnswer::Busy | CallAnswer::Elsewhere { .. }) => {}
+                // that worker is gone
+                Err(CallError::NoWorker) if address.is_worker => {}
+                answer => return value_of(answer?),
             }
         }
         Err(CallError::Busy)
+    }
+
+    /// Returns where a free call is sent that was refused so often; `None` when no worker is left.
+    fn free_address(&self, members: CallMembers, refusals: usize) -> Option<FreeAddress> {
+        let (subjects, team, method) = (&self.jobs.subjects, self.team, &self.call.method);
+        let is_inside = members == CallMembers::InsideNodes;
+        let alone = self.jobs.workers.roster().asked_around_leaving(team, method, is_inside, self.call.id);
+        Some(match alone {
+            Some(workers) => {
+                let worker = workers.get(refusals.checked_rem(workers.len())?)?;
+                let subject = subjects.worker(*worker, worker_leaf::FREE_CALL);
+                FreeAddress { subject, is_worker: true }
+            }
+            None => {
+                let shared = if is_inside { Subjects::node_calls } else { Subjects::calls };
+                FreeAddress { subject: shared(subjects, &team.pool, &team.lane, method), is_worker: false }
+            }
+        })
     }
 
     /// Calls the worker that a user is assigned to. A worker of this process is called by `direct`.

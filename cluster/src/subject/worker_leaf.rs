@@ -4,6 +4,8 @@
 pub const OFFER: &str = "offer";
 /// A call for the worker that is assigned to the user.
 pub const CALL: &str = "call";
+/// A call that any worker of the group may run, while one of the group drains.
+pub const FREE_CALL: &str = "free_call";
 /// A request to give up the object of a resident page.
 pub const OBJECT: &str = "object";
 /// A request to stop a running job.

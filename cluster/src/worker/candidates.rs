@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::availability::WorkKind;
 use super::directory::{DirectoryEntry, WorkerDirectory, WorkerGroup};
+use super::row::WorkerRow;
 use crate::id::Key;
 
 /// Number of partitions of the users of a pool. All users of a partition are assigned to the same workers of their lane.
@@ -70,10 +71,37 @@ impl WorkerDirectory {
     /// Returns whether a group has a worker that can run a method for any caller: in a process of its own, or inside a node
     /// and none of `own`.
     pub fn has_free(&self, team: &WorkerGroup, method: &str, inside_nodes: bool, own: &[Key]) -> bool {
-        self.candidates(team, WorkKind::Free, Some(method)).any(|id| {
-            let is_inside = self.row(id).is_some_and(|row| row.node.is_some());
-            is_inside == inside_nodes && !own.contains(&id)
-        })
+        self.free_members(team, method, inside_nodes).any(|id| !own.contains(&id))
+    }
+
+    /// Returns the workers that are asked to run a free call by themselves, the first one first, because one of those that
+    /// share such calls leaves. `None` while none of them leaves.
+    ///
+    /// A worker that leaves its groups loses a call that the engine sends to it in that moment.
+    pub fn asked_around_leaving(
+        &self,
+        team: &WorkerGroup,
+        method: &str,
+        inside_nodes: bool,
+        call: Key,
+    ) -> Option<Vec<Key>> {
+        let leaves = |row: &WorkerRow| row.draining && row.node.is_some() == inside_nodes && row.has(method);
+        self.members(team).find(|(_, member)| leaves(&member.row))?;
+        let [spread, ..] = call.bits().to_be_bytes();
+        let mut asked: Vec<Key> = self.free_members(team, method, inside_nodes).collect();
+        asked.sort_by_cached_key(|id| score(spread, *id));
+        Some(asked)
+    }
+
+    /// Iterates over the workers that share the free calls of a method: those inside nodes, or the others.
+    fn free_members(
+        &self,
+        team: &WorkerGroup,
+        method: &str,
+        inside_nodes: bool,
+    ) -> impl Iterator<Item = Key> {
+        let is_inside = |id: &Key| self.row(*id).is_some_and(|row| row.node.is_some());
+        self.candidates(team, WorkKind::Free, Some(method)).filter(move |id| is_inside(id) == inside_nodes)
     }
 
     /// Returns a worker of a group that can run a free job. The jobs are spread over the candidates.
@@ -149,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::id::NodeNumber;
-    use crate::worker::{Discovery, ListedWorker, WorkerRow, WorkerType};
+    use crate::worker::{Discovery, ListedWorker, WorkerType};
 
     fn row(methods: &[&str]) -> WorkerRow {
         let methods = methods.iter().map(|&method| method.to_owned()).collect();
@@ -239,6 +267,27 @@ mod tests {
         assert!(!roster.has_free(&team(), "b", true, &[Key::from_bits(1)]), "only the node's own one");
         roster.put(Key::from_bits(1), 1, WorkerRow { draining: true, ..row(&["a"]) });
         assert_eq!(gap(&roster, free), Some(NoCandidate::Worker));
+    }
+
+    #[test]
+    fn while_a_worker_leaves_the_others_are_asked_by_themselves_in_an_order_of_the_call() {
+        let mut roster = roster(1..=3);
+        let asked = |roster: &WorkerDirectory, call: u128| {
+            roster.asked_around_leaving(&team(), "a", false, Key::from_bits(call << 120))
+        };
+        assert_eq!(asked(&roster, 1), None);
+        roster.put(
+            Key::from_bits(4),
+            1,
+            WorkerRow { draining: true, node: NodeNumber::new(1), ..row(&["a"]) },
+        );
+        roster.put(Key::from_bits(5), 1, WorkerRow { draining: true, ..row(&["b"]) });
+        assert_eq!(asked(&roster, 1), None, "another group and another method");
+        roster.put(Key::from_bits(2), 1, WorkerRow { draining: true, ..row(&["a"]) });
+        let firsts: BTreeSet<Key> = (0..20).map(|call| asked(&roster, call).unwrap()[0]).collect();
+        assert_eq!(firsts, BTreeSet::from([1, 3].map(Key::from_bits)));
+        roster.remove(Key::from_bits(2));
+        assert_eq!(asked(&roster, 1), None);
     }
 
     #[test]

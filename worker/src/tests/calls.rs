@@ -131,6 +131,21 @@ async fn a_call_to_a_worker_that_drains_and_is_not_seen_to_do_so_is_run_by_the_n
 }
 
 #[tokio::test]
+async fn calls_for_any_worker_pass_by_one_that_drains_before_it_has_left() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let (leaving, staying) = (Worker::start(&engine, &log).await, Worker::start(&engine, &log).await);
+    serving(&jobs, 2).await;
+    let (leaving, draining) = (leaving.id, tokio::spawn(leaving.drain()));
+    let marked = |_: &u64| jobs.workers.roster().row(leaving).is_some_and(|row| row.draining);
+    jobs.workers.changes().wait_for(marked).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(call(&jobs, None).await, Ok(staying.id));
+    }
+    draining.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_worker_whose_slots_are_taken_says_so_and_one_that_is_left_frees_its_slot() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;
