@@ -10,30 +10,29 @@ use pagewire_cluster::engine::{BusEvent, Message, Subscription, Unavailable};
 use pagewire_cluster::job::Jobs;
 use pagewire_cluster::worker::WorkerGroup;
 use tokio::time::timeout;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::sync::CancellationToken;
 
 use super::control::UNREAD;
-use super::departure::KnownToDrain;
 
-/// The calls of a lane that this worker receives, until it drains and other processes know that. From then on it is no
-/// longer a member of the groups that share them, and the calls that were sent to it are still read.
+/// The calls of a lane that this worker receives, until it leaves. From then on it is no longer a member of the groups that
+/// share them, and the calls that were sent to it are still read.
+///
+/// The engine loses a call that it sends to a member in the moment in which this leaves: a worker that drains leaves when
+/// others know that, and send it no more.
 pub(crate) struct CallSubscription {
     /// Calls of all methods; empty when no more calls come.
     calls: SelectAll<BoxStream<'static, Message>>,
-    /// Held until the last call was read.
-    unanswered: Option<TaskTrackerToken>,
 }
 
 impl CallSubscription {
     /// Subscribes to the calls of these methods, among the workers that are inside nodes or among the others, until
-    /// `known` resolves. Holds the token until the last call was read.
+    /// `leaving` is cancelled.
     pub(crate) async fn open(
         jobs: &Jobs,
         group: &WorkerGroup,
         methods: impl Iterator<Item = &str>,
         is_inside_node: bool,
-        known: KnownToDrain,
-        unanswered: TaskTrackerToken,
+        leaving: &CancellationToken,
     ) -> Result<Self, Unavailable> {
         let mut subscriptions = Vec::new();
         for method in methods {
@@ -45,24 +44,20 @@ impl CallSubscription {
         }
         let within = jobs.timing.operation;
         let calls =
-            subscriptions.into_iter().map(|subscription| messages(subscription, known.clone(), within));
-        Ok(Self { calls: select_all(calls), unanswered: Some(unanswered) })
+            subscriptions.into_iter().map(|subscription| messages(subscription, leaving.clone(), within));
+        Ok(Self { calls: select_all(calls) })
     }
 
-    /// Returns the next call. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Message {
-        if let Some(question) = self.calls.next().await {
-            return question;
-        }
-        self.unanswered = None;
-        std::future::pending().await
+    /// Returns the next call; `None` after the last one. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Message> {
+        self.calls.next().await
     }
 }
 
-/// A subscription that is left when others know that the worker drains.
+/// A subscription that is left with the worker.
 struct LeavingSubscription {
     subscription: Subscription,
-    known: KnownToDrain,
+    leaving: CancellationToken,
     left: bool,
     /// How long the engine may take to bring the last calls.
     within: Duration,
@@ -75,7 +70,7 @@ impl LeavingSubscription {
             tokio::select! {
                 biased;
                 event = self.subscription.next() => return event,
-                () = &mut self.known => {}
+                () = self.leaving.cancelled() => {}
             }
             self.left = true;
             self.subscription.leave();
@@ -84,10 +79,10 @@ impl LeavingSubscription {
     }
 }
 
-/// Returns the messages of a subscription, until others know that the worker drains and all that were sent to it are read.
+/// Returns the messages of a subscription, until the worker leaves and all that were sent to it are read.
 fn messages(
     subscription: Subscription,
-    known: KnownToDrain,
+    leaving: CancellationToken,
     within: Duration,
 ) -> BoxStream<'static, Message> {
     let next = async |mut subscription: LeavingSubscription| {
@@ -98,5 +93,5 @@ fn messages(
             }
         }
     };
-    unfold(LeavingSubscription { subscription, known, left: false, within }, next).boxed()
+    unfold(LeavingSubscription { subscription, leaving, left: false, within }, next).boxed()
 }

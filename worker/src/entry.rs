@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{AskedCall, CallAdmission};
 use super::affinity::AssignedJobs;
 use super::call::ReplyPath;
-use super::departure::marked;
 use super::object::ObjectMessage;
 use super::slots::Slot;
 use super::work::WorkerParts;
@@ -66,10 +65,14 @@ impl WorkerEntry {
         self.parts.drains()
     }
 
-    /// Resolves when this process sees the mark of a worker that drains. Returns at once for other workers.
+    /// Resolves when this process sees the mark of a worker that drains, as other processes do then: they call another one.
+    /// Returns at once for other workers.
     pub(crate) async fn marked(&self) {
+        let workers = &self.parts.jobs.workers;
         if self.is_draining() {
-            marked(&self.parts.jobs.workers, self.id).await;
+            let seen = |_: &u64| workers.roster().row(self.id).is_none_or(|row| row.draining);
+            // an error means that the view is no longer updated
+            let _ = workers.changes().wait_for(seen).await;
         }
     }
 

@@ -27,7 +27,7 @@
 //!
 //! A call is followed through `call_subscription`, `control`, [`entry`] and `admission` to [`call`], and through `call_lines` if it
 //! runs after others; `running`, [`slots`] and `work` are
-//! what these parts share, and `departure` is when none is sent here any more.
+//! what these parts share.
 
 mod admission;
 mod affinity;
@@ -39,7 +39,6 @@ mod call_subscription;
 mod claim;
 mod control;
 pub mod demo;
-mod departure;
 pub mod effects;
 pub mod entry;
 mod finished;

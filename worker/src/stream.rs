@@ -24,7 +24,6 @@ use super::call::IncomingCall;
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
-use super::departure::known_to_drain;
 use super::effects::Supervisor;
 use super::entry::WorkerEntry;
 use super::handlers::Handlers;
@@ -72,6 +71,7 @@ pub struct WorkerSetup {
 struct Incoming {
     work: mpsc::Receiver<Work>,
     calls: CallSubscription,
+    leaving: CancellationToken,
     subscriptions: ControlSubscriptions,
     objects: ObjectLimits,
     object_messages: mpsc::UnboundedReceiver<ObjectMessage>,
@@ -88,7 +88,7 @@ pub struct WorkStream {
     objects: ObjectLimits,
     /// Messages about objects, until they are followed.
     object_messages: Option<mpsc::UnboundedReceiver<ObjectMessage>>,
-    /// Ends the control messages of this worker.
+    /// Ends the messages to this worker.
     leaving: CancellationToken,
     control: tokio::task::JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -111,9 +111,8 @@ impl WorkStream {
         let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
         let called = methods.iter().filter(|_| free_work).map(String::as_str);
         let unanswered = TaskTracker::new();
-        let known = known_to_drain(jobs, id, draining.subscribe());
-        let calls =
-            CallSubscription::open(jobs, &group, called, is_inside_node, known, unanswered.token()).await?;
+        let leaving = CancellationToken::new();
+        let calls = CallSubscription::open(jobs, &group, called, is_inside_node, &leaving).await?;
         let parts = Arc::new(WorkerParts {
             jobs: jobs.clone(),
             registers,
@@ -131,7 +130,8 @@ impl WorkStream {
         });
         let (workers, rollouts, group) = (jobs.workers.clone(), rollouts.clone(), parts.group.clone());
         let assignment = Assignment { workers, rollouts, group, id };
-        let incoming = Incoming { work, calls, subscriptions, objects: limits, object_messages: for_objects };
+        let incoming =
+            Incoming { work, calls, leaving, subscriptions, objects: limits, object_messages: for_objects };
         Ok(Self::begin(parts, assignment, incoming, outgoing, free_work))
     }
 
@@ -144,7 +144,7 @@ impl WorkStream {
         free_work: bool,
     ) -> Self {
         let (jobs, id) = (&parts.jobs, assignment.id);
-        let Incoming { work, calls, subscriptions, objects, object_messages } = incoming;
+        let Incoming { work, calls, leaving, subscriptions, objects, object_messages } = incoming;
         let (claims, admission) = (Arc::new(Claims::new(&parts)), Arc::new(CallAdmission::new(&parts)));
         let turns = Arc::new(UserTurns::new(jobs, &assignment, &parts.lease));
         let supervisor = Supervisor::new(&parts, turns.clone(), outgoing);
@@ -161,7 +161,6 @@ impl WorkStream {
             free: free.clone(),
         };
         let quarantine = PoolQuarantine::new(jobs, &parts.group.pool, &parts.release);
-        let leaving = CancellationToken::new();
         let control = tokio::spawn(Arc::new(control).listen(subscriptions, leaving.clone()));
         let mut tasks = vec![
             tokio::spawn(quarantine.clone().follow()),
@@ -224,7 +223,7 @@ impl WorkStream {
             }
             tokio::select! {
                 biased;
-                question = self.calls.next() => {
+                Some(question) = self.calls.next() => {
                     let Some(call) = read(&question) else { continue };
                     let asked = self.entry.asked_free(call, question);
                     if let Some(admitted) = self.entry.admission.admit(asked) {
@@ -278,11 +277,21 @@ impl WorkStream {
     async fn refuse_rest(&mut self, leave: impl Future<Output = ()>) {
         let unanswered = self.entry.parts.unanswered.clone();
         unanswered.close();
-        let (control, work, entry) = (&mut self.control, &mut self.work, &self.entry);
-        let last = async move {
+        let (control, calls, work, entry) = (&mut self.control, &mut self.calls, &mut self.work, &self.entry);
+        let left = async {
             leave.await;
             // an error means that a message was not handled
             let _ = control.await;
+        };
+        let last_calls = async {
+            while let Some(question) = calls.next().await {
+                if let Some(call) = read(&question) {
+                    entry.accept_free(call, question);
+                }
+            }
+        };
+        let last = async {
+            tokio::join!(left, last_calls);
             unanswered.wait().await;
         };
         let refused = async {
@@ -301,13 +310,15 @@ impl WorkStream {
 
 /// Refuses a call at a worker that drains.
 async fn refuse(entry: WorkerEntry, call: IncomingCall) {
+    // before that, the view of this process names this worker as the next one
+    entry.marked().await;
     let refusal = match call.affinity {
-        Affinity::Free => CallAnswer::Busy,
-        Affinity::Assigned => {
-            // before that, the view of this process names this worker as the next one
-            entry.marked().await;
-            entry.refer(&call.call).await
+        Affinity::Free => {
+            // the caller, which may be the next one to see the mark, asks only a few times
+            tokio::time::sleep(entry.parts.jobs.timing.slot_wait).await;
+            CallAnswer::Busy
         }
+        Affinity::Assigned => entry.refer(&call.call).await,
     };
     call.answer(refusal).await;
 }
