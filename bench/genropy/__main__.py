@@ -5,6 +5,7 @@
     VENV/bin/python bench/genropy walk --site DIR                     # what two users do, in both stacks
     VENV/bin/python bench/genropy first-page --site DIR --runs 9      # the first page with an empty cache
     python3 bench/genropy register --site DIR --runs 9                # the register of Pagewire and that of the daemon
+    VENV/bin/python bench/genropy sockets --site DIR --runs 9         # pushes to pages that do not poll
 
 Nothing of it is a part of the tests: the site is large, and its data changes.
 """
@@ -23,12 +24,12 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["install", "walk", "first-page", "register"])
+    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets"])
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
     parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack")
-    parser.add_argument("--processes", type=int, default=2, help="register: processes of the site at each node")
-    parser.add_argument("--nodes", type=int, default=1, help="register: nodes; more than one need NATS_SERVER")
+    parser.add_argument("--processes", type=int, default=2, help="register, sockets: processes of the site at each node")
+    parser.add_argument("--nodes", type=int, default=1, help="register, sockets: nodes; more than one need NATS_SERVER")
     parser.add_argument("--screenshots", type=pathlib.Path, help="folder for pictures of the walk")
     return parser.parse_args()
 
@@ -42,10 +43,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="pagewire-genropy-") as scratch:
         if given.what == "register":
             return register.compare(site, given, pathlib.Path(scratch))
-        # both need selenium
+        # these need selenium
         import first_page
+        import sockets
         import walk
 
+        if given.what == "sockets":
+            return sockets.run(site, installation.instance(site), given, pathlib.Path(scratch))
         with stacks.running(site, given.pagewire.resolve(), pathlib.Path(scratch)) as urls:
             if given.what == "first-page":
                 first_page.measure(urls, given.runs)

@@ -127,6 +127,11 @@ pub struct Timing {
     /// How long an unused connection to an upstream is kept: less than usual servers keep theirs, so that few requests meet
     /// one that is about to close.
     pub upstream_idle: Duration,
+    /// How long the client of a page of a site counts as present after its last activity; a page that is seen sends a ping
+    /// every second.
+    pub site_present: Duration,
+    /// Pause before the news of a page of a site are fetched again after that has failed.
+    pub site_retry: Duration,
     /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
     /// How long a worker that has drained still refuses calls of processes that have not seen that it drains.
@@ -202,6 +207,8 @@ impl Timing {
         hop_ticket: Duration::from_secs(10),
         hop_drain: Duration::from_secs(1),
         upstream_idle: Duration::from_secs(1),
+        site_present: Duration::from_secs(2),
+        site_retry: Duration::from_secs(1),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),
@@ -258,6 +265,8 @@ impl Timing {
         hop_ticket: Duration::from_secs(5),
         hop_drain: Duration::from_millis(200),
         upstream_idle: Duration::from_secs(1),
+        site_present: Duration::from_millis(500),
+        site_retry: Duration::from_millis(200),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),

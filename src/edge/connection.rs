@@ -56,7 +56,8 @@ pub(super) async fn serve(edge: Arc<Edge>, mut wire: Box<WebSocketStream>, arriv
     Box::pin(wire.close(&end, edge.timing.close_timeout)).await;
 }
 
-fn closing(edge: &Edge, cause: CloseCause) -> Close {
+/// Returns the close for a cause that the heartbeat has found.
+pub(super) fn closing(edge: &Edge, cause: CloseCause) -> Close {
     match cause {
         CloseCause::Silent => Close::new(CloseCode::Silent, "no activity for too long"),
         CloseCause::Expired => Close::new(CloseCode::TokenExpired, "the token has expired"),

@@ -4,7 +4,8 @@
 //! of pages (`pages`). Only this folder and `api` use axum.
 //!
 //! The path of a connection: `listener` (connection limits) → `http` (limited requests, over `framing`) → `upgrade` → `connection`
-//! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` pings and closes it.
+//! (one socket) over `socket` (its bytes) over `websocket` (the codec). `heartbeat` pings and closes it. `site_socket` serves the
+//! sockets of Genropy sites in the place of `connection`.
 
 mod anonymous_limit;
 mod asset;
@@ -24,6 +25,7 @@ mod listener;
 mod mounted;
 mod origin;
 mod rate_limit;
+mod site_socket;
 mod socket;
 mod startup_server;
 mod upgrade;

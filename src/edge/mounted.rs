@@ -18,6 +18,7 @@ use super::Edge;
 use super::body::{Arriving, BodyAllowance};
 use super::http_limits::HttpLimits;
 use super::listener::Peer;
+use super::site_socket;
 use crate::mount::body::{MountBody, empty};
 use crate::mount::route::Route;
 use crate::mount::{BodyFailure, MountRequest, Mounts};
@@ -62,6 +63,10 @@ impl MountedRouter {
         let response = match mounts.route(request.uri().path()) {
             Route::Native => return native(router, request, peer, bounds).await,
             Route::Refuse(refusal) => mounts.refuse(&request, refusal.text()),
+            Route::Mount(index) if mounts.is_site_socket(index, request.uri().path()) => {
+                let (head, _) = request.into_parts();
+                return Ok(site_socket::upgrade(edge, mounts, index, head, &peer));
+            }
             Route::Mount(index) => {
                 let user = mounts.needs_user(index).then(|| edge.user_of_mount(request.headers())).flatten();
                 let (mut request, allowance) = with_allowance(request, bounds);

@@ -85,21 +85,24 @@ fn facts(edge: &Edge, peer: &Peer, headers: &HeaderMap) -> PageFacts {
 
 /// Takes the stream from hyper and starts a task for the socket, so that nothing of this task stays in memory.
 async fn begin(edge: Arc<Edge>, upgrade: OnUpgrade, info: Box<UpgradeInfo>) {
-    let upgraded = match upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => return tracing::debug!(peer = %info.peer.address, %error, "upgrade failed"),
-    };
-    // only this module makes connections, and all of them have this type
-    let Ok(parts) = upgraded.downcast::<TokioIo<GuardedStream>>() else { return };
+    if let Some(wire) = stream_of(upgrade).await {
+        tokio::spawn(connection::serve(edge, wire, info));
+    }
+}
+
+/// Takes the stream from hyper when the response was sent; `None` if the connection has broken.
+pub(super) async fn stream_of(upgrade: OnUpgrade) -> Option<Box<WebSocketStream>> {
+    let upgraded = upgrade.await.inspect_err(|error| tracing::debug!(%error, "upgrade failed")).ok()?;
+    // only `listener` makes connections, and all of them have this type
+    let parts = upgraded.downcast::<TokioIo<GuardedStream>>().ok()?;
     let (stream, rest) = parts.io.into_inner().into_parts();
     // copied, because a slice would keep hyper's whole read buffer
     let mut unread = parts.read_buf.to_vec();
     unread.extend_from_slice(&rest);
-    let wire = WebSocketStream::new(stream, unread);
-    tokio::spawn(connection::serve(edge, wire, info));
+    Some(WebSocketStream::new(stream, unread))
 }
 
-fn switching(handshake: &Handshake) -> Response<Body> {
+pub(super) fn switching(handshake: &Handshake) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -114,7 +117,7 @@ fn switching(handshake: &Handshake) -> Response<Body> {
     response
 }
 
-fn refusal(status: StatusCode, edge: &Edge) -> Response<Body> {
+pub(super) fn refusal(status: StatusCode, edge: &Edge) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -13,6 +13,7 @@ use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::id::{Holder, Key};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::OutcomeLog;
@@ -44,6 +45,8 @@ pub(crate) struct MountCluster {
     pub(crate) rollouts: Rollouts,
     /// The log of what the lanes are compared by.
     pub(crate) outcomes: OutcomeLog,
+    /// The registers of applications.
+    pub(crate) registers: Registers,
     /// Whether this node leaves the cluster.
     pub(crate) draining: watch::Receiver<bool>,
 }

@@ -6,7 +6,7 @@
 //! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
 //! `lanes` has the release of an application that serves, `sticky_upstream` the process of it, `process_upstream` the ones
 //! of this node, `upstream` the connections, `tunnel` the WebSockets,
-//! `own_service` the services of this program → `compression` compresses the answer, `compressed_files` keeps those of
+//! `own_service` the services of this program, `site_pages` the news of the pages of Genropy sites → `compression` compresses the answer, `compressed_files` keeps those of
 //! files.
 
 pub(crate) mod body;
@@ -28,6 +28,7 @@ mod process_upstream;
 mod proxy;
 mod refusal;
 pub(crate) mod route;
+mod site_pages;
 mod static_files;
 mod sticky_upstream;
 pub(crate) mod trust;
@@ -58,6 +59,8 @@ use self::own_service::OwnService;
 use self::proxy::{NodeRequest, Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
+use self::site_pages::SitePages;
+pub(crate) use self::site_pages::{PageHold, SitePage, SiteVisitor};
 use self::sticky_upstream::{LocalProcesses, StickyUpstream};
 use self::trust::origin;
 use self::unit::Unit;
@@ -84,6 +87,8 @@ struct Mount {
     compressed: Option<Arc<CompressedFiles>>,
     max_body: u64,
     needs_user: bool,
+    /// The pages of a Genropy site that has its register here.
+    site_pages: Option<Arc<SitePages>>,
 }
 
 /// What answers the requests of a mount.
@@ -131,7 +136,11 @@ impl Mounts {
             let rollout = (hops.cluster().rollouts.clone(), hops.cluster().outcomes.clone());
             Some(LanedUpstream::new(path, pool.rollout.clone(), sticky, rollout, metrics.clone()))
         };
-        let configured = config.mount.iter().map(|mount| Mount::new(mount, timing, processes(mount)));
+        let registers = &hops.cluster().registers;
+        let configured = config.mount.iter().map(|mount| {
+            let site_pages = mount.process.has_genropy_register().then(|| SitePages::new(registers.clone()));
+            Mount { site_pages: site_pages.map(Arc::new), ..Mount::new(mount, timing, processes(mount)) }
+        });
         let mounts: Vec<Mount> = configured.chain(own.iter().map(Mount::own)).collect();
         let websocket = std::iter::once(config.websocket.path.clone());
         let table = RouteTable {
@@ -225,6 +234,7 @@ impl Mount {
             needs_user: config.sticky == Sticky::User
                 || config.rollout_pool().is_some()
                 || knows_identity(config),
+            site_pages: None,
         }
     }
 
@@ -243,6 +253,7 @@ impl Mount {
             compressed: own.compress.then(Arc::default),
             max_body: own.max_body,
             needs_user: false,
+            site_pages: None,
         }
     }
 

@@ -22,7 +22,7 @@ const FILES: &[(&str, &str)] = &files!(
     "pagewire_genropy/ping.py" "pagewire_genropy/processes.py" "pagewire_genropy/register.py"
     "pagewire_genropy/replicas.py" "pagewire_genropy/resolver.py" "pagewire_genropy/service.py"
     "pagewire_genropy/siteregister.py" "pagewire_genropy/siteregister_client.py"
-    "pagewire_genropy/snapshot.py" "pagewire_genropy/stores.py" "pagewire_genropy/working_set.py"
+    "pagewire_genropy/snapshot.py" "pagewire_genropy/sockets.py" "pagewire_genropy/stores.py" "pagewire_genropy/working_set.py"
     "pagewire_genropy-0.1.0.dist-info/METADATA" "pagewire_genropy-0.1.0.dist-info/entry_points.txt"
 );
 

@@ -48,6 +48,8 @@ pub struct Node {
     pub lease: NodeLease,
     /// The keys of the cluster.
     pub(crate) keyring: Keyring,
+    /// The registers of applications.
+    pub(crate) registers: Registers,
     /// The clock of the cluster.
     pub(crate) clock: ClusterClock,
     /// Whether the node can take traffic.
@@ -138,8 +140,7 @@ impl Node {
         let pool_services = pool_services(&services, &config, &context, &tasks);
         let pools = NodePools::start(&pool_services, parts, !own.is_empty(), &ready).await?;
         mount_places::spawn(&pool_services, &services.registry, &pools, note.clone());
-        let (callbacks, clock) = (pool_services.callbacks, services.engine.clock());
-        let Services { registry, lease, keyring, .. } = services;
+        let Services { registry, lease, keyring, engine, .. } = services;
         Ok(Self {
             config,
             timing,
@@ -148,7 +149,8 @@ impl Node {
             registry,
             lease,
             keyring,
-            clock,
+            registers: pool_services.registers,
+            clock: engine.clock(),
             ready,
             metrics,
             accepting,
@@ -156,7 +158,7 @@ impl Node {
             own_mounts: Vec::new(),
             tasks,
             pools,
-            callbacks,
+            callbacks: pool_services.callbacks,
         })
     }
 

@@ -162,6 +162,7 @@ impl Node {
             clock: self.clock.clone(),
             rollouts: self.context.rollouts.clone(),
             outcomes: self.context.analysis.outcomes().clone(),
+            registers: self.registers.clone(),
             draining: self.pools.draining.subscribe(),
         };
         let (config, metrics) = (&self.config, self.metrics.mounts.clone());

@@ -80,6 +80,12 @@ impl EntryLog {
         pending.collect()
     }
 
+    /// Returns whether something is for a page after a position.
+    pub(super) fn has_pending(&self, page: &ItemHead, after: u64) -> bool {
+        let first = self.rows.partition_point(|row| row.position <= after);
+        self.rows.range(first..).any(|row| row.to.iter().any(|to| to.include(page, row.position)))
+    }
+
     /// Returns the rows with publications for one page or user only.
     pub(super) fn only_for<'a>(
         &'a self,

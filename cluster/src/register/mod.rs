@@ -12,7 +12,7 @@
 //! page by the fields of its item ([`Recipients`]). A page has one cursor, which is a row: the process that moves it has
 //! taken the entries before it, so that an entry is taken once over all processes.
 //!
-//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `rows`, `items`, `cursors`, `taking`, `registers`.
+//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `rows`, `items`, `cursors`, `taking`, `news`, `registers`.
 
 mod cursors;
 mod edit;
@@ -23,6 +23,7 @@ mod item;
 mod items;
 mod log;
 mod name;
+mod news;
 mod plan;
 mod recent;
 mod registers;
@@ -38,6 +39,7 @@ pub use error::RegisterError;
 pub use index::{IndexedItem, ItemFilter};
 pub use item::{Data, Fields, Item, ItemVersion};
 pub use name::{ItemKey, ItemLevel, RegisterName};
+pub use news::PageNews;
 pub use plan::{Relabel, Removal};
 pub use registers::{Register, Registers};
 pub use taking::Taken;

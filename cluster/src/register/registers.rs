@@ -42,6 +42,8 @@ struct Shared {
     views: RwLock<Views>,
     /// Revision up to which the views show everything.
     applied: channel::Sender<u64>,
+    /// The same, changed only with what is published.
+    published: channel::Sender<u64>,
     watching: OnceCell<()>,
     seen: SeenCursors,
     recent: RecentRows,
@@ -63,6 +65,7 @@ impl Registers {
             clock,
             views: RwLock::default(),
             applied: channel::Sender::new(0),
+            published: channel::Sender::new(0),
             watching: OnceCell::new(),
             seen: SeenCursors::default(),
             recent: RecentRows::default(),
@@ -78,6 +81,18 @@ impl Registers {
     pub async fn open(&self, name: RegisterName) -> Result<Register, RegisterError> {
         self.shared.watching.get_or_try_init(|| self.watch()).await?;
         Ok(Register { shared: self.shared.clone(), name })
+    }
+
+    /// Returns all registers, when this process has applied all that exists.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Unavailable`] when the engine is unavailable.
+    pub(super) async fn all(&self) -> Result<Vec<Register>, RegisterError> {
+        self.shared.watching.get_or_try_init(|| self.watch()).await?;
+        let views = self.shared.views.read().unwrap_or_else(PoisonError::into_inner);
+        let names = views.names().filter_map(|name| RegisterName::new(name).ok());
+        Ok(names.map(|name| Register { shared: self.shared.clone(), name }).collect())
     }
 
     async fn watch(&self) -> Result<(), Unavailable> {
@@ -112,12 +127,16 @@ impl Shared {
         match event {
             WatchEvent::Live => {}
             WatchEvent::Put(entry) => {
-                if log_of(&entry.key).is_some() {
+                let is_published = log_of(&entry.key).is_some();
+                if is_published {
                     self.apply_entry(&entry).await;
                 } else {
                     self.change(|views| views.put_item(&entry));
                 }
                 self.applied.send_replace(entry.rev);
+                if is_published {
+                    self.published.send_replace(entry.rev);
+                }
             }
             WatchEvent::Delete { key, expired } => {
                 self.change(|views| views.delete(&key, expired != Some(false)));
@@ -148,6 +167,11 @@ impl Shared {
     }
 }
 
+/// Returns the position up to which the process of a register has seen what is published, and its changes.
+pub(super) fn publications_seen(register: &Register) -> channel::Receiver<u64> {
+    register.shared.published.subscribe()
+}
+
 impl Register {
     pub(super) fn store(&self) -> &Kv {
         &self.shared.store
@@ -174,12 +198,18 @@ impl Register {
         *self.shared.applied.borrow()
     }
 
+    /// Waits until this process has applied the log up to a position, or [`REGISTER_APPLIED`].
+    pub async fn reach(&self, position: u64) {
+        let mut applied = self.shared.applied.subscribe();
+        let _ = timeout(REGISTER_APPLIED, applied.wait_for(|applied| *applied >= position)).await;
+    }
+
     fn items(&self) -> Items<'_> {
         let Shared { store, clock, .. } = &*self.shared;
         Items { store, clock, register: &self.name }
     }
 
-    fn view<T: Default>(&self, read: impl FnOnce(&RegisterView) -> T) -> T {
+    pub(super) fn view<T: Default>(&self, read: impl FnOnce(&RegisterView) -> T) -> T {
         self.views().get(self.name.as_str()).map(read).unwrap_or_default()
     }
 
@@ -291,9 +321,8 @@ impl Register {
                 return Err(RegisterError::Uncertain);
             }
         };
-        let mut applied = self.shared.applied.subscribe();
         // a later answer would be no error: the row is stored
-        let _ = timeout(REGISTER_APPLIED, applied.wait_for(|applied| *applied >= position)).await;
+        self.reach(position).await;
         let counts = self.view(|view| {
             let of =
                 |to: &Recipients| view.index.pages().filter(|page| to.include(&page.head, position)).count();

@@ -285,3 +285,32 @@ async fn concurrent_edits_of_one_item_are_all_kept() {
     assert_eq!(a.read(&global).await.unwrap().unwrap().item.data.len(), 20);
     let _: Arc<str> = global.id;
 }
+
+#[tokio::test]
+async fn a_process_that_waits_for_news_of_a_page_sees_those_of_other_processes_for_it_and_no_others() {
+    let (a, b) = with_pages().await;
+    let after = b.position();
+    let news = || PageNews::new(b.clone(), page("p1"));
+    let waiting = news();
+    let waiting = tokio::spawn(async move { waiting.published(after).await });
+    a.publish(&[to(json!({"page": "p2"}), "x")]).await.unwrap();
+    a.publish(&[to(json!({"user": "bob"}), "x")]).await.unwrap();
+    a.write(&page("p1"), &ItemEdit { fields: fields(json!({"seen": 1})), ..ItemEdit::default() })
+        .await
+        .unwrap();
+    let (last, _) = a.publish(&[to(json!({"user": "ann"}), "y")]).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), last);
+    b.reach(last).await;
+    assert_eq!(news().published(after).await, last, "what is there already is seen at once");
+}
+
+#[tokio::test]
+async fn an_item_is_found_without_the_name_of_its_register() {
+    let engine = Engine::Memory(Memory::new());
+    let (one, other) = (Registers::new(&engine), Registers::new(&engine));
+    let shop = one.open(RegisterName::new("shop").unwrap()).await.unwrap();
+    shop.write(&page("p1"), &created(json!({"connection": "c1"}))).await.unwrap();
+    let (found, fields) = other.find(&page("p1")).await.unwrap().unwrap();
+    assert_eq!((found.name.as_str(), fields.get("connection")), ("shop", Some(&json!("c1"))));
+    assert!(other.find(&page("p2")).await.unwrap().is_none());
+}

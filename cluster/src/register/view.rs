@@ -29,6 +29,10 @@ impl Views {
         self.0.get(register)
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     fn of(&mut self, register: &str) -> &mut RegisterView {
         self.0.entry(register.to_owned()).or_default()
     }

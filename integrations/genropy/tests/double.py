@@ -154,6 +154,8 @@ class Register:
             return [page for page in pages if to["table"] in self.tables.get(page, ())]
         if "all" in to:
             return self._ids("page")
+        if "user" in to:
+            return self._ids("page", user=to["user"])
         return [page for page in to.get("pages", [to.get("page")]) if ("page", page) in self.items]
 
     def do_subscribe(self, page: str, tables: dict[str, bool]) -> Any:
@@ -169,7 +171,7 @@ class Register:
         held = {name for page in self._ids("page") for name in self.tables.get(page, ())}
         return {"tables": [table for table in tables if table in held]}
 
-    def do_take(self, page: str, peek: bool = False) -> Any:
+    def do_take(self, page: str, peek: bool = False, position: int = 0) -> Any:
         start = self._cursors.get(page, 0)
         self._cursors[page] = len(self.log)
         entries = [{"reset": False, **entry} for pages, entry in self.log[start:] if page in pages]

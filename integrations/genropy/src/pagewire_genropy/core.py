@@ -67,6 +67,10 @@ class Core:
         user = Key("user", known.fields["user"]) if known is not None and "user" in known.fields else None
         return [key for key in (GLOBAL, connection, user, page) if key is not None]
 
+    def has_sockets(self) -> bool:
+        """Returns whether pages of the site may have sockets."""
+        return bool(getattr(self._site, "websockets", False))
+
     # requests
 
     def ask(self, method: str, **params: Any) -> Any:

@@ -41,6 +41,9 @@ class Delivery:
             self._core.publish([{"to": {"page": key.id}, "changes": [change.wire()]}])
         elif level == "user":
             self._core.working_set().edit(key, lambda draft: enqueue(draft, change))
+            if self._core.has_sockets():
+                # nothing to take: it tells those who watch the log that the pages of the user have news
+                self._core.publish([{"to": {"user": key.id}, "changes": []}])
 
     def drop(self, id: Any, path: str, level: str) -> None:
         """Removes changes that wait, by the beginning of their path."""
@@ -54,24 +57,33 @@ class Delivery:
 
     def set_in_client(self, sent: list[DataChange], page_id: str | None, filters: str | None) -> None:
         """Sends changes to the pages that match, or to one page."""
-        entry = {"changes": [change.wire() for change in sent]}
-        if not filters:
-            if page_id:
-                self._core.publish([{**entry, "to": {"page": page_id}}])
-        elif filters == "*":
-            self._core.publish([{**entry, "to": {"all": True}}])
-        else:
-            pages = [page["register_item_id"] for page in self._listing.pages(None, None, filters)]
-            named = [pages[start : start + _NAMED] for start in range(0, len(pages), _NAMED)]
-            if named:
-                self._core.publish([{**entry, "to": {"pages": some}} for some in named])
+        if filters == "*":
+            self.send_to_all(sent)
+        elif filters:
+            self.send(sent, [page["register_item_id"] for page in self._listing.pages(None, None, filters)])
+        elif page_id:
+            self.send(sent, [page_id])
+
+    def send_to_all(self, sent: list[DataChange]) -> None:
+        self._core.publish([{"to": {"all": True}, "changes": [change.wire() for change in sent]}])
+
+    def send(self, sent: list[DataChange], pages: list[str]) -> None:
+        """Sends changes to these pages."""
+        changes = [change.wire() for change in sent]
+        named = [pages[start : start + _NAMED] for start in range(0, len(pages), _NAMED)]
+        if named:
+            self._core.publish([{"to": {"pages": some}, "changes": changes} for some in named])
 
     # receiving
 
-    def take(self, user: str | None, page_id: str) -> list[DataChange]:
-        """Returns what the page has not received yet. A page that has missed changes is dropped, so that it reloads."""
+    def take(self, user: str | None, page_id: str, position: int | None = None) -> list[DataChange]:
+        """Returns what the page has not received yet, at least up to a position of the log.
+
+        A page that has missed changes is dropped, so that it reloads.
+        """
+        known = {} if position is None else {"position": position}
         try:
-            taken = self._core.ask("register.take", page=page_id)
+            taken = self._core.ask("register.take", page=page_id, **known)
         except Error as error:
             if error.code == "unknown":  # the page has been dropped
                 return []

@@ -32,3 +32,10 @@ class NoDaemon(GnrDaemonException):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} needs gnrdaemon, but Pagewire keeps the register of this site")
+
+
+class NotOverSockets(GnrDaemonException):
+    """A command for the socket of a page that has no form as a change of its data."""
+
+    def __init__(self, command: str | None) -> None:
+        super().__init__(f"Pagewire sends no {command!r} to pages: they receive changes of data and publications")

@@ -1,6 +1,7 @@
 """The poll of a page: times, changes of its store, and the answer with what its pages have not received yet.
 
-Owns: the envelope. Never: where the changes come from (`delivery`).
+Owns: the envelope, and the message that a node fetches for the socket of a page. Never: where the changes come from
+(`delivery`).
 """
 
 from __future__ import annotations
@@ -70,6 +71,20 @@ class Ping:
             self._add(envelope, f"childDataChanges.{child}", user, child)
         self._add_batch(envelope, user)
         return envelope
+
+    def push(self, page_id: str | None, position: str | None) -> Any:
+        """Returns what a page has not received yet as a message of its socket, or False if the page is unknown.
+
+        `position` is that of the news in the log.
+        """
+        user = self.refresh([(page_id, None, None)])
+        if user is None or page_id is None:
+            return False
+        number = int(position) if position and position.isdecimal() else None
+        changes = self._delivery.take(user, page_id, number)
+        if self._core.working_set().get(Key("page", page_id)) is None:
+            return False  # it has missed changes
+        return SocketMessage(changes)
 
     def _add(self, envelope: Any, path: str, user: str, page_id: str) -> None:
         changes = self._delivery.take(user, page_id)
@@ -164,6 +179,21 @@ class Ping:
         """Returns a user as Genropy knows it."""
         found: Snapshot | None = self._core.working_set().get(Key("user", user)) if user else None
         return None if found is None else item_of("user", found.key.id, found.fields)
+
+
+class SocketMessage:
+    """Changes as the client of Genropy expects them from its socket. Its XML is empty if there are none."""
+
+    def __init__(self, changes: list[DataChange]) -> None:
+        self._changes = changes
+
+    def toXml(self, **options: Any) -> str:
+        if not self._changes:
+            return ""
+        message = Bag()
+        message.setItem("command", "datachanges")
+        message.setItem("data", _bag_of(self._changes))
+        return message.toXml(**options)  # type: ignore[no-any-return]
 
 
 _CHILD_MEMBERS = ("_lastUserEventTs", "_lastRpc", "_pageProfilers")

@@ -167,9 +167,15 @@ class SiteRegister:
         _children_pages_info: dict[str, dict[str, Any]] | None = None,
         _lastUserEventTs: Any = None,
         _lastRpc: Any = None,
+        position: Any = None,
         **_: Any,
     ) -> Any:
-        """Answers the poll of a page, or returns False if it is unknown."""
+        """Answers the poll of a page, or returns False if it is unknown.
+
+        `push` is the reason of a node that fetches what it sends to the page over its socket.
+        """
+        if reason == "push":
+            return self._ping.push(page_id, position)
         return self._ping.answer(page_id, _serverstore_changes, _children_pages_info, _lastUserEventTs, _lastRpc)
 
     def refresh(

@@ -16,6 +16,7 @@ from .listing import Item
 from .page_map import PageMap
 from .register import SiteRegister
 from .resolver import RegisterResolver
+from .sockets import PageSockets
 from .stores import RemoteStoreBag, ServerStore
 
 __all__ = ["GnrDaemonLocked", "RegisterResolver", "RemoteStoreBag", "ServerStore", "SiteRegisterClient"]
@@ -31,6 +32,8 @@ class SiteRegisterClient:
         self.site = site
         self.siteregister = SiteRegister(Core(connect(), register_name(site.currentDomainIdentifier), site))
         self.siteregister.setConfiguration(cleanup=site.custom_config.getAttr("cleanup"))
+        # a site without sockets does not look at it
+        site._wsk = PageSockets(site)
         os.register_at_fork(after_in_child=self.siteregister.core.forked)
 
     # items by id; those of `siteregister` are lists

@@ -53,14 +53,20 @@ impl Publish {
 pub(super) struct Take {
     page: ItemKey,
     peek: bool,
+    /// The position of the log that the answer must not be older than.
+    position: Option<u64>,
 }
 
 impl Take {
     pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
-        Ok(Self { page: named_page(members)?, peek: members.optional("peek")?.unwrap_or_default() })
+        let peek = members.optional("peek")?.unwrap_or_default();
+        Ok(Self { page: named_page(members)?, peek, position: members.optional("position")? })
     }
 
     pub(super) async fn run(self, register: &Register) -> HandlerResult {
+        if let Some(position) = self.position {
+            register.reach(position).await;
+        }
         reply(&register.take(&self.page, self.peek).await.map_err(refused)?)
     }
 }
