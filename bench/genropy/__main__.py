@@ -5,6 +5,7 @@
     VENV/bin/python bench/genropy walk --site DIR                     # what two users do, in both stacks
     VENV/bin/python bench/genropy first-page --site DIR --runs 9      # the first page with an empty cache
     python3 bench/genropy register --site DIR --runs 9                # the register of Pagewire and that of the daemon
+    python3 bench/genropy way-back --site DIR                         # from the daemon to the register and back
     VENV/bin/python bench/genropy sockets --site DIR --runs 9         # pushes to pages that do not poll
 
 Nothing of it is a part of the tests: the site is large, and its data changes.
@@ -18,13 +19,14 @@ import tempfile
 import installation
 import register
 import stacks
+import way_back
 
 PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets"])
+    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets", "way-back"])
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
     parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack")
@@ -43,6 +45,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="pagewire-genropy-") as scratch:
         if given.what == "register":
             return register.compare(site, given, pathlib.Path(scratch))
+        if given.what == "way-back":
+            return way_back.run(site, given, pathlib.Path(scratch))
         # these need selenium
         import first_page
         import sockets

@@ -20,6 +20,7 @@ mod openapi;
 mod pages;
 mod pagination;
 mod quarantine;
+mod registers;
 mod rollouts;
 mod routes;
 mod security;
@@ -42,6 +43,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::get;
 use pagewire_cluster::lease::NodeLease;
+use pagewire_cluster::register::Registers;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::http::callbacks::Callbacks;
@@ -78,6 +80,8 @@ pub struct ApiState {
     pub metrics: Arc<Metrics>,
     /// The work of this node that may report progress.
     pub callbacks: Callbacks,
+    /// The registers of applications.
+    pub registers: Registers,
 }
 
 /// All routes of the API. On an address beyond this machine, without any key or token secret, there are only the

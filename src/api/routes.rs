@@ -8,8 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    ApiState, calls, events, health, jobs, keys, nodes, pages, quarantine, rollouts, send, sessions, state,
-    topics, unregister, users, workers,
+    ApiState, calls, events, health, jobs, keys, nodes, pages, quarantine, registers, rollouts, send,
+    sessions, state, topics, unregister, users, workers,
 };
 
 /// Routes that are open to every client.
@@ -71,6 +71,7 @@ fn cluster() -> OpenApiRouter<ApiState> {
         .routes(routes!(nodes::drain))
         .routes(routes!(quarantine::quarantine))
         .routes(routes!(quarantine::lift))
+        .routes(routes!(registers::items, registers::create_items))
         .routes(routes!(keys::keys))
         .routes(routes!(keys::rotate))
         .routes(routes!(health::metrics))

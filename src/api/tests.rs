@@ -312,3 +312,28 @@ async fn a_kind_that_killed_its_executors_is_shown_until_an_operator_lifts_it() 
     assert_eq!((lift().await, lift().await), (200, 404));
     assert_eq!(running.get("/api/v1/quarantine").await.1["items"], empty);
 }
+
+#[tokio::test]
+async fn users_and_connections_of_a_register_are_listed_in_parts_and_created_once() {
+    let running = Running::start(|_| {}).await;
+    let path = "/api/v1/registers/shop/items";
+    let item = |level: &str, id: &str| json!({"level": level, "id": id, "fields": {"user": "ann"}});
+    let items = json!({"items": [item("user", "ann"), item("connection", "c1"), item("connection", "c2/ü")]});
+    assert_eq!(running.post(path, items.clone()).await, (200, json!({"created": 3, "kept": 0})));
+    assert_eq!(running.post(path, items).await, (200, json!({"created": 0, "kept": 3})));
+    let (_, first) = running.get(&format!("{path}?level=connection&limit=1")).await;
+    assert_eq!(first, json!({"items": [item("connection", "c1")], "next_cursor": "c1"}));
+    let (_, rest) = running.get(&format!("{path}?level=connection&limit=1&cursor=c1")).await;
+    assert_eq!(rest, json!({"items": [item("connection", "c2/ü")], "next_cursor": null}));
+    for (path, body) in [
+        (path, json!({"items": [item("page", "p1")]})),
+        (path, json!({"items": [item("user", "")]})),
+        ("/api/v1/registers/No!/items", json!({"items": []})),
+    ] {
+        let (status, body) = running.post(path, body).await;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("malformed")), "{body}");
+    }
+    assert_eq!(running.get(&format!("{path}?level=page")).await.0, 400);
+    let (_, users) = running.get(&format!("{path}?level=user")).await;
+    assert_eq!(users["items"], json!([item("user", "ann")]));
+}

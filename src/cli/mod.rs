@@ -14,6 +14,7 @@ mod keys;
 mod node;
 mod output;
 mod push;
+mod register;
 mod rollout;
 mod serve;
 mod show;
@@ -98,6 +99,8 @@ enum Command {
     Unregister(unregister::Unregister),
     /// Send a share of the users to another lane and follow the change.
     Rollout(rollout::RolloutArgs),
+    /// Move the users and connections of a legacy application from one register to another one.
+    Register(register::RegisterArgs),
     /// List the keys that sign page tokens, or create a new one.
     Keys(keys::KeysArgs),
     /// Create tokens for development.
@@ -186,6 +189,7 @@ fn run(command: Command, program: &Program) -> Result<(), CommandFailure> {
         Command::Show(show) => block_on(show.run()),
         Command::Unregister(unregister) => block_on(unregister.run()),
         Command::Rollout(rollout) => block_on(rollout.run()),
+        Command::Register(register) => block_on(register.run()),
         Command::Keys(keys) => block_on(keys.run()),
         Command::Token(token) => token.run(),
         Command::Config(config) => config.run(program),

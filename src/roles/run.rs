@@ -182,6 +182,7 @@ impl Node {
             ready: self.ready.clone(),
             metrics: self.metrics.clone(),
             callbacks: self.callbacks.clone(),
+            registers: self.registers.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use futures_util::join;
 use serde_json::{Value, json};
 
 use crate::environment::mounts::served;
-use crate::environment::{Nats, Node};
+use crate::environment::{Nats, Node, pagewire};
 use crate::mount_processes::{SITES, mount, setup};
 
 async fn node(nats: &Nats) -> Node {
@@ -51,4 +51,28 @@ async fn an_application_on_two_nodes_counts_in_one_store_and_each_page_gets_each
     let seen = view(&one, "/login?user=bob").await;
     let dropped = json!([["page", "p1"], ["connection", "c1"], ["user", "ann"]]);
     assert_eq!(seen, json!({"pages": ["p1"], "dropped": dropped, "left": null}));
+}
+
+#[tokio::test]
+async fn users_and_connections_move_to_another_register_by_the_command_line() {
+    let (from, to) = (Node::setup().start().await, Node::setup().start().await);
+    let line =
+        |level: &str, id: &str| format!(r#"{{"level":"{level}","id":"{id}","fields":{{"user":"ann"}}}}"#);
+    let lines =
+        [line("user", "ann"), line("connection", "c1"), line("connection", "c2")].map(|line| line + "\n");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("items.jsonl");
+    std::fs::write(&file, lines.concat()).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let said = pagewire(&from, &["register", "import", "shop", file]).await;
+    assert_eq!(said.out, "3 created, 0 were there already\n", "{said:?}");
+    let exported = pagewire(&from, &["register", "export", "shop"]).await;
+    assert_eq!(exported.out, lines.concat());
+    std::fs::write(file, exported.out).expect("a file");
+    pagewire(&to, &["register", "import", "shop", file]).await;
+    let again = pagewire(&to, &["register", "import", "shop", file, "--json"]).await.json();
+    assert_eq!(again, json!({"created": 0, "kept": 3}));
+    std::fs::write(file, "no JSON").expect("a file");
+    let refused = pagewire(&to, &["register", "import", "shop", file]).await;
+    assert!(refused.code == 2 && refused.err.contains("line 1"), "{refused:?}");
 }

@@ -12,7 +12,7 @@
 //! page by the fields of its item ([`Recipients`]). A page has one cursor, which is a row: the process that moves it has
 //! taken the entries before it, so that an entry is taken once over all processes.
 //!
-//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `rows`, `items`, `cursors`, `taking`, `news`, `registers`.
+//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `rows`, `items`, `cursors`, `taking`, `news`, `transfer`, `registers`.
 
 mod cursors;
 mod edit;
@@ -31,6 +31,7 @@ mod rows;
 mod taking;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod view;
 
 pub use edit::{Creation, ItemEdit};
@@ -43,6 +44,7 @@ pub use news::PageNews;
 pub use plan::{Relabel, Removal};
 pub use registers::{Register, Registers};
 pub use taking::Taken;
+pub use transfer::items_after;
 
 /// Maximum size of the fields of an item as JSON, in bytes.
 pub const MAX_FIELDS: usize = 3 * 1024;
