@@ -20,6 +20,7 @@ use crate::config::{self, Algorithm, Secret};
 pub use issuing::TokenIssuer;
 use pagewire_cluster::clock;
 pub use pagewire_cluster::id::MAX_USER;
+use pagewire_cluster::login::EndedLogins;
 
 /// Maximum length of a token in bytes; a longer one is not decoded.
 const MAX_TOKEN: usize = 8 * 1024;
@@ -106,6 +107,7 @@ pub struct Authenticator {
     tokens: Option<(DecodingKey, Validation)>,
     api_keys: Vec<Secret>,
     anonymous: bool,
+    ended: Option<EndedLogins>,
 }
 
 #[derive(Deserialize)]
@@ -129,7 +131,14 @@ impl Authenticator {
         signing::install();
         let secret = config.hs256_secret.expose().as_bytes();
         let tokens = (!secret.is_empty()).then(|| (DecodingKey::from_secret(secret), validation(config)));
-        Self { tokens, api_keys: config.api_keys.clone(), anonymous: config.anonymous }
+        Self { tokens, api_keys: config.api_keys.clone(), anonymous: config.anonymous, ended: None }
+    }
+
+    /// Refuses tokens of logins that have ended.
+    #[must_use]
+    pub fn without(mut self, ended: EndedLogins) -> Self {
+        self.ended = Some(ended);
+        self
     }
 
     /// Whether a client without a token may open a page.
@@ -154,7 +163,7 @@ impl Authenticator {
     /// # Errors
     ///
     /// [`AuthError::Expired`] when the token was valid and has expired. [`AuthError::Invalid`] when no secret is
-    /// configured, the token is longer than 8 KiB, or its signature, a header or a claim is wrong.
+    /// configured, the token is longer than 8 KiB, its signature, a header or a claim is wrong, or its login has ended.
     pub fn verify(&self, token: &str) -> Result<Verified, AuthError> {
         let Some((key, validation)) = &self.tokens else {
             return Err(AuthError::Invalid("this server accepts no tokens"));
@@ -176,6 +185,10 @@ impl Authenticator {
         let (roles, topics) = (texts("roles", roles)?, texts("topics", topics)?);
         if !(1..=MAX_USER).contains(&sub.len()) {
             return Err(AuthError::Invalid("the token's sub does not have 1 to 256 bytes"));
+        }
+        let began = claims.get("iat").and_then(Value::as_f64).map(|seconds| (seconds * 1000.0) as u64);
+        if self.ended.as_ref().is_some_and(|ended| ended.has_ended(&sub, began)) {
+            return Err(AuthError::Invalid("the login has ended"));
         }
         let roles = roles.iter().filter_map(|role| Role::parse(role)).collect();
         let expires_at = Duration::try_from_secs_f64(exp)

@@ -11,7 +11,7 @@
 //! - domains: [`lease`] (node numbers), [`registry`] (rows and the view), [`peer`] (between nodes),
 //!   [`keyring`] (the keys that sign page tokens), [`rollout`] (selects the lane for a user's work),
 //!   [`worker`] (processes that run handlers), [`job`] (durable work), [`resident`] (objects of pages), [`state`] (trees at four levels),
-//!   [`lock`] (one holder of a name at a time), [`register`] (what legacy applications keep of their pages)
+//!   [`lock`] (one holder of a name at a time), [`login`] (ended ones), [`register`] (what legacy applications keep of their pages)
 
 pub mod clock;
 pub mod code;
@@ -21,6 +21,7 @@ pub mod job;
 pub mod keyring;
 pub mod lease;
 pub mod lock;
+pub mod login;
 pub mod peer;
 pub mod register;
 pub mod registry;

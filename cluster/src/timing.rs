@@ -43,6 +43,10 @@ pub const CONNECTION_ENROLLED: Duration = Duration::from_secs(24 * 3600);
 /// How long the first work of a user waits for the admission to a lane with a limit on its users.
 pub const ADMISSION_WAIT: Duration = Duration::from_secs(3);
 
+/// The longest login of a user of an application, and how long it is known that logins have ended: after 400 days browsers drop
+/// every cookie.
+pub const LOGIN_LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+
 /// How far ahead a handler may put off its job, or the next try of it; a longer time is cut to this.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 

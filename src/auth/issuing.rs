@@ -41,9 +41,13 @@ impl TokenIssuer {
 
     /// Issues a token of a user, which has no roles. `None` if it cannot be signed.
     pub fn issue(&self, user: &str, valid: Duration) -> Option<String> {
-        let expires = clock::unix().saturating_add(valid).as_secs();
-        let mut claims =
-            Map::from_iter([("sub".to_owned(), json!(user)), ("exp".to_owned(), json!(expires))]);
+        let now = clock::unix();
+        let expires = now.saturating_add(valid).as_secs();
+        // with milliseconds: a login may begin right after all others have ended
+        let began = now.as_millis() as f64 / 1000.0;
+        let times = [("exp", json!(expires)), ("iat", json!(began))];
+        let times = times.map(|(name, time)| (name.to_owned(), time));
+        let mut claims: Map<_, _> = times.into_iter().chain([("sub".to_owned(), json!(user))]).collect();
         for (name, value) in [("iss", &self.issuer), ("aud", &self.audience)] {
             if !value.is_empty() {
                 claims.insert(name.to_owned(), json!(value));

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use pagewire_cluster::clock;
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Key, Scope};
+use pagewire_cluster::login::EndedLogins;
 use pagewire_cluster::wire::{HandlerError, PushCounts};
 use pagewire_worker::effects::application::{ApplicationLogins, ApplicationPages};
 use serde_json::value::RawValue;
@@ -25,6 +27,10 @@ pub struct PagesOfApplications {
     pub context: Arc<Context>,
     /// How long a token of a page is accepted.
     pub page_token: Duration,
+}
+
+fn unavailable() -> HandlerError {
+    HandlerError::new(ErrorCode::Unavailable, "no connection to the cluster")
 }
 
 fn refused(error: CommandError) -> HandlerError {
@@ -51,19 +57,22 @@ impl ApplicationPages for PagesOfApplications {
 
     fn proves<'a>(&'a self, token: &'a str, page: Key) -> BoxFuture<'a, Result<bool, HandlerError>> {
         let proves = self.context.pages.tokens.proves(token, page, self.page_token);
-        let unavailable =
-            |Unavailable| HandlerError::new(ErrorCode::Unavailable, "no connection to the cluster");
-        async move { proves.await.map_err(unavailable) }.boxed()
+        async move { proves.await.map_err(|Unavailable| unavailable()) }.boxed()
     }
 }
 
-/// The logins of the applications of the mounts of a node; without an issuer there are none.
-pub struct LoginsOfApplications(pub Option<TokenIssuer>);
+/// The logins of the applications of the mounts of a node.
+pub struct LoginsOfApplications {
+    /// Issues their tokens; without one there are no logins.
+    pub issuer: Option<TokenIssuer>,
+    /// Logins that have ended.
+    pub ended: EndedLogins,
+}
 
 impl LoginsOfApplications {
     fn issuer(&self) -> Result<&TokenIssuer, HandlerError> {
         let message = "a login is a token in a cookie: set auth.hs256_secret and auth.cookie";
-        self.0.as_ref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
+        self.issuer.as_ref().ok_or_else(|| HandlerError::new(ErrorCode::Unsupported, message))
     }
 }
 
@@ -75,5 +84,11 @@ impl ApplicationLogins for LoginsOfApplications {
 
     fn cookie(&self) -> Result<&str, HandlerError> {
         self.issuer().map(TokenIssuer::cookie)
+    }
+
+    fn end_all<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<(), HandlerError>> {
+        let at = clock::unix().as_millis() as u64;
+        let ended = async move { self.ended.end(user, at).await.map_err(|Unavailable| unavailable()) };
+        ended.boxed()
     }
 }

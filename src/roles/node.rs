@@ -215,7 +215,8 @@ fn applications(
 ) -> Arc<Applications> {
     let Services { registry, lease, jobs, rollouts, timing, .. } = services;
     let pages = PagesOfApplications { context: context.clone(), page_token: timing.page_token };
-    let logins = LoginsOfApplications(TokenIssuer::new(&config.auth));
+    let (issuer, ended) = (TokenIssuer::new(&config.auth), services.ended_logins.clone());
+    let logins = LoginsOfApplications { issuer, ended };
     let node = ApplicationNode {
         lease: lease.clone(),
         registry: registry.clone(),

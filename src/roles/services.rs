@@ -10,6 +10,7 @@ use pagewire_cluster::id::NodeNumber;
 use pagewire_cluster::job::{Jobs, Retention};
 use pagewire_cluster::keyring::Keyring;
 use pagewire_cluster::lease::{ClaimRequest, LeaseKeeper, NodeLease, NodeNumbers, NodeRow, claim_node};
+use pagewire_cluster::login::EndedLogins;
 use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::registry::{Following, Lifetimes, Registry};
 use pagewire_cluster::rollout::analysis::LaneAnalysis;
@@ -39,6 +40,7 @@ pub(super) struct Services {
     pub(super) timing: Timing,
     pub(super) registry: Registry,
     pub(super) keyring: Keyring,
+    pub(super) ended_logins: EndedLogins,
     pub(super) peers: PeerClient,
     pub(super) rollouts: Rollouts,
     pub(super) analysis: LaneAnalysis,
@@ -74,6 +76,8 @@ impl Services {
         let view = registry.follow().await?;
         let keyring = Keyring::load(&engine).await?;
         tasks.spawn("keyring", TaskKind::Vital, keyring.follow().await?);
+        let ended_logins = EndedLogins::new(&engine);
+        tasks.spawn("ended logins", TaskKind::Vital, ended_logins.follow().await?);
         let peers = PeerClient::new(&engine, &subjects, timing.deliver);
         let rollouts = Rollouts::new(&engine, peers.clone(), timing.deliver);
         // rollouts are live before any work is assigned to a lane
@@ -96,6 +100,7 @@ impl Services {
             timing,
             registry,
             keyring,
+            ended_logins,
             peers,
             rollouts,
             analysis,
@@ -135,7 +140,7 @@ impl Services {
             rollouts: self.rollouts.clone(),
             analysis: self.analysis.clone(),
             latches: self.latches.clone(),
-            authenticator: Arc::new(Authenticator::new(&config.auth)),
+            authenticator: Arc::new(Authenticator::new(&config.auth).without(self.ended_logins.clone())),
             allow: config.send.allow.clone(),
         }
     }

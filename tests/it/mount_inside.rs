@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::environment::mounts::served;
-use crate::environment::{Node, Page, SOON, Token, children, eventually};
+use crate::environment::{Nats, Node, Page, Refusal, SOON, Token, children, eventually};
 use crate::mount_processes::{SITES, mount, setup};
 
 /// Starts a node with two mounts of the application: `/` has only views, `/both` has the handlers as well.
@@ -18,6 +18,14 @@ async fn node(server: &str) -> Node {
     let setup = setup(&format!("{own}{both}")).real_timing();
     let node = setup.users().set("auth.cookie", "token").start().await;
     join!(served(&node, "/who"), served(&node, "/both/who"));
+    node
+}
+
+/// Starts a node of a cluster with the views at `/`.
+async fn member(nats: &Nats) -> Node {
+    let own = mount("/", "wsgi = \"inside\"", SITES, "processes = 1\nserver = \"gunicorn\"");
+    let node = setup(&own).real_timing().users().set("auth.cookie", "token").nats(nats).start().await;
+    served(&node, "/who").await;
     node
 }
 
@@ -203,6 +211,33 @@ async fn a_login_of_the_application_is_the_user_of_pages_until_the_logout_closes
     elsewhere.has_nothing_to_read().await;
     assert_eq!(with_cookie(at("/logout")).await.1, json!({"closed": 1, "user": null}));
     elsewhere.closed().await;
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_the_logins_of_all_browsers_at_every_node_and_a_new_one_begins() {
+    let nats = Nats::start().await;
+    let (one, other) = join!(member(&nats), member(&nats));
+    let (set, _) = with_cookie(View::of(&one, "/login")).await;
+    let (before, _) = set.split_once("; ").expect("attributes");
+    let (mut here, mut elsewhere) = (browsing(&one, before).await, browsing(&other, before).await);
+    let (set, seen) = with_cookie(View::of(&one, "/changed").with("cookie", before)).await;
+    assert_eq!(seen, json!({"closed": 2}));
+    here.closed().await;
+    elsewhere.closed().await;
+    let (after, _) = set.split_once("; ").expect("attributes");
+    for node in [&one, &other] {
+        eventually("the old login is refused", SOON, async || {
+            let opening = Page::opening(node).header("origin", &node.url()).header("cookie", before);
+            opening
+                .try_open()
+                .await
+                .err()
+                .filter(|refusal| matches!(refusal, Refusal::Closed(closed) if closed.code == 4001))
+        })
+        .await;
+        assert_eq!(View::of(node, "/who").with("cookie", before).answer().await["user"], Value::Null);
+        assert_eq!(user_of(node, &browsing(node, after).await).await, "ann");
+    }
 }
 
 #[tokio::test]

@@ -136,6 +136,12 @@ def test_a_logout_deletes_the_cookie_and_names_the_pages_that_end(site):
     assert named == [{"user": "ada", "connection": "c1|p01"}, {"user": "ada", "connection": None}, {}]
 
 
+def test_all_logins_of_a_user_end_and_the_cookie_of_the_request_stays(site):
+    site.child.answers["login.end"] = {"cookie": None, "closed": 4}
+    assert site.shown("/changed") == 4 and site.cookies("/changed") is None
+    assert asked(site, "login.end")[0] == {"params": {"user": "ada", "everywhere": True}}
+
+
 def test_a_login_that_the_server_refuses_sets_no_cookie(site):
     site.child.answers["login.begin"] = {"code": "unsupported", "message": "set auth.cookie", "retryable": False}
     assert site.shown("/login") == {"code": "unsupported", "message": "set auth.cookie"}

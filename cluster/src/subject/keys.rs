@@ -184,6 +184,14 @@ pub mod cluster_key {
     /// Key of the ring of keys that sign page tokens.
     pub const KEYRING: &str = "keyring";
 
+    /// Prefix of the ended logins of all users.
+    pub const ENDED_LOGINS: &str = "login.";
+
+    /// Key of the ended logins of a user.
+    pub fn ended_logins(user: &str) -> String {
+        format!("{ENDED_LOGINS}{}", SubjectToken::new(user))
+    }
+
     /// Prefix of the quarantines of all pools.
     pub const QUARANTINES: &str = "quarantine.";
 

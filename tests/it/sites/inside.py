@@ -70,6 +70,13 @@ def logout(request, environ):
     return {"closed": request.logout(), "user": request.user.id}
 
 
+def changed(request, environ):
+    """Ends all logins of a user, and begins one here."""
+    closed = request.end_logins("ann")
+    request.login("ann", valid=600)
+    return {"closed": closed}
+
+
 def thread(request, environ):
     """Sends to a topic from a thread that has no request."""
     results = []
@@ -135,7 +142,7 @@ def nameless(request, environ):
 
 VIEWS = {
     f"/{view.__name__}": view
-    for view in (who, push, visit, work, locked, pages, close, login, logout, thread, threads, forked, nameless)
+    for view in (who, push, visit, work, locked, pages, close, login, logout, changed, thread, threads, forked, nameless)
 }
 
 

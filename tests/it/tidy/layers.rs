@@ -29,7 +29,7 @@ const SERVICE: [(&str, &[&str]); 16] = [
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.
-const CLUSTER: [(&str, &[&str]); 22] = [
+const CLUSTER: [(&str, &[&str]); 23] = [
     ("lib", &[]),
     (
         "job",
@@ -46,6 +46,7 @@ const CLUSTER: [(&str, &[&str]); 22] = [
     ("rollout", &["keyring", "peer", "engine", "wire", "subject", "id", "timing", "clock"]),
     ("resident", &["worker", "engine", "wire"]),
     ("lock", &["engine", "wire", "subject", "id", "code", "timing"]),
+    ("login", &["engine", "wire", "subject", "timing"]),
     ("register", &["engine", "wire", "subject", "id", "code", "timing", "clock", "table"]),
     ("keyring", &["engine", "wire", "subject", "id", "timing", "clock"]),
     ("engine", &["subject", "id", "timing", "trace", "clock", "table", "simulation"]),

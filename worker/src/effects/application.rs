@@ -62,6 +62,13 @@ pub trait ApplicationLogins: Send + Sync + 'static {
     ///
     /// `unsupported` when the node is not configured for it.
     fn cookie(&self) -> Result<&str, HandlerError>;
+
+    /// Ends all logins of a user until now, at every node.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable` when the engine does not confirm it.
+    fn end_all<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<(), HandlerError>>;
 }
 
 /// The node on which the processes of an application run.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pagewire_cluster::id::{Key, Scope};
 use pagewire_cluster::registry::Registry;
+use pagewire_cluster::timing::LOGIN_LONGEST;
 use pagewire_cluster::wire::HandlerError;
 use serde_json::json;
 
@@ -17,8 +18,6 @@ use crate::handlers::HandlerResult;
 
 /// Seconds for which a login is valid if the application does not say it: a day.
 const DEFAULT_S: u64 = 86_400;
-/// The longest login in seconds: 400 days, after which browsers drop every cookie.
-const LONGEST_S: u64 = 400 * 86_400;
 
 /// `login.begin`.
 pub(super) struct BeginLogin {
@@ -30,7 +29,7 @@ impl BeginLogin {
     pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
         let user = checked_user("user", members.required("user")?)?;
         let valid_s = members.optional("valid_s")?.unwrap_or(DEFAULT_S);
-        let fits = (1..=LONGEST_S).contains(&valid_s);
+        let fits = (1..=LOGIN_LONGEST.as_secs()).contains(&valid_s);
         if fits { Ok(Self { user, valid_s }) } else { Err(malformed("valid_s", "it is from 1 to 34560000")) }
     }
 
@@ -45,17 +44,32 @@ impl BeginLogin {
 pub(super) struct EndLogin {
     user: Option<String>,
     connection: Option<Key>,
+    /// Whether all logins of the user end, and not only that of a browser.
+    everywhere: bool,
 }
 
 impl EndLogin {
     pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
-        let user = members.optional("user")?.map(|user| checked_user("user", user)).transpose()?;
-        Ok(Self { user, connection: members.optional("connection")?.map(|AnyKey(key)| key) })
+        let user: Option<String> =
+            members.optional("user")?.map(|user| checked_user("user", user)).transpose()?;
+        let everywhere = members.optional("everywhere")?.unwrap_or_default();
+        if everywhere && user.is_none() {
+            return Err(malformed("user", "it says all logins of whom end"));
+        }
+        let connection = members.optional("connection")?.map(|AnyKey(key)| key);
+        Ok(Self { user, connection: connection.filter(|_| !everywhere), everywhere })
     }
 
     pub(super) async fn run(self, effects: &Effects) -> HandlerResult {
         let node = effects.application_node()?;
-        let cookie = node.logins.cookie()?;
+        let cookie = match (self.everywhere, self.user.as_deref()) {
+            // before the pages close, because browsers open them again at once
+            (true, Some(user)) => {
+                node.logins.end_all(user).await?;
+                node.logins.cookie().ok()
+            }
+            _ => Some(node.logins.cookie()?),
+        };
         let scope = self.scope(&node.registry);
         let closed = match scope {
             Some(scope) => node.pages.close(scope).await?,

@@ -134,6 +134,15 @@ class WebClient(Caller[Reach, Any]):
         params = _one_of(user=user, connection=connection, session=session, page=page)
         return self._ask("page.close", params, lambda closed: int(closed["closed"]))  # type: ignore[no-any-return]
 
+    def end_logins(self, user: str) -> int:
+        """Ends all logins of a user, in every browser: the password has changed, or the account is closed.
+
+        Tokens that were issued before are not accepted any more, at any node, and all pages of the user are closed for
+        good. Returns how many were open. A login after that is a new one, also of the same request.
+        """
+        params = {"user": user, "everywhere": True}
+        return self._ask("login.end", params, lambda ended: int(ended["closed"]))  # type: ignore[no-any-return]
+
     @property
     def _link(self) -> ThreadLink:
         return self._served.link()

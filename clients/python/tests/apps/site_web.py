@@ -60,6 +60,8 @@ def view(request, path):
         return request.user.id
     if path == "/logout":
         return [request.logout(), request.user.id, request.page.id]
+    if path == "/changed":
+        return request.end_logins("ada")
     if path == "/fork":
         return forked(request)
     if path == "/thread":
