@@ -186,7 +186,7 @@ impl Authenticator {
         if !(1..=MAX_USER).contains(&sub.len()) {
             return Err(AuthError::Invalid("the token's sub does not have 1 to 256 bytes"));
         }
-        let began = claims.get("iat").and_then(Value::as_f64).map(|seconds| (seconds * 1000.0) as u64);
+        let began = claims.get("iat").and_then(Value::as_f64).map(|seconds| (seconds * 1e6).round() as u64);
         if self.ended.as_ref().is_some_and(|ended| ended.has_ended(&sub, began)) {
             return Err(AuthError::Invalid("the login has ended"));
         }

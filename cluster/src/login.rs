@@ -22,14 +22,15 @@ const ATTEMPTS: usize = 3;
 #[derive(Clone)]
 pub struct EndedLogins {
     store: Kv,
-    /// By the key of the row: milliseconds since the Unix epoch.
+    /// By the key of the row: microseconds since the Unix epoch.
     ended: Arc<RwLock<HashMap<String, u64>>>,
 }
 
 /// The row of a user.
 #[derive(Serialize, Deserialize)]
 struct End {
-    /// Tokens that were issued then or before are not accepted, in milliseconds since the Unix epoch.
+    /// Tokens that were issued then or before are not accepted, in microseconds since the Unix epoch: a login may follow at
+    /// once.
     at: u64,
 }
 
@@ -81,7 +82,7 @@ impl EndedLogins {
         *known = at.max(*known);
     }
 
-    /// Ends all logins of a user that have begun until `at`, in milliseconds since the Unix epoch.
+    /// Ends all logins of a user that have begun until `at`, in microseconds since the Unix epoch.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ impl EndedLogins {
         Err(Unavailable)
     }
 
-    /// Returns whether a login of a user has ended that began at a moment in milliseconds since the Unix epoch; `None` is a
+    /// Returns whether a login of a user has ended that began at a moment in microseconds since the Unix epoch; `None` is a
     /// login without a known beginning.
     pub fn has_ended(&self, user: &str, began: Option<u64>) -> bool {
         let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner);

@@ -43,8 +43,8 @@ impl TokenIssuer {
     pub fn issue(&self, user: &str, valid: Duration) -> Option<String> {
         let now = clock::unix();
         let expires = now.saturating_add(valid).as_secs();
-        // with milliseconds: a login may begin right after all others have ended
-        let began = now.as_millis() as f64 / 1000.0;
+        // with microseconds: a login may begin right after all others have ended
+        let began = now.as_micros() as f64 / 1e6;
         let times = [("exp", json!(expires)), ("iat", json!(began))];
         let times = times.map(|(name, time)| (name.to_owned(), time));
         let mut claims: Map<_, _> = times.into_iter().chain([("sub".to_owned(), json!(user))]).collect();

@@ -87,7 +87,7 @@ impl ApplicationLogins for LoginsOfApplications {
     }
 
     fn end_all<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<(), HandlerError>> {
-        let at = clock::unix().as_millis() as u64;
+        let at = clock::unix().as_micros() as u64;
         let ended = async move { self.ended.end(user, at).await.map_err(|Unavailable| unavailable()) };
         ended.boxed()
     }

@@ -86,6 +86,8 @@ async fn serve(edge: Arc<Edge>, wire: Box<WebSocketStream>, site: Arc<Site>) {
     let mut socket =
         SiteSocket { edge: &edge, site, wire, heartbeat, fed, news, activity, claimed: None, feed: None };
     let end = socket.run().await;
+    // news that it fetches now would be lost
+    socket.feed = None;
     edge.metrics.closed(end.code());
     tracing::debug!(?end, "the socket of a site ended");
     socket.wire.close(&end, edge.timing.close_timeout).await;

@@ -85,6 +85,13 @@ impl SiteSocket {
         timeout(SOON, read).await.expect("a frame in time")
     }
 
+    /// Closes the socket, and returns when the node has closed it too.
+    async fn close(mut self) {
+        self.0.close(None).await.expect("an open socket");
+        let rest = async { while self.0.next().await.is_some_and(|frame| frame.is_ok()) {} };
+        timeout(SOON, rest).await.expect("the end of the socket");
+    }
+
     /// Sends a ping as the framework does. Nothing else has come before its answer.
     async fn has_nothing_to_read(&mut self) {
         self.send(r#"{"command":"ping","lastEventAge":5}"#).await;
@@ -106,7 +113,7 @@ async fn a_push_at_any_node_reaches_the_socket_of_its_page_once_and_what_waited_
     }
     assert_eq!(poll(&other).await, "", "what the socket has is not polled");
     socket.has_nothing_to_read().await;
-    drop(socket);
+    socket.close().await;
     push(&one, "away").await;
     assert_eq!(poll(&other).await, "poll: away");
 }
