@@ -78,11 +78,12 @@ class Supervisor:
                     self.closed = True
                     self.changed.notify_all()
                 return
-            if message["t"] == "request" and message["method"] in self.answers:
-                self.reply(message, self.answers[message["method"]])
+            # before the answer, after which a test may look for it
             with self.changed:
                 self.messages.append(message)
                 self.changed.notify_all()
+            if message["t"] == "request" and message["method"] in self.answers:
+                self.reply(message, self.answers[message["method"]])
 
     def reply(self, request, answer):
         value = answer(request["params"]) if callable(answer) else answer
