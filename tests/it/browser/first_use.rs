@@ -2,7 +2,9 @@
 //! another address.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
+use pagewire_cluster::timing::Timing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -139,6 +141,7 @@ async fn a_page_of_a_foreign_origin_is_told_so_and_the_log_names_it_and_the_key(
     let node = Node::start().await;
     let browser = Browser::start("foreign").await;
     let at = |node: &Node| format!("http://{website}/#ws://{}/_ws", node.address());
+    let begin = Instant::now();
     browser.goto(&at(&node)).await;
     browser.shows("said", "origin: the server accepts no pages of").await;
     browser.shows("said", &format!("http://{website}: its configuration key websocket.origins")).await;
@@ -152,7 +155,9 @@ async fn a_page_of_a_foreign_origin_is_told_so_and_the_log_names_it_and_the_key(
         browser.reload().await;
         browser.shows("said", "origin: ").await;
     }
-    assert_eq!(lines(&node).len(), 1, "one line, however often");
+    // a browser on a busy machine may take longer for this than the pause
+    let pauses = begin.elapsed().as_secs() / Timing::TEST.log_pause.as_secs();
+    assert!(lines(&node).len() as u64 <= 1 + pauses, "one line, however often");
     let listed = Node::setup().set("websocket.origins", format!("http://{website}")).start().await;
     browser.goto("about:blank").await;
     browser.goto(&at(&listed)).await;
