@@ -179,7 +179,8 @@ class Register:
 
     def do_withdraw(self, page: str, path: str) -> Any:
         for pages, entry in self.log:
-            if all(change["path"].startswith(path) for change in entry["changes"]):
+            is_alone = entry["to"] == {"page": page}
+            if is_alone and all(change["path"].startswith(path) for change in entry["changes"]):
                 pages.discard(page)
         return {}
 

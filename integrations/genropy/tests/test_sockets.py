@@ -97,3 +97,12 @@ def test_the_message_is_not_older_than_the_position_that_a_node_has_seen(site, s
 
 def test_a_page_that_is_unknown_has_no_message(site, sockets):
     assert message(site, "p9") is False
+
+
+def test_what_is_sent_to_one_page_is_dropped_by_its_path(site, sockets, open_page):
+    open_page(site)
+    site.setInClientData("gone.a", 1, page_id="p1")
+    sockets.setInClientData("p1", path="gone.b", value=2)
+    site.set_datachange("p1", "kept", 3)
+    site.drop_datachanges("p1", "gone")
+    assert [path for path, *_ in sent(site)] == ["kept"]

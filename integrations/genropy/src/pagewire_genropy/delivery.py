@@ -38,7 +38,7 @@ class Delivery:
         if key is None:
             return
         if level == "page":
-            self._core.publish([{"to": {"page": key.id}, "changes": [change.wire()]}])
+            self.send([change], [key.id])
         elif level == "user":
             self._core.working_set().edit(key, lambda draft: enqueue(draft, change))
             if self._core.has_sockets():
@@ -71,8 +71,10 @@ class Delivery:
         """Sends changes to these pages."""
         changes = [change.wire() for change in sent]
         named = [pages[start : start + _NAMED] for start in range(0, len(pages), _NAMED)]
-        if named:
-            self._core.publish([{"to": {"pages": some}, "changes": changes} for some in named])
+        # what is for one page alone can be dropped again
+        to = [{"page": some[0]} if len(some) == 1 else {"pages": some} for some in named]
+        if to:
+            self._core.publish([{"to": recipients, "changes": changes} for recipients in to])
 
     # receiving
 
