@@ -41,9 +41,13 @@ class Client:
     """One user with cookies, and a connection to each URL. The requests go to the URLs in turns."""
 
     def __init__(self, *urls):
-        self._addresses = itertools.cycle([urllib.parse.urlsplit(url).netloc for url in urls])
+        self.go_to(*urls)
         self._connections = {}
         self._cookies = http.cookies.SimpleCookie()
+
+    def go_to(self, *urls):
+        """Sends requests to these URLs from now on, with the cookies that it has."""
+        self._addresses = itertools.cycle([urllib.parse.urlsplit(url).netloc for url in urls])
 
     def send(self, method, path, body=None, headers=None):
         """Sends a request and returns its answer, with a second try on a connection that was closed meanwhile."""

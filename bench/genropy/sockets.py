@@ -8,12 +8,9 @@ import statistics
 import time
 
 from browser import CUSTOMERS, Browser
-from register import expect, start_nodes
-from selenium.webdriver.common.keys import Keys
+from register import USERS, expect, start_nodes
 from stacks import until
-from walk import LISTEN
-
-USERS = ("amelia.martin", "james.wilson")
+from walk import LISTEN, change_email
 
 CONFIGURATION = '<?xml version="1.0" ?>\n<GenRoBag><wsgi websockets="True"/></GenRoBag>\n'
 
@@ -95,18 +92,7 @@ def save(one, other):
     other.open(CUSTOMERS)
     listen(other)
     other.run(LISTEN)
-    one.double_click(one.rows()[2])
-
-    def email():
-        return next(field for field in one.shown("input") if "@" in (field.get_attribute("value") or ""))
-
-    until("the record", email)
-    until("the lock", lambda: one.shown(".iconbox.lock"))[0].click()
-    until("an open record", lambda: email().is_enabled())
-    field = email()
-    field.clear()
-    field.send_keys(f"w{time.time_ns()}@x.test" + Keys.TAB)
-    one.shown(".iconbox.save")[0].click()
+    change_email(one)
     until("the event of the table", lambda: other.run("return window.changes.length"))
     expect(other.run("return window.changes.length") == 1, "the event has come twice")
     print("a saved record is seen by the other page")

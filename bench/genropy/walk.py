@@ -31,23 +31,29 @@ genro.rpc.remoteCall('subscribeTable', { table: 'invc.customer', subscribe: true
 """
 
 
+def change_email(browser):
+    """Changes a customer of the list in the form of the record. Returns the new address."""
+    browser.double_click(browser.rows()[2])
+
+    def email():
+        return next(field for field in browser.shown("input") if "@" in (field.get_attribute("value") or ""))
+
+    until("the record", email)
+    until("the lock", lambda: browser.shown(".iconbox.lock"))[0].click()
+    until("an open record", lambda: email().is_enabled())
+    value, field = f"w{time.time_ns()}@x.test", email()
+    field.clear()
+    field.send_keys(value + Keys.TAB)
+    browser.shown(".iconbox.save")[0].click()
+    return value
+
+
 def save_a_record(one, other):
     """One user changes a record; the other one is told by the poll and sees it in the list."""
     for browser in (one, other):
         browser.customers()
     other.run(LISTEN)
-    one.double_click(one.rows()[2])
-
-    def email():
-        return next(field for field in one.shown("input") if "@" in (field.get_attribute("value") or ""))
-
-    until("the record", email)
-    until("the lock", lambda: one.shown(".iconbox.lock"))[0].click()
-    until("an open record", lambda: email().is_enabled())
-    value, field = f"w{time.time_ns()}@x.test", email()
-    field.clear()
-    field.send_keys(value + Keys.TAB)
-    one.shown(".iconbox.save")[0].click()
+    value = change_email(one)
     until("the event", lambda: (other.ping(), other.run("return window.changes.length"))[1])
     other.query()
     other.shows(value)

@@ -4,11 +4,9 @@ Owns: the commands of the move, and what proves that a user is logged in. Never:
 """
 
 import contextlib
-import itertools
 import subprocess
 import sys
 import time
-import urllib.parse
 from pathlib import Path
 
 from client import Client
@@ -27,18 +25,17 @@ def daemon_items(site, *arguments):
 
 def is_logged_in(client, url, user):
     """Opens a page at another URL with the cookies that the client has."""
-    client._addresses = itertools.cycle([urllib.parse.urlsplit(url).netloc])
+    client.go_to(url)
     return user in client.open("/").build().text
 
 
 def run(site, given, scratch):
     name = daemon_items(site, "name", "test_invoice").strip()
     file, program = scratch / "items.jsonl", given.pagewire.resolve()
-    clients = [Client("http://127.0.0.1:1") for _ in USERS]
     with contextlib.ExitStack() as stack:
         plain = start_plain(stack, site, scratch)
+        clients = [Client(plain) for _ in USERS]
         for client, user in zip(clients, USERS):
-            client._addresses = itertools.cycle([urllib.parse.urlsplit(plain).netloc])
             client.log_in(user)
         file.write_text(daemon_items(site, "export", "test_invoice"))
     with contextlib.ExitStack() as stack:

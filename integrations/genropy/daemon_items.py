@@ -13,45 +13,29 @@ while `gnr web daemon` runs. The file has what a cookie of the site has: keep it
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import runpy
 import sys
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
-USER = ("user_id", "user_name", "user_tags")
-CONNECTION = (
-    "connection_name",
-    "user",
-    *USER,
-    "user_ip",
-    "user_agent",
-    "browser_name",
-    "electron_static",
-)
-TIMES = ("start_ts", "last_user_ts", "last_rpc_ts", "last_refresh_ts")
-LONGEST = 600
-"""Letters of a field that the register keeps."""
+_PROVIDER = Path(__file__).parent / "src/pagewire_genropy"
+FIELDS = runpy.run_path(str(_PROVIDER / "fields.py"))
+"""The fields of the provider, which cannot be imported: the site would take it for its register."""
 
 
 def lines(register: Any) -> Iterator[dict[str, Any]]:
     """Returns the users and then the connections of a daemon."""
     for user, item in register.users().items():
-        yield {"level": "user", "id": user, "fields": fields(item, USER)}
+        yield {"level": "user", "id": user, "fields": fields("user", item)}
     for connection, item in register.connections().items():
-        yield {"level": "connection", "id": connection, "fields": fields(item, CONNECTION)}
+        yield {"level": "connection", "id": connection, "fields": fields("connection", item)}
 
 
-def fields(item: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Returns the fields of an item as the register keeps them: JSON, and times as seconds since 1970."""
-    found = {name: plain(item[name]) for name in names if item.get(name) is not None}
-    times = {name: item[name].timestamp() for name in TIMES if isinstance(item.get(name), datetime.datetime)}
-    return {"start_ts": datetime.datetime.now().timestamp(), **found, **times}
-
-
-def plain(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float)) else str(value)[:LONGEST]
+def fields(level: str, item: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of an item as the register keeps them."""
+    times = {name: FIELDS["moment"](item.get(name)) for name in ("start_ts", *FIELDS["REFRESHED"])}
+    return {**FIELDS["born"](level, item), **{name: time for name, time in times.items() if time is not None}}
 
 
 def fill(daemon: Any, items: Iterable[dict[str, Any]]) -> tuple[int, int]:
@@ -67,14 +51,14 @@ def fill(daemon: Any, items: Iterable[dict[str, Any]]) -> tuple[int, int]:
             kept += 1
             continue
         given = item["fields"]
-        daemon.new_connection(item["id"], **{name: given.get(name) for name in CONNECTION})
+        daemon.new_connection(item["id"], **{name: given.get(name) for name in FIELDS["OWN"]["connection"]})
         created += 1
     return created, kept
 
 
 def name_of(site: str) -> str:
     """Returns the name of the register of a site in Pagewire."""
-    keys = runpy.run_path(str(Path(__file__).parent / "src/pagewire_genropy/keys.py"))
+    keys = runpy.run_path(str(_PROVIDER / "keys.py"))
     return str(keys["register_name"](site))
 
 

@@ -15,7 +15,6 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Body, Query};
 use super::pagination::{PageQuery, Paginated};
-use crate::protocol::ErrorCode;
 
 /// A level of items that are moved.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
@@ -81,14 +80,7 @@ impl MovedLevel {
 
 impl From<RegisterError> for ApiError {
     fn from(error: RegisterError) -> Self {
-        let code = match error {
-            RegisterError::Unavailable => ErrorCode::Unavailable,
-            RegisterError::Uncertain | RegisterError::Overloaded => ErrorCode::Timeout,
-            RegisterError::Fields | RegisterError::Data => ErrorCode::TooLarge,
-            RegisterError::Unknown => ErrorCode::Unknown,
-            _ => ErrorCode::Malformed,
-        };
-        Self::new(code, error.to_string())
+        Self::new(error.code(), error.to_string())
     }
 }
 

@@ -45,9 +45,8 @@ impl TokenIssuer {
         let expires = now.saturating_add(valid).as_secs();
         // with microseconds: a login may begin right after all others have ended
         let began = now.as_micros() as f64 / 1e6;
-        let times = [("exp", json!(expires)), ("iat", json!(began))];
-        let times = times.map(|(name, time)| (name.to_owned(), time));
-        let mut claims: Map<_, _> = times.into_iter().chain([("sub".to_owned(), json!(user))]).collect();
+        let claims = [("sub", json!(user)), ("exp", json!(expires)), ("iat", json!(began))];
+        let mut claims = Map::from_iter(claims.map(|(name, value)| (name.to_owned(), value)));
         for (name, value) in [("iss", &self.issuer), ("aud", &self.audience)] {
             if !value.is_empty() {
                 claims.insert(name.to_owned(), json!(value));

@@ -7,6 +7,7 @@ mod api_client;
 mod child;
 mod config;
 mod dev;
+mod file_arg;
 mod healthcheck;
 mod job;
 mod json_arg;

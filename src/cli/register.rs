@@ -2,12 +2,13 @@
 //!
 //! A file has one item per line, as JSON: `{"level", "id", "fields"}`, the users first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::api_client::{ApiClient, escape};
+use super::file_arg::read_file;
 use super::{CommandFailure, Exit, output};
 
 /// Items in one request.
@@ -86,13 +87,9 @@ async fn export(server: &ApiClient, register: &str, level: &str) -> Result<(), C
 }
 
 /// Reads the items of a file.
-fn items(file: &PathBuf) -> Result<Vec<Value>, CommandFailure> {
-    let text = match file.as_os_str() == "-" {
-        true => std::io::read_to_string(std::io::stdin()),
-        false => std::fs::read_to_string(file),
-    };
+fn items(file: &Path) -> Result<Vec<Value>, CommandFailure> {
+    let text = read_file(file)?;
     let wrong = |what: String| Exit::Usage.with_message(format!("{}: {what}", file.display()));
-    let text = text.map_err(|error| wrong(error.to_string()))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = |(number, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|error| wrong(format!("line {}: {error}", number + 1)))

@@ -178,10 +178,10 @@ impl SiteSocket<'_> {
         let Some(page) = self.claimed.as_deref().filter(|_| self.feed.is_none()) else { return };
         let Site { mounts, mount, visitor } = &*self.site;
         match mounts.site_page(*mount, page, visitor).await {
-            Ok(Some((page, hold))) => {
+            Ok(Some(page)) => {
                 let (site, to, activity) = (self.site.clone(), self.fed.clone(), self.activity.subscribe());
                 let feed = Feed { site, page, to, activity, timing: self.edge.timing };
-                self.feed = Some(AbortOnDropHandle::new(tokio::spawn(feed.run(hold))));
+                self.feed = Some(AbortOnDropHandle::new(tokio::spawn(feed.run())));
             }
             Ok(None) => tracing::debug!("the client of a site names a page that is not its own"),
             // looked for again with the next ping

@@ -60,7 +60,7 @@ use self::proxy::{NodeRequest, Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
 use self::site_pages::SitePages;
-pub(crate) use self::site_pages::{PageHold, SitePage, SiteVisitor};
+pub(crate) use self::site_pages::{SitePage, SiteVisitor};
 use self::sticky_upstream::{LocalProcesses, StickyUpstream};
 use self::trust::origin;
 use self::unit::Unit;

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::body::empty;
-use super::{MountRequest, Mounts};
+use super::{Mount, MountRequest, Mounts};
 
 /// Polls of one mount that are in progress at a time, so that news for many pages leave room for other requests.
 const POLLS: usize = 8;
@@ -50,7 +50,7 @@ pub(crate) struct SiteVisitor {
 
 /// A page of a site that a socket has.
 pub(crate) struct SitePage {
-    id: String,
+    hold: PageHold,
     news: PageNews,
     /// Cancelled when another socket has the page.
     replaced: CancellationToken,
@@ -59,6 +59,17 @@ pub(crate) struct SitePage {
 impl SitePages {
     pub(super) fn new(registers: Registers) -> Self {
         Self { registers, polls: Semaphore::new(POLLS), sockets: Mutex::default() }
+    }
+
+    /// Gives a page to a new socket; the one that had it before is told.
+    fn hold(self: &Arc<Self>, id: &str) -> (PageHold, CancellationToken) {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = CancellationToken::new();
+        let before = sockets.get(id).map_or(0, |(number, _)| *number);
+        if let Some((_, older)) = sockets.insert(id.to_owned(), (before + 1, replaced.clone())) {
+            older.cancel();
+        }
+        (PageHold { pages: self.clone(), id: id.to_owned(), number: before + 1 }, replaced)
     }
 }
 
@@ -108,13 +119,13 @@ impl SitePage {
     }
 
     /// Resolves when another socket has the page.
-    pub(crate) async fn replaced(&self) {
-        self.replaced.cancelled().await;
+    pub(crate) fn replaced(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.replaced.clone().cancelled_owned()
     }
 }
 
 /// Gives a page up when it is dropped.
-pub(crate) struct PageHold {
+struct PageHold {
     pages: Arc<SitePages>,
     id: String,
     number: u64,
@@ -126,19 +137,6 @@ impl Drop for PageHold {
         if sockets.get(&self.id).is_some_and(|(number, _)| *number == self.number) {
             sockets.remove(&self.id);
         }
-    }
-}
-
-impl SitePages {
-    /// Gives a page to a new socket; the one that had it before is told.
-    fn hold(self: &Arc<Self>, id: &str) -> (PageHold, CancellationToken) {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaced = CancellationToken::new();
-        let before = sockets.get(id).map_or(0, |(number, _)| *number);
-        if let Some((_, older)) = sockets.insert(id.to_owned(), (before + 1, replaced.clone())) {
-            older.cancel();
-        }
-        (PageHold { pages: self.clone(), id: id.to_owned(), number: before + 1 }, replaced)
     }
 }
 
@@ -161,12 +159,16 @@ impl fmt::Display for NewsError {
 }
 
 impl Mounts {
+    /// Returns a mount with the pages of its site, if it has a Genropy site that has its register here.
+    fn site(&self, mount: usize) -> Option<(&Mount, &Arc<SitePages>)> {
+        let mount = self.mounts.get(mount)?;
+        Some((mount, mount.site_pages.as_ref()?))
+    }
+
     /// Returns whether this is the address of the sockets of a Genropy site that has its register here.
     pub(crate) fn is_site_socket(&self, mount: usize, path: &str) -> bool {
-        let Some(mount) = self.mounts.get(mount).filter(|mount| mount.site_pages.is_some()) else {
-            return false;
-        };
-        path.strip_prefix(mount.path.trim_end_matches('/')) == Some("/websocket")
+        self.site(mount)
+            .is_some_and(|(site, _)| path.strip_prefix(site.path.trim_end_matches('/')) == Some("/websocket"))
     }
 
     /// Gives the page that a client names to a new socket of it; `None` if it does not exist or is not the client's.
@@ -179,10 +181,8 @@ impl Mounts {
         mount: usize,
         id: &str,
         visitor: &SiteVisitor,
-    ) -> Result<Option<(SitePage, PageHold)>, RegisterError> {
-        let Some(pages) = self.mounts.get(mount).and_then(|mount| mount.site_pages.as_ref()) else {
-            return Ok(None);
-        };
+    ) -> Result<Option<SitePage>, RegisterError> {
+        let Some((_, pages)) = self.site(mount) else { return Ok(None) };
         if id.is_empty() || !id.bytes().all(is_of_id) {
             return Ok(None);
         }
@@ -193,7 +193,7 @@ impl Mounts {
             return Ok(None);
         }
         let (hold, replaced) = pages.hold(id);
-        Ok(Some((SitePage { id: id.to_owned(), news: PageNews::new(register, key), replaced }, hold)))
+        Ok(Some(SitePage { hold, news: PageNews::new(register, key), replaced }))
     }
 
     /// Takes the news of a page up to a position of the log from a process of its site: a text for its socket, or `None` if
@@ -210,14 +210,10 @@ impl Mounts {
         visitor: &SiteVisitor,
     ) -> Result<Option<String>, NewsError> {
         let missing = NewsError::Status(StatusCode::NOT_FOUND);
-        let Some((site, pages)) =
-            self.mounts.get(mount).and_then(|mount| Some((mount, mount.site_pages.as_ref()?)))
-        else {
-            return Err(missing);
-        };
+        let Some((site, pages)) = self.site(mount) else { return Err(missing) };
         // never an error: it is not closed
         let _turn = pages.polls.acquire().await;
-        let (path, id) = (site.path.trim_end_matches('/'), &page.id);
+        let (path, id) = (site.path.trim_end_matches('/'), &page.hold.id);
         let uri = format!("{path}/_ping?page_id={id}&reason=push&position={position}");
         let mut request = Request::get(uri).body(empty()).map_err(|_| missing)?;
         *request.headers_mut() = visitor.headers.clone();

@@ -3,10 +3,7 @@
 //! Owns: waiting for what is published for a page, for processes that tell pages without being asked. Never: taking it
 //! (`taking`), or pages.
 
-use std::sync::Arc;
-
-use super::item::ItemHead;
-use super::registers::{Register, Registers, publications_seen};
+use super::registers::{Register, Registers, indexed, publications_seen};
 use super::{Fields, ItemKey, RegisterError};
 
 impl Registers {
@@ -56,9 +53,4 @@ impl PageNews {
             }
         }
     }
-}
-
-/// Returns what the index of this process has of an item.
-fn indexed(register: &Register, item: &ItemKey) -> Option<Arc<ItemHead>> {
-    register.view(|view| view.index.get(&item.row(&register.name)).map(|item| item.head.clone()))
 }

@@ -172,6 +172,11 @@ pub(super) fn publications_seen(register: &Register) -> channel::Receiver<u64> {
     register.shared.published.subscribe()
 }
 
+/// Returns what the index of this process has of an item.
+pub(super) fn indexed(register: &Register, item: &ItemKey) -> Option<Arc<ItemHead>> {
+    register.view(|view| view.index.get(&item.row(&register.name)).map(|item| item.head.clone()))
+}
+
 impl Register {
     pub(super) fn store(&self) -> &Kv {
         &self.shared.store
@@ -359,8 +364,7 @@ impl Register {
 
     /// Returns the fields of a page, from the index or as last acknowledged.
     pub(super) async fn page(&self, page: &ItemKey) -> Result<Arc<ItemHead>, RegisterError> {
-        let known = self.view(|view| view.index.get(&page.row(&self.name)).map(|item| item.head.clone()));
-        match known {
+        match indexed(self, page) {
             Some(head) => Ok(head),
             None => {
                 let stored = self.read(page).await?.ok_or(RegisterError::Unknown)?;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::super::{CommandFailure, Exit};
+use super::super::CommandFailure;
+use super::super::file_arg::read_file;
 use super::{ApiClient, path, report};
 
 /// The users of a command.
@@ -70,11 +71,7 @@ impl ChosenUsers {
     /// Returns the users of the arguments and of the lines of the file; an empty line is no user.
     fn read(self) -> Result<Vec<String>, CommandFailure> {
         let Some(file) = self.file else { return Ok(self.users) };
-        let text = match file.as_os_str() == "-" {
-            true => std::io::read_to_string(std::io::stdin()),
-            false => std::fs::read_to_string(&file),
-        };
-        let text = text.map_err(|error| Exit::Usage.with_message(format!("{}: {error}", file.display())))?;
+        let text = read_file(&file)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
         Ok(self.users.into_iter().chain(lines).collect())
     }

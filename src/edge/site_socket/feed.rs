@@ -11,7 +11,7 @@ use pagewire_cluster::timing::Timing;
 use tokio::sync::{mpsc, watch};
 
 use super::Site;
-use crate::mount::{PageHold, SitePage};
+use crate::mount::SitePage;
 
 /// What a feed sends to its socket.
 pub(super) enum ToSocket {
@@ -35,53 +35,46 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Runs until another socket has the page. Holds the page.
-    pub(super) async fn run(mut self, _hold: PageHold) {
-        let replaced = self.page.replaced();
-        let to = self.to.clone();
+    /// Runs until another socket has the page.
+    pub(super) async fn run(mut self) {
+        let (replaced, to) = (self.page.replaced(), self.to.clone());
         tokio::select! {
             () = replaced => drop(to.send(ToSocket::Replaced).await),
-            () = fetch_all(&self.site, &self.page, &self.to, &mut self.activity, &self.timing) => {}
+            () = self.fetch_all() => {}
         }
     }
-}
 
-async fn fetch_all(
-    site: &Site,
-    page: &SitePage,
-    to: &mpsc::Sender<ToSocket>,
-    activity: &mut watch::Receiver<Instant>,
-    timing: &Timing,
-) {
-    let Site { mounts, mount, visitor } = site;
-    let mut after = 0;
-    loop {
-        let seen = page.published(after).await;
-        present(to, activity, timing).await;
-        match mounts.site_news(*mount, page, seen, visitor).await {
-            Ok(news) => {
-                after = seen;
-                if let Some(text) = news
-                    && to.send(ToSocket::News(text)).await.is_err()
-                {
-                    return;
+    async fn fetch_all(&mut self) {
+        let mut after = 0;
+        loop {
+            let seen = self.page.published(after).await;
+            self.present().await;
+            let Site { mounts, mount, visitor } = &*self.site;
+            match mounts.site_news(*mount, &self.page, seen, visitor).await {
+                Ok(news) => {
+                    after = seen;
+                    if let Some(text) = news
+                        && self.to.send(ToSocket::News(text)).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "news of a page of a site were not fetched");
+                    tokio::time::sleep(self.timing.site_retry).await;
                 }
             }
-            Err(error) => {
-                tracing::debug!(%error, "news of a page of a site were not fetched");
-                tokio::time::sleep(timing.site_retry).await;
-            }
         }
     }
-}
 
-/// Returns when something was received from the client just now. A client that is silent is pinged.
-async fn present(to: &mpsc::Sender<ToSocket>, activity: &mut watch::Receiver<Instant>, timing: &Timing) {
-    let last = *activity.borrow_and_update();
-    if last.elapsed() < timing.site_present {
-        return;
+    /// Returns when something was received from the client just now. A client that is silent is pinged.
+    async fn present(&mut self) {
+        let last = *self.activity.borrow_and_update();
+        if last.elapsed() < self.timing.site_present {
+            return;
+        }
+        let probe = self.to.send(ToSocket::Probe);
+        // an error means that the socket is gone, and with it this task
+        let _ = tokio::join!(probe, self.activity.changed());
     }
-    let probe = to.send(ToSocket::Probe);
-    // an error means that the socket is gone, and with it this task
-    let _ = tokio::join!(probe, activity.changed());
 }
