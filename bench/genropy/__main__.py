@@ -7,6 +7,7 @@
     python3 bench/genropy register --site DIR --runs 9                # the register of Pagewire and that of the daemon
     python3 bench/genropy way-back --site DIR                         # from the daemon to the register and back
     VENV/bin/python bench/genropy sockets --site DIR --runs 9         # pushes to pages that do not poll
+    VENV/bin/python bench/genropy pushes --site DIR --runs 9          # the same, beside the daemon of the site
 
 Nothing of it is a part of the tests: the site is large, and its data changes.
 """
@@ -26,7 +27,7 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets", "way-back"])
+    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets", "pushes", "way-back"])
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
     parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack")
@@ -54,6 +55,8 @@ def main():
 
         if given.what == "sockets":
             return sockets.run(site, installation.instance(site), given, pathlib.Path(scratch))
+        if given.what == "pushes":
+            return sockets.run_beside_daemon(site, installation.instance(site), given, pathlib.Path(scratch))
         with stacks.running(site, given.pagewire.resolve(), pathlib.Path(scratch)) as urls:
             if given.what == "first-page":
                 first_page.measure(urls, given.runs)

@@ -1,6 +1,6 @@
-"""The sockets of the pages of a site that has its register in Pagewire: two browsers, which poll no more.
+"""The sockets of the pages of a site, with its register in Pagewire or with its daemon: two browsers, which poll no more.
 
-Owns: what is pushed, and how long it takes. Never: the servers (`register`).
+Owns: what is pushed, and how long it takes. Never: the servers (`register`, `stacks`).
 """
 
 import contextlib
@@ -9,13 +9,14 @@ import time
 
 from browser import CUSTOMERS, Browser
 from register import USERS, expect, start_nodes
-from stacks import until
+from stacks import start_daemon, start_node, until
 from walk import LISTEN, change_email
 
 CONFIGURATION = '<?xml version="1.0" ?>\n<GenRoBag><wsgi websockets="True"/></GenRoBag>\n'
 
 # the page does not poll any more, and notes what comes over its socket, with the time
 ONLY_SOCKET = """
+window.poll = genro.rpc.ping;
 genro.rpc.ping = () => {};
 window.pushed = [];
 genro.wsk.socket.onmessage = (event) => {
@@ -65,25 +66,51 @@ def measure(name, runs, push):
     print(f"{name:34} {statistics.median(took):6.0f} ms  {min(took)} – {max(took)}", flush=True)
 
 
-def walk(urls, runs):
+def message(one, text):
+    """Sends a message to the second user. Returns when, on the clock of the browsers."""
+    return one.run(SEND, "sendMessageToClient", {"message": text, "filters": f"user:{USERS[1]}"})
+
+
+def message_took(one, other, text):
+    sent = message(one, text)
+    return arrival(other, text) - sent
+
+
+@contextlib.contextmanager
+def listening(urls):
+    """Opens a page for each user, with its socket."""
     with Browser(urls[0]) as one, Browser(urls[-1]) as other:
         for browser, user in zip((one, other), USERS):
             browser.login(user)
             listen(browser)
+        yield one, other
+        for browser in (one, other):
+            expect(not browser.failures(), "a request has failed")
+
+
+def walk(urls, runs):
+    with listening(urls) as (one, other):
         subscription = {"storename": "user", "client_path": "gnr.chat.msg", "active": True}
         other.run(SEND, "setStoreSubscription", subscription)
-
-        def message(text):
-            return -one.run(SEND, "sendMessageToClient", {"message": text, "filters": f"user:{USERS[1]}"}) + arrival(other, text)
 
         def chat(text):
             return -one.run(SEND, "chatMessageToUser", {"msg": text, "user": USERS[1], "roomId": "cr_1"}) + arrival(other, text)
 
-        measure("a message to a user", runs, message)
+        measure("a message to a user", runs, lambda text: message_took(one, other, text))
         measure("a change of the store of a user", runs, chat)
         save(one, other)
-        for browser in (one, other):
-            expect(not browser.failures(), "a request has failed")
+
+
+def walk_beside_daemon(url, runs):
+    """Pushes to a page over its socket, and to one whose socket is closed, which has the message with its poll."""
+    with listening([url]) as (one, other):
+        measure("a message to a user", runs, lambda text: message_took(one, other, text))
+        other.run("genro.rpc.ping = window.poll; genro.wsk.socket.close()")
+        until("a closed socket", lambda: other.run("return genro.wsk.socket.readyState") == 3)
+        text = f"polled {time.time_ns()}"
+        message(one, text)
+        until("the message in a poll", lambda: (other.ping(), other.run("return genro.getData('gnr.servermsg')") == text)[1])
+        print("a page without a socket has the message with its poll")
 
 
 def save(one, other):
@@ -101,4 +128,14 @@ def save(one, other):
 def run(site, folder, given, scratch):
     with configured(folder), contextlib.ExitStack() as stack:
         walk(start_nodes(stack, site, given, scratch), given.runs)
+    return 0
+
+
+def run_beside_daemon(site, folder, given, scratch):
+    """Does the same with the daemon of the site and one node, at which the site pushes to its pages."""
+    with configured(folder), contextlib.ExitStack() as stack:
+        start_daemon(stack, site, scratch)
+        pushes = folder / "site/sockets/async.sock"
+        options = {"processes": given.processes, "pushes": pushes}
+        walk_beside_daemon(start_node(stack, site, given.pagewire.resolve(), scratch / "node", **options), given.runs)
     return 0

@@ -18,8 +18,10 @@ from installation import environment, instance, package
 DAEMON = 40404
 
 
-def configuration(site, address, processes=2, register=False, cluster=""):
-    """Returns the configuration of a node with the site at `/`: with its daemon, or with the `register` of Pagewire."""
+def configuration(site, address, processes=2, register=False, cluster="", pushes=None):
+    """Returns the configuration of a node with the site at `/`: with its daemon, or with the `register` of Pagewire.
+    `pushes` is the socket at which a site with its daemon pushes to its pages.
+    """
     framework = package(site)
     folders = {
         "/_dojo/11": framework / "dojo_libs/dojo_11",
@@ -31,6 +33,8 @@ def configuration(site, address, processes=2, register=False, cluster=""):
     names = ("HOME", "GNR_LOCAL_PROJECTS", "PYTHONWARNINGS")
     variables = ", ".join(f"{name} = {json.dumps(environment(site)[name])}" for name in names)
     kept = 'register = "genropy"' if register else f'needs = ["tcp:127.0.0.1:{DAEMON}"]'
+    if pushes:
+        kept += f"\nasync_socket = {json.dumps(str(pushes))}"
     text = f"""listen = "{address}"
 {cluster}
 [[mount]]
@@ -97,12 +101,17 @@ def answers(url):
     return urllib.request.urlopen(url, timeout=20).status == 200
 
 
+def start_daemon(stack, site, scratch):
+    """Starts the daemon of a site."""
+    daemon = [site / "v/bin/gnr", "web", "daemon", "-H", "127.0.0.1"]
+    stack.enter_context(process(daemon, scratch / "daemon.log", env=environment(site), cwd=instance(site)))
+    until("the daemon", lambda: accepts(DAEMON))
+
+
 def start_plain(stack, site, scratch):
     """Starts the daemon and gunicorn, and returns their URL."""
     address, own = free_address(), {"env": environment(site), "cwd": instance(site)}
-    daemon = [site / "v/bin/gnr", "web", "daemon", "-H", "127.0.0.1"]
-    stack.enter_context(process(daemon, scratch / "daemon.log", **own))
-    until("the daemon", lambda: accepts(DAEMON))
+    start_daemon(stack, site, scratch)
     gunicorn = [site / "v/bin/gunicorn", "-k", "gthread", "-w", "2", "--threads", "4", "-b", address, "wsgi:application"]
     stack.enter_context(process(gunicorn, scratch / "gunicorn.log", **own))
     return ready(f"http://{address}")

@@ -11,7 +11,8 @@
 //! - the expiry of a user's token (JWT), which an issuer outside of the cluster has set (`auth`, `edge/connection`);
 //! - the limit of a year for the start time of a job (`calls/submit`), because seconds do not matter there;
 //! - the time in the signature of a request to an HTTP backend, which refuses old ones (`worker/src/runtime/http`);
-//! - the time of a change in the history of a rollout, and the demo handler `time`, which people read;
+//! - the time of a change in the history of a rollout, that of a push of a Genropy site (`mount/site`), and the demo handler
+//!   `time`, which people read;
 //! - the embedded engine, which is the only process that uses its data.
 //!
 //! In a simulation (`simulation`), both clocks follow the virtual time.

@@ -136,6 +136,10 @@ pub struct Timing {
     pub site_present: Duration,
     /// Pause before the news of a page of a site are fetched again after that has failed.
     pub site_retry: Duration,
+    /// How long a message that a site pushes may take to arrive.
+    pub site_push: Duration,
+    /// How long a page of a site is known that has no socket and does not poll; a page polls every 30 s.
+    pub site_forget: Duration,
     /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
     /// How long a worker that has drained still refuses calls of processes that have not seen that it drains.
@@ -213,6 +217,8 @@ impl Timing {
         upstream_idle: Duration::from_secs(1),
         site_present: Duration::from_secs(2),
         site_retry: Duration::from_secs(1),
+        site_push: Duration::from_secs(5),
+        site_forget: Duration::from_secs(900),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),
@@ -271,6 +277,8 @@ impl Timing {
         upstream_idle: Duration::from_secs(1),
         site_present: Duration::from_millis(500),
         site_retry: Duration::from_millis(200),
+        site_push: Duration::from_secs(1),
+        site_forget: Duration::from_secs(20),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),

@@ -2,7 +2,7 @@
 //!
 //! Owns: the keys of a mount, their defaults and their check. Never: how a mount serves a request (`mount`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::uri::Authority;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -57,6 +57,10 @@ pub struct MountConfig {
     /// The release that its processes run; empty for that of the node.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub release: String,
+    /// The socket at which a Genropy site that has its own daemon pushes to its pages, in the place of `gnr web async`; empty
+    /// for none.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub async_socket: PathBuf,
     /// The application that runs in processes of this server.
     #[serde(flatten)]
     pub process: MountProcessConfig,
@@ -128,6 +132,7 @@ impl Default for MountConfig {
             sticky: Sticky::Nothing,
             pool: String::new(),
             release: String::new(),
+            async_socket: PathBuf::new(),
             process: MountProcessConfig::default(),
             lanes: Vec::new(),
         }
@@ -145,6 +150,11 @@ impl MountConfig {
     /// Returns the upstream; `None` without one, for a program of this server, and for one that the check refuses.
     pub fn upstream(&self) -> Option<Upstream> {
         upstream(&self.http)
+    }
+
+    /// Returns the socket at which its site pushes to its pages, if it has one.
+    pub fn async_socket(&self) -> Option<&Path> {
+        Some(self.async_socket.as_path()).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// Returns the longest body of a request, in bytes.
@@ -187,6 +197,10 @@ impl MountConfig {
         if self.sticky != Sticky::Nothing && !has_application {
             let problem = format!("the mount {path:?} has no processes: it has neither wsgi nor asgi");
             found.add("mount.sticky", problem);
+        }
+        if self.async_socket().is_some() && (is_folder || !self.process.register.is_empty()) {
+            let problem = "is for a site with its own daemon: the mount has wsgi or http, and no register";
+            found.add("mount.async_socket", problem);
         }
         self.check_files(is_folder, found);
         if let Some(limit) = self.timeout_s {
@@ -280,12 +294,16 @@ pub(super) fn upstream(text: &str) -> Option<Upstream> {
 pub(super) fn known_keys() -> Table {
     let mut table =
         keys(&["path", "http", "fallback", "upstream_host", "compress", "timeout_s", "max_body", "sticky"]);
-    table.extend(keys(&["pool", "release"]));
+    table.extend(keys(&["pool", "release", "async_socket"]));
     table.extend(mount_process::known_keys());
     table.insert("lane".to_owned(), Value::Table(mount_lane::known_keys()));
     table.insert("static".to_owned(), Value::Table(keys(&["path", "directory"])));
     table.insert("cache".to_owned(), Value::Table(keys(&["files", "value"])));
     table
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 fn is_default(sticky: &Sticky) -> bool {
@@ -354,6 +372,7 @@ mod tests {
             ("[[mount]]\nhttp = \"http://u@a\"", "mount.http"),
             ("[[mount]]\nhttp = \"unix:a\"", "mount.http"),
             ("[[mount]]\nhttp = \"http://a\"\nmax_body = \"much\"", "max_body"),
+            ("[[mount]]\nstatic = \"a\"\nasync_socket = \"/run/a.sock\"", "mount.async_socket"),
             ("[[mount]]\nhtp = \"http://a\"", "the nearest known one is mount.http"),
         ] {
             let error = loaded(file).unwrap_err();

@@ -1,7 +1,7 @@
-//! The socket of a page of a Genropy site that has its register here.
+//! The socket of a page of a Genropy site.
 //!
-//! Owns: the framework's protocol over this socket: `connected`, pings, and news in the form of a poll's answer. Never: what is
-//! published (`cluster/register`), or the content of news (the package `pagewire_genropy`).
+//! Owns: the framework's protocol over this socket: `connected`, pings, and news. Never: where they come from, or
+//! their content (`mount/site`).
 //!
 //! Two tasks serve a page: this one has the socket, and [`feed::Feed`] fetches news and passes them on.
 

@@ -6,7 +6,7 @@
 //! `route` decides which mount gets a request (pure) → `folders` has its files → `forward` rewrites the heads (pure) →
 //! `lanes` has the release of an application that serves, `sticky_upstream` the process of it, `process_upstream` the ones
 //! of this node, `upstream` the connections, `tunnel` the WebSockets,
-//! `own_service` the services of this program, `site_pages` the news of the pages of Genropy sites → `compression` compresses the answer, `compressed_files` keeps those of
+//! `own_service` the services of this program, `site` the news of the pages of Genropy sites → `compression` compresses the answer, `compressed_files` keeps those of
 //! files.
 
 pub(crate) mod body;
@@ -28,7 +28,7 @@ mod process_upstream;
 mod proxy;
 mod refusal;
 pub(crate) mod route;
-mod site_pages;
+mod site;
 mod static_files;
 mod sticky_upstream;
 pub(crate) mod trust;
@@ -59,8 +59,8 @@ use self::own_service::OwnService;
 use self::proxy::{NodeRequest, Proxy, ProxyRequest};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
-use self::site_pages::SitePages;
-pub(crate) use self::site_pages::{SitePage, SiteVisitor};
+pub(crate) use self::site::{SiteListener, SitePage, SiteVisitor};
+use self::site::{SitePages, poll};
 use self::sticky_upstream::{LocalProcesses, StickyUpstream};
 use self::trust::origin;
 use self::unit::Unit;
@@ -74,6 +74,7 @@ pub struct Mounts {
     trusted: Vec<TrustedNet>,
     metrics: MountMetrics,
     hops: Hops,
+    timing: Timing,
 }
 
 /// One mount.
@@ -87,7 +88,7 @@ struct Mount {
     compressed: Option<Arc<CompressedFiles>>,
     max_body: u64,
     needs_user: bool,
-    /// The pages of a Genropy site that has its register here.
+    /// The pages of a Genropy site that has sockets here.
     site_pages: Option<Arc<SitePages>>,
 }
 
@@ -138,8 +139,8 @@ impl Mounts {
         };
         let registers = &hops.cluster().registers;
         let configured = config.mount.iter().map(|mount| {
-            let site_pages = mount.process.has_genropy_register().then(|| SitePages::new(registers.clone()));
-            Mount { site_pages: site_pages.map(Arc::new), ..Mount::new(mount, timing, processes(mount)) }
+            let site_pages = SitePages::of(mount, registers, timing, &metrics);
+            Mount { site_pages, ..Mount::new(mount, timing, processes(mount)) }
         });
         let mounts: Vec<Mount> = configured.chain(own.iter().map(Mount::own)).collect();
         let websocket = std::iter::once(config.websocket.path.clone());
@@ -147,7 +148,8 @@ impl Mounts {
             native: config.native.iter().cloned().chain(websocket).collect(),
             mounts: mounts.iter().map(|mount| mount.path.clone()).collect(),
         };
-        Some(Arc::new(Self { table, mounts, trusted: config.proxy.trusted.clone(), metrics, hops }))
+        let (trusted, timing) = (config.proxy.trusted.clone(), *timing);
+        Some(Arc::new(Self { table, mounts, trusted, metrics, hops, timing }))
     }
 
     /// Returns where a path goes.
@@ -257,13 +259,29 @@ impl Mount {
         }
     }
 
+    /// Answers by a proxy. The answer to a poll of a site that pushes to this server has what waits for the page.
+    async fn respond_by(&self, proxy: &Proxy, asked: ProxyRequest<'_>) -> MountResponse {
+        let pushes = self.site_pages.as_ref().and_then(|pages| pages.pushes());
+        let Some(pushes) = pushes.filter(|_| poll::is_poll(&self.path, &asked.request.request)) else {
+            return proxy.respond(asked).await;
+        };
+        let ProxyRequest { request, origin, request_id } = asked;
+        let failed = |status| refusal(status, None, request_id);
+        let (request, poll) = match poll::read(request).await {
+            Ok(read) => read,
+            Err(status) => return failed(status),
+        };
+        let response = proxy.respond(ProxyRequest { request, origin, request_id }).await;
+        poll.answer(pushes, response).await.unwrap_or_else(failed)
+    }
+
     async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
         let request = &asked.request.request;
         let (method, headers, uri) = (request.method(), request.headers(), request.uri());
         let codings = accepted(headers);
         let response = match (self.folders.serve(method, headers, uri, &codings).await, &self.target) {
             (Some(response), _) => response,
-            (None, Some(MountTarget::Proxy(proxy))) => proxy.respond(asked).await,
+            (None, Some(MountTarget::Proxy(proxy))) => self.respond_by(proxy, asked).await,
             (None, Some(MountTarget::Service(service))) => service.respond(asked).await,
             (None, None) => refusal(StatusCode::NOT_FOUND, headers.get(header::ACCEPT), asked.request_id),
         };

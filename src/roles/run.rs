@@ -5,17 +5,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::handlers::Handlers;
 use tokio::net::TcpListener;
 
-use super::listen::{bind, bind_internal, unusable};
+use super::listen::{InnerListeners, bind, unusable};
 use super::tasks::TaskFailure;
 use super::{Node, StartError};
 use crate::api;
 use crate::config::{Config, is_mount_path};
 use crate::edge::{Edge, StartupServer};
-use crate::mount::{MountCluster, Mounts, OwnMount};
+use crate::mount::{MountCluster, Mounts, OwnMount, SiteListener};
 
 /// What a program that uses this crate adds to a node.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +55,7 @@ pub async fn run_with(
     check(&mounts, &config)?;
     let listener = bind(config.listen).await?;
     config.listen = listener.local_addr().map_err(|source| unusable(config.listen, source))?;
-    let internal = bind_internal(&mut config).await?;
+    let inner = InnerListeners::bind(&mut config).await?;
     if config.node.advertise.is_empty() {
         config.node.advertise = config.local_url();
     }
@@ -66,7 +67,7 @@ pub async fn run_with(
     };
     node.own_mounts = mounts;
     let ready = || ready(node.config.listen);
-    let failure = until_stopped(&node, startup, internal, ready, stop).await;
+    let failure = until_stopped(&node, startup, inner, ready, stop).await;
     node.stop().await;
     tracing::info!("stopped");
     failure.map_or(Ok(()), |failure| Err(StartError::Task(failure.name)))
@@ -88,11 +89,23 @@ fn check(mounts: &[OwnMount], config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Serves the sites that push to their pages. Never returns.
+async fn serve_sites(mounts: Option<Arc<Mounts>>, sites: Vec<(String, SiteListener)>) {
+    if let Some(mounts) = mounts {
+        let served = sites.into_iter().map(|(path, listener)| {
+            let mounts = mounts.clone();
+            async move { mounts.serve_site(&path, listener).await }
+        });
+        join_all(served).await;
+    }
+    std::future::pending().await
+}
+
 /// Serves until `stop` or until a vital task ends; `ready` is called in between. Returns the failure of that task.
 async fn until_stopped(
     node: &Node,
     startup: StartupServer,
-    internal: Option<TcpListener>,
+    inner: InnerListeners,
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Option<TaskFailure> {
@@ -109,7 +122,7 @@ async fn until_stopped(
         tokio::select! {
             () = startup.serve_until(node.ready.wait()) => {
                 ready();
-                node.serve(startup, internal, stop).await;
+                node.serve(startup, inner, stop).await;
             }
             () = &mut stop => node.accepting.set(false),
         }
@@ -118,12 +131,7 @@ async fn until_stopped(
 }
 
 impl Node {
-    async fn serve(
-        &self,
-        startup: StartupServer,
-        internal: Option<TcpListener>,
-        stop: impl Future<Output = ()>,
-    ) {
+    async fn serve(&self, startup: StartupServer, inner: InnerListeners, stop: impl Future<Output = ()>) {
         let edge = Edge::new(&self.config, self.timing, self.context.clone(), self.metrics.clone());
         let native = edge.routes().merge(api::router(self.parts()));
         let mounts = self.mounts();
@@ -138,7 +146,14 @@ impl Node {
             self.pools.begin_drain();
             tracing::info!(pages = self.hub.len(), "draining: pages move to other nodes");
         };
-        tokio::join!(edge.serve(startup, router, stop), self.serve_nodes(internal, mounts));
+        let InnerListeners { internal, sites } = inner;
+        let nodes = async {
+            tokio::join!(edge.serve(startup, router, stop), self.serve_nodes(internal, mounts.clone()))
+        };
+        tokio::select! {
+            _ = nodes => {}
+            () = serve_sites(mounts.clone(), sites) => {}
+        }
         self.await_migration().await;
     }
 
@@ -207,10 +222,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         config.listen = listener.local_addr().unwrap();
         let startup = StartupServer::new(listener, &config, Timing::TEST, api::not_ready());
+        let inner = InnerListeners::bind(&mut config).await.unwrap();
         let node = Node::start(config, Timing::TEST).await.unwrap();
         node.ready.wait().await;
         node.tasks.spawn("test", TaskKind::Vital, async { panic!("a fault of this test") });
-        let failure = until_stopped(&node, startup, None, || {}, std::future::pending()).await;
+        let failure = until_stopped(&node, startup, inner, || {}, std::future::pending()).await;
         assert_eq!(failure, Some(TaskFailure { name: "test", panicked: true }));
         assert_eq!(node.ready.missing(), ["accepting"]);
         node.stop().await;

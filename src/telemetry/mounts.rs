@@ -51,6 +51,7 @@ pub struct MountMetrics {
     hops: Family<MountLabels, Counter>,
     displaced: Family<MountLabels, Counter>,
     lost: Family<LostLabels, Counter>,
+    pushes_dropped: Family<MountLabels, Counter>,
 }
 
 impl Default for MountMetrics {
@@ -65,6 +66,7 @@ impl Default for MountMetrics {
             hops: Family::default(),
             displaced: Family::default(),
             lost: Family::default(),
+            pushes_dropped: Family::default(),
         }
     }
 }
@@ -110,6 +112,11 @@ impl MountMetrics {
             "Processes of mounts that have ended by themselves or left with their node, so that their units moved",
             self.lost.clone(),
         );
+        all.register(
+            "mount_pushes_dropped",
+            "Messages of a site that waited for a page and had no room",
+            self.pushes_dropped.clone(),
+        );
     }
 
     /// Counts a request of a mount with lanes that has its answer.
@@ -132,6 +139,11 @@ impl MountMetrics {
     /// Counts processes that are lost, so that their units have moved; `with` is `process` or `node`.
     pub(crate) fn lost(&self, mount: &str, with: &'static str, processes: u64) {
         self.lost.get_or_create(&LostLabels { mount: mount.to_owned(), with }).inc_by(processes);
+    }
+
+    /// Counts messages of a site for pages that are lost, because too many wait.
+    pub(crate) fn pushes_dropped(&self, mount: &str, messages: u64) {
+        self.pushes_dropped.get_or_create(&MountLabels { mount: mount.to_owned() }).inc_by(messages);
     }
 
     /// Begins to measure a request of a mount.

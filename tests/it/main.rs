@@ -70,6 +70,7 @@ mod rollouts;
 mod rollouts_under_load;
 mod rust_app;
 mod rust_pages;
+mod site_pushes;
 mod site_sockets;
 mod smuggling;
 mod sockets;

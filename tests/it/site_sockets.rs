@@ -1,22 +1,15 @@
 //! Sockets of the pages of a site that has its register here: on two nodes, with an application that uses the register as a
 //! Genropy site does.
 
-use futures_util::{SinkExt, StreamExt, join};
+use futures_util::join;
 use pagewire_cluster::timing::Timing;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::environment::mounts::{get, served};
+use crate::environment::site_socket::{CONNECTION, COOKIE, SiteSocket};
 use crate::environment::{Nats, Node, SOON, eventually};
 use crate::mount_processes::{SITES, mount, setup};
 
 const PAGE: &str = "page1_bcdefghijklmnopq";
-const CONNECTION: &str = "Abcdefghij_klmnopqrst1";
-/// What the framework has in its cookie for this connection.
-const COOKIE: &str = "shop=c2lnbmF0dXJl?connection_id=+hZBYmNkZWZnaGlqX2tsbW5vcHFyc3Qx&user=TgA";
 
 async fn node(nats: &Nats) -> Node {
     let keys = "register = \"genropy\"\nserver = \"gunicorn\"";
@@ -44,68 +37,13 @@ async fn poll(node: &Node) -> String {
     asked(node, &format!("/_ping?page_id={PAGE}")).await
 }
 
-/// The socket of a page.
-struct SiteSocket(WebSocketStream<TcpStream>);
-
-impl SiteSocket {
-    /// Opens a socket with a header; the status of the refusal if there is none.
-    async fn open(node: &Node, header: (&'static str, &str)) -> Result<Self, u16> {
-        let mut request = format!("ws://{}/websocket", node.address()).into_client_request().expect("a URL");
-        request.headers_mut().insert(header.0, header.1.parse().expect("a value"));
-        let stream = TcpStream::connect(node.address()).await.expect("a listening node");
-        match client_async(request, stream).await {
-            Ok((stream, _)) => Ok(Self(stream)),
-            Err(Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("no upgrade: {error}"),
-        }
-    }
-
-    /// Opens the socket of the page.
-    async fn of_page(node: &Node, cookie: &str) -> Self {
-        let mut socket = Self::open(node, ("cookie", cookie)).await.expect("a socket");
-        socket.send(&format!(r#"{{"command":"connected","page_id":"{PAGE}"}}"#)).await;
-        socket
-    }
-
-    async fn send(&mut self, text: &str) {
-        self.0.send(Message::text(text)).await.expect("an open socket");
-    }
-
-    /// Returns the next text, or the code of the close.
-    async fn next(&mut self) -> Result<String, u16> {
-        let read = async {
-            loop {
-                match self.0.next().await.expect("a close frame").expect("a frame") {
-                    Message::Text(text) => return Ok(text.to_string()),
-                    Message::Close(frame) => return Err(frame.expect("a code").code.into()),
-                    _ => {}
-                }
-            }
-        };
-        timeout(SOON, read).await.expect("a frame in time")
-    }
-
-    /// Closes the socket, and returns when the node has closed it too.
-    async fn close(mut self) {
-        self.0.close(None).await.expect("an open socket");
-        let rest = async { while self.0.next().await.is_some_and(|frame| frame.is_ok()) {} };
-        timeout(SOON, rest).await.expect("the end of the socket");
-    }
-
-    /// Sends a ping as the framework does. Nothing else has come before its answer.
-    async fn has_nothing_to_read(&mut self) {
-        self.send(r#"{"command":"ping","lastEventAge":5}"#).await;
-        assert_eq!(self.next().await.as_deref(), Ok("pong"));
-    }
-}
-
 #[tokio::test]
 async fn a_push_at_any_node_reaches_the_socket_of_its_page_once_and_what_waited_comes_with_it() {
     let nats = Nats::start().await;
     let (one, other) = join!(node(&nats), node(&nats));
     open_page(&one).await;
     push(&other, "early").await;
-    let mut socket = SiteSocket::of_page(&one, COOKIE).await;
+    let mut socket = SiteSocket::of_page(&one, PAGE, COOKIE).await;
     assert_eq!(socket.next().await.as_deref(), Ok("socket: early"));
     for (at, text) in [(&other, "a"), (&one, "b"), (&other, "c")] {
         push(at, text).await;
@@ -123,7 +61,7 @@ async fn what_is_pushed_while_a_page_is_silent_is_kept_until_it_answers() {
     let nats = Nats::start().await;
     let node = node(&nats).await;
     open_page(&node).await;
-    let mut socket = SiteSocket::of_page(&node, COOKIE).await;
+    let mut socket = SiteSocket::of_page(&node, PAGE, COOKIE).await;
     socket.has_nothing_to_read().await;
     // longer than a client that is seen is silent; it reads nothing meanwhile, so it answers no ping
     tokio::time::sleep(Timing::TEST.site_present).await;
@@ -139,10 +77,10 @@ async fn a_page_has_one_socket_and_only_its_own_browser_may_open_it() {
     let node = node(&nats).await;
     open_page(&node).await;
     assert_eq!(SiteSocket::open(&node, ("origin", "http://elsewhere.example")).await.err(), Some(403));
-    let mut stranger = SiteSocket::of_page(&node, "shop=c2ln?connection_id=+hZB").await;
-    let mut first = SiteSocket::of_page(&node, COOKIE).await;
+    let mut stranger = SiteSocket::of_page(&node, PAGE, "shop=c2ln?connection_id=+hZB").await;
+    let mut first = SiteSocket::of_page(&node, PAGE, COOKIE).await;
     first.has_nothing_to_read().await;
-    let mut second = SiteSocket::of_page(&node, COOKIE).await;
+    let mut second = SiteSocket::of_page(&node, PAGE, COOKIE).await;
     assert_eq!(first.next().await, Err(4006), "the newer socket has the page");
     push(&node, "own").await;
     assert_eq!(second.next().await.as_deref(), Ok("socket: own"));
@@ -157,7 +95,7 @@ async fn a_socket_that_names_no_page_is_closed() {
     let node = node(&nats).await;
     let mut socket = SiteSocket::open(&node, ("cookie", COOKIE)).await.expect("a socket");
     assert_eq!(socket.next().await, Err(4503));
-    let page = SiteSocket::of_page(&node, COOKIE);
+    let page = SiteSocket::of_page(&node, PAGE, COOKIE);
     let mut unknown = page.await;
     unknown.has_nothing_to_read().await;
     open_page(&node).await;

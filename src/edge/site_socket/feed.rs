@@ -49,14 +49,14 @@ impl Feed {
         loop {
             let seen = self.page.published(after).await;
             self.present().await;
+            // before news are fetched, so that they do not wait here for a socket that ends
+            let Ok(place) = self.to.reserve().await else { return };
             let Site { mounts, mount, visitor } = &*self.site;
             match mounts.site_news(*mount, &self.page, seen, visitor).await {
                 Ok(news) => {
                     after = seen;
-                    if let Some(text) = news
-                        && self.to.send(ToSocket::News(text)).await.is_err()
-                    {
-                        return;
+                    if let Some(text) = news {
+                        place.send(ToSocket::News(text));
                     }
                 }
                 Err(error) => {

@@ -20,6 +20,7 @@ mod page;
 mod process;
 pub(crate) mod python;
 pub(crate) mod releases;
+pub(crate) mod site_socket;
 pub(crate) mod store;
 mod tap;
 mod token;

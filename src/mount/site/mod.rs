@@ -1,64 +1,104 @@
 //! The pages of a Genropy site that are told of news over a WebSocket.
 //!
-//! Owns: which page a socket may have, when something was published for it, and the request that fetches that from a process
-//! of the site. Never: sockets (`edge`), or what the news are (the package `pagewire_genropy`).
+//! Owns: which page a socket may have, when there are news for it, and where they come from. Never: sockets (`edge`), or what the
+//! news are.
 //!
-//! Only a process of the site can read what is published: values are pickled. So the news of a page are fetched with a poll
-//! of the page, as its browser does it, and an item of news is in one answer only.
+//! The register of a site is kept here: only a process of the site can read what is published, because values are pickled. So the
+//! news of a page are fetched with a poll of the page, as its browser does it, and an item of news is in one answer only.
+//!
+//! The daemon of a site is kept: the site pushes to a socket of this node (`wsproxy`), as to the framework's own server for
+//! WebSockets. What it has pushed waits (`pushes`) until the socket of the page has it, or an answer to a poll (`poll`).
+
+mod answer;
+mod message;
+pub(super) mod poll;
+mod pushes;
+mod typed_json;
+mod visitor;
+mod wsproxy;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{self, HeaderMap};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use pagewire_cluster::register::{ItemKey, ItemLevel, PageNews, RegisterError, Registers};
-use tokio::sync::Semaphore;
+use pagewire_cluster::timing::Timing;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::message::announced;
+use self::pushes::{SiteMessage, SitePushes};
+pub(crate) use self::visitor::SiteVisitor;
+use self::visitor::is_id;
+pub(crate) use self::wsproxy::SiteListener;
+use self::wsproxy::SiteRequest;
 use super::body::empty;
 use super::{Mount, MountRequest, Mounts};
+use crate::config::MountConfig;
+use crate::telemetry::MountMetrics;
 
 /// Polls of one mount that are in progress at a time, so that news for many pages leave room for other requests.
 const POLLS: usize = 8;
 /// Maximum size of the news of a page, in bytes.
 const MAX_NEWS: usize = 8 * 1024 * 1024;
-/// Number of characters of the id of a page or connection.
-const ID: usize = 22;
-/// What stands before the connection in the cookie of a site.
-const CONNECTION: &str = "?connection_id=";
 
 /// The pages of one site that have sockets at this node.
 pub(super) struct SitePages {
-    registers: Registers,
+    source: NewsSource,
     polls: Semaphore,
     /// The socket of each page: its number, and what ends it.
     sockets: Mutex<HashMap<String, (u64, CancellationToken)>>,
 }
 
-/// A client of a site, as the upgrade of its socket names it.
-pub(crate) struct SiteVisitor {
-    /// The headers of its requests.
-    headers: HeaderMap,
-    peer: IpAddr,
-    user: Option<Arc<str>>,
+/// Where the news of the pages of a site are.
+enum NewsSource {
+    /// In the register of the site, which is kept here.
+    Register(Registers),
+    /// Here, as the site has pushed them.
+    Pushes(Arc<SitePushes>),
 }
 
 /// A page of a site that a socket has.
 pub(crate) struct SitePage {
     hold: PageHold,
-    news: PageNews,
+    news: SiteNews,
     /// Cancelled when another socket has the page.
     replaced: CancellationToken,
 }
 
+/// What tells of news for a page.
+enum SiteNews {
+    Register(PageNews),
+    Pushes(Arc<SitePushes>, Arc<Notify>),
+}
+
 impl SitePages {
-    pub(super) fn new(registers: Registers) -> Self {
-        Self { registers, polls: Semaphore::new(POLLS), sockets: Mutex::default() }
+    /// The pages of a mount, if it has a Genropy site that has sockets here.
+    pub(super) fn of(
+        config: &MountConfig,
+        registers: &Registers,
+        timing: &Timing,
+        metrics: &MountMetrics,
+    ) -> Option<Arc<Self>> {
+        let source = if config.process.has_genropy_register() {
+            NewsSource::Register(registers.clone())
+        } else if config.async_socket().is_some() {
+            NewsSource::Pushes(Arc::new(SitePushes::new(&config.path, timing.site_forget, metrics.clone())))
+        } else {
+            return None;
+        };
+        let (polls, sockets) = (Semaphore::new(POLLS), Mutex::default());
+        Some(Arc::new(Self { source, polls, sockets }))
+    }
+
+    /// Returns what the site has pushed, if it pushes to this server.
+    pub(super) fn pushes(&self) -> Option<&Arc<SitePushes>> {
+        match &self.source {
+            NewsSource::Pushes(pushes) => Some(pushes),
+            NewsSource::Register(_) => None,
+        }
     }
 
     /// Gives a page to a new socket; the one that had it before is told.
@@ -71,51 +111,47 @@ impl SitePages {
         }
         (PageHold { pages: self.clone(), id: id.to_owned(), number: before + 1 }, replaced)
     }
-}
 
-impl SiteVisitor {
-    /// A client with the headers of its upgrade.
-    pub(crate) fn new(mut headers: HeaderMap, peer: IpAddr, user: Option<Arc<str>>) -> Self {
-        let of_the_socket = [
-            header::CONNECTION,
-            header::UPGRADE,
-            header::SEC_WEBSOCKET_KEY,
-            header::SEC_WEBSOCKET_VERSION,
-            header::SEC_WEBSOCKET_EXTENSIONS,
-            header::SEC_WEBSOCKET_PROTOCOL,
-            header::ACCEPT_ENCODING,
-        ];
-        for name in of_the_socket {
-            headers.remove(name);
+    /// Returns what tells of news for a page; `None` if it does not exist or is not the client's.
+    async fn news_of(&self, id: &str, visitor: &SiteVisitor) -> Result<Option<SiteNews>, RegisterError> {
+        match &self.source {
+            NewsSource::Register(registers) => {
+                let key = ItemKey::new(ItemLevel::Page, id)?;
+                let Some((register, fields)) = registers.find(&key).await? else { return Ok(None) };
+                let owner = fields.get("connection").and_then(|owner| owner.as_str());
+                let is_own = owner.is_some_and(|owner| visitor.has_connection(owner));
+                Ok(is_own.then(|| SiteNews::Register(PageNews::new(register, key))))
+            }
+            NewsSource::Pushes(pushes) => {
+                let is_own = pushes.is_of(id, |connection| visitor.has_connection(connection));
+                Ok(is_own.then(|| SiteNews::Pushes(pushes.clone(), pushes.news(id))))
+            }
         }
-        Self { headers, peer, user }
-    }
-
-    fn connections(&self) -> impl Iterator<Item = String> {
-        let lines = self.headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        lines.flat_map(|line| line.split(';')).filter_map(connection_of)
     }
 }
 
-/// Returns the connection that a cookie of a site names. The signature is not checked: the page of a connection is a secret of
-/// its own, as in a poll.
-fn connection_of(cookie: &str) -> Option<String> {
-    let (_, named) = cookie.split_once(CONNECTION)?;
-    let is_base64 = |letter: char| letter.is_ascii_alphanumeric() || "+/=".contains(letter);
-    let end = named.find(|letter| !is_base64(letter)).unwrap_or(named.len());
-    let bytes = STANDARD.decode(&named[..end]).ok()?;
-    let id = bytes.windows(ID).find(|window| window.iter().all(|&byte| is_of_id(byte)))?;
-    String::from_utf8(id.to_vec()).ok()
-}
-
-const fn is_of_id(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+/// Obeys a message of a site: keeps it for its pages, or knows the page that it announces. Other messages to this server
+/// have no meaning here.
+fn obey(pushes: &SitePushes, sent: SiteRequest) {
+    if !sent.pages.is_empty() {
+        pushes.push(&sent.pages, SiteMessage::new(sent.envelope));
+    } else if let Some(page) = announced(&sent.envelope) {
+        pushes.know(page);
+    }
 }
 
 impl SitePage {
     /// Resolves when something is published for the page after this position of the log, with the position of what it has seen.
     pub(crate) async fn published(&self, after: u64) -> u64 {
-        self.news.published(after).await
+        match &self.news {
+            SiteNews::Register(news) => news.published(after).await,
+            SiteNews::Pushes(pushes, told) => {
+                while pushes.is_empty(&self.hold.id) {
+                    told.notified().await;
+                }
+                after
+            }
+        }
     }
 
     /// Resolves when another socket has the page.
@@ -171,6 +207,13 @@ impl Mounts {
             .is_some_and(|(site, _)| path.strip_prefix(site.path.trim_end_matches('/')) == Some("/websocket"))
     }
 
+    /// Serves the socket at which the site of a mount pushes to its pages. Never returns.
+    pub(crate) async fn serve_site(&self, path: &str, listener: SiteListener) {
+        let mount = self.mounts.iter().find(|mount| mount.path == path);
+        let Some(pushes) = mount.and_then(|mount| mount.site_pages.as_ref()?.pushes()) else { return };
+        listener.serve(&self.timing, |sent| obey(pushes, sent)).await;
+    }
+
     /// Gives the page that a client names to a new socket of it; `None` if it does not exist or is not the client's.
     ///
     /// # Errors
@@ -182,18 +225,10 @@ impl Mounts {
         id: &str,
         visitor: &SiteVisitor,
     ) -> Result<Option<SitePage>, RegisterError> {
-        let Some((_, pages)) = self.site(mount) else { return Ok(None) };
-        if id.is_empty() || !id.bytes().all(is_of_id) {
-            return Ok(None);
-        }
-        let key = ItemKey::new(ItemLevel::Page, id)?;
-        let Some((register, fields)) = pages.registers.find(&key).await? else { return Ok(None) };
-        let owner = fields.get("connection").and_then(|owner| owner.as_str());
-        if !visitor.connections().any(|connection| Some(connection.as_str()) == owner) {
-            return Ok(None);
-        }
+        let Some((_, pages)) = self.site(mount).filter(|_| is_id(id)) else { return Ok(None) };
+        let Some(news) = pages.news_of(id, visitor).await? else { return Ok(None) };
         let (hold, replaced) = pages.hold(id);
-        Ok(Some(SitePage { hold, news: PageNews::new(register, key), replaced }))
+        Ok(Some(SitePage { hold, news, replaced }))
     }
 
     /// Takes the news of a page up to a position of the log from a process of its site: a text for its socket, or `None` if
@@ -211,6 +246,9 @@ impl Mounts {
     ) -> Result<Option<String>, NewsError> {
         let missing = NewsError::Status(StatusCode::NOT_FOUND);
         let Some((site, pages)) = self.site(mount) else { return Err(missing) };
+        if let SiteNews::Pushes(pushes, _) = &page.news {
+            return Ok(pushes.take(&page.hold.id).map(|message| message.text.clone()));
+        }
         // never an error: it is not closed
         let _turn = pages.polls.acquire().await;
         let (path, id) = (site.path.trim_end_matches('/'), &page.hold.id);
@@ -228,35 +266,5 @@ impl Mounts {
             Limited::new(response.into_body(), MAX_NEWS).collect().await.map_err(|_| NewsError::Body)?;
         let text = String::from_utf8(body.to_bytes().to_vec()).map_err(|_| NewsError::Body)?;
         Ok(Some(text).filter(|text| !text.is_empty()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_connection_is_read_off_the_cookie_of_a_site() {
-        // marshal of Python: a type, the length, the text
-        let named = |id: &str| STANDARD.encode([&[0xfa, id.len() as u8], id.as_bytes()].concat());
-        let id = "Abcdefghij_klmnopqrst1";
-        let cookie = format!(" shop=\"c2lnbmF0dXJl?connection_id={}&data=kA&user=TgA\"", named(id));
-        assert_eq!(connection_of(&cookie).as_deref(), Some(id));
-        for other in ["", "a=1", "a=?connection_id=", "a=?connection_id=%%%", "a=?connection_id=+"] {
-            assert_eq!(connection_of(other), None, "{other}");
-        }
-        assert_eq!(connection_of(&format!("a=?connection_id={}", named("short"))), None);
-    }
-
-    #[test]
-    fn headers_of_the_socket_are_no_headers_of_its_polls() {
-        let mut headers = HeaderMap::new();
-        for name in ["connection", "upgrade", "sec-websocket-key", "accept-encoding", "cookie", "host"] {
-            headers.insert(name, "a".parse().unwrap());
-        }
-        let visitor = SiteVisitor::new(headers, IpAddr::from([127, 0, 0, 1]), None);
-        let mut left: Vec<&str> = visitor.headers.keys().map(http::HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["cookie", "host"]);
     }
 }
