@@ -296,6 +296,11 @@ def clippy(_):
     run(["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
 
 
+def build():
+    """Builds the program as for the tests. Without their features it would be compiled again, for minutes."""
+    run(["cargo", "test", "--locked", "--workspace", "--no-run"])
+
+
 def test(counts):
     run(["cargo", "test", "--locked", "--workspace", "--no-fail-fast"], counts)
 
@@ -312,7 +317,7 @@ def corpus(counts):
 
 
 def js(counts):
-    run(["cargo", "build", "--locked", "--bin", "pagewire"])
+    build()
     folder = ROOT / "clients/js"
     run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder)
     run(["env", PAGEWIRE_BINARY, "npm", "test"], counts, cwd=folder)
@@ -322,7 +327,7 @@ def js(counts):
 
 
 def package(counts):
-    run(["cargo", "build", "--locked", "--bin", "pagewire"])
+    build()
     folder, programs = ROOT / "clients/python", TOOLS / "venv/bin"
     tests = ["env", PAGEWIRE_BINARY, programs / "python", "-m", "pytest", "-q"]
     run([programs / "ruff", "format", "--no-cache", "--check", "."], cwd=folder)
@@ -342,13 +347,13 @@ def packages(_):
     environment = ["env", "RUSTDOCFLAGS=-D warnings"]
     run([*environment, "cargo", "doc", "--locked", "--workspace", "--exclude", "pagewire-bench", "--no-deps"])
     run([sys.executable, "tests/packages.py"])
-    run(["cargo", "build", "--locked", "--bin", "pagewire"])
+    build()
     program = ROOT / "target/debug/pagewire"
     run([sys.executable, "tests/wheel.py", "--binary", program, "--python", TOOLS / "venv/bin/python"])
 
 
 def compose(counts):
-    run(["cargo", "build", "--locked", "--bin", "pagewire"])
+    build()
     run([sys.executable, "deploy/images.py", "--collect", "--binary", "target/debug/pagewire"])
     root = [] if os.geteuid() == 0 else ["sudo", "env", f"PATH={os.environ['PATH']}"]
     # containers, networks, packet filters and mounts end with these namespaces
