@@ -3,6 +3,7 @@
 //! Owns: the text form of every id (`<22 base62>|pNN`) and its parsing. Never: access rights (an id grants
 //! none) or the position of an id in a subject (`subject`).
 
+mod older;
 mod owner;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use older::key_of_older_id;
 pub use owner::WorkOwner;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -92,6 +92,15 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Where traces are sent.
     pub telemetry: TelemetryConfig,
+    /// What is done for clients of older deployments.
+    pub compat: CompatConfig,
+}
+
+/// `[compat]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompatConfig {
+    /// Whether new pages, sessions and connections get the ids of an older deployment that their clients name.
+    pub adopt_ids: bool,
 }
 
 /// `[nats]`

@@ -10,16 +10,20 @@
 
 use std::sync::Arc;
 
+use pagewire_cluster::engine::WriteError;
 use pagewire_cluster::id::{Address, Holder, Key, Scope};
 use pagewire_cluster::registry::Expirable;
 use pagewire_cluster::rollout::RoutingKey;
+use pagewire_cluster::timing::Timing;
 
 use super::page::Membership;
-use super::refusal::{NOT_AUTHENTICATED, STALE_TOKEN, TOO_MANY, WRONG_USER, refused, unavailable};
+use super::refusal::{
+    NO_PROOF, NOT_AUTHENTICATED, OLDER_ID, STALE_TOKEN, TOO_MANY, WRONG_USER, refused, unavailable,
+};
 use super::request::OpenRequest;
 use super::store::PageStore;
 use super::token::PageClaims;
-use crate::protocol::Close;
+use crate::protocol::{Close, GivenId};
 
 /// A session or connection that a page may join.
 pub(super) struct Joinable {
@@ -63,6 +67,23 @@ pub(super) fn is_anonymous(claims: Option<&PageClaims>) -> bool {
     claims.is_some_and(|claims| claims.user.is_none())
 }
 
+/// Returns the close for a page whose row is not written. One that exists under its older id needs its token.
+pub(super) fn not_created(error: WriteError, adopted: AdoptedIds, timing: &Timing) -> Close {
+    match error {
+        WriteError::Conflict { .. } if adopted.page.is_some() => NO_PROOF,
+        error => refused(error, timing),
+    }
+}
+
+/// The older ids that a new page brings into the cluster.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AdoptedIds {
+    /// The id of the page; it is adopted when the row of the page is written.
+    pub(super) page: Option<Key>,
+    session: Option<Key>,
+    connection: Option<Key>,
+}
+
 impl PageAccess {
     /// The session and connection that a new page joins: the ones that it names if it proves access to them, otherwise
     /// new ones.
@@ -75,8 +96,10 @@ impl PageAccess {
         holder: Holder,
         claims: Option<&PageClaims>,
         open: &OpenRequest,
+        adopted: AdoptedIds,
     ) -> Result<Membership, Close> {
-        let mut place = self.joined(holder, claims, open)?;
+        let mut place = self.joined(holder, claims, open, adopted)?;
+        place.resident = open.hello.resident.clone().map(Arc::new);
         if open.is_placed {
             let unit = RoutingKey::of(open.user.as_deref(), Some(place.connection.key));
             place.placed = self.store.placement.revision_of_hash(unit);
@@ -84,11 +107,44 @@ impl PageAccess {
         Ok(place)
     }
 
+    /// Adopts the older ids of a session and a connection that are new. One that exists, or that was adopted before,
+    /// is joined with proof only, as others are.
+    ///
+    /// # Errors
+    ///
+    /// [`OLDER_ID`] where older ids are not adopted, and the close for an engine that does not reply.
+    pub(super) async fn adopt(&self, open: &OpenRequest) -> Result<AdoptedIds, Close> {
+        if open.hello.names_older_id() && !self.store.options.adopt_ids {
+            return Err(OLDER_ID);
+        }
+        let adopt = async |of: Expirable| {
+            if self.known(of).is_some() || self.ends(&[of]) {
+                return Ok(false);
+            }
+            let adopted = of.adopt(&self.store.registry, self.store.timing.outlives_tokens()).await;
+            adopted.map_err(|error| refused(error, &self.store.timing))
+        };
+        let page = open.hello.page_id.map(|page| page.key());
+        let mut adopted = AdoptedIds { page, ..AdoptedIds::default() };
+        if let Some(GivenId::Older(session)) = open.hello.session_id
+            && adopt(Expirable::Session(session)).await?
+        {
+            adopted.session = Some(session);
+        }
+        if let Some(GivenId::Older(connection)) = open.hello.connection_id
+            && adopt(Expirable::Connection(connection)).await?
+        {
+            adopted.connection = Some(connection);
+        }
+        Ok(adopted)
+    }
+
     fn joined(
         &self,
         holder: Holder,
         claims: Option<&PageClaims>,
         open: &OpenRequest,
+        adopted: AdoptedIds,
     ) -> Result<Membership, Close> {
         let user = open.user.as_deref();
         let proven = |key: Key, claimed: Option<Key>, known: Option<&Joinable>| -> Result<bool, Close> {
@@ -102,9 +158,12 @@ impl PageAccess {
         if let Some(claims) = claims {
             check_owner(claims.user.as_deref(), user)?;
         }
-        let fresh = || Address { key: Key::random(), node: holder.node };
-        let new_connection = || Address { key: self.store.placement.new_connection(), node: holder.node };
-        if let Some(session) = open.hello.session_id {
+        let here = |key: Key| Address { key, node: holder.node };
+        let given = |id: GivenId| id.address().unwrap_or_else(|| here(id.key()));
+        let fresh = || here(adopted.session.unwrap_or_else(Key::random));
+        let new_connection =
+            || here(adopted.connection.unwrap_or_else(|| self.store.placement.new_connection()));
+        if let Some(session) = open.hello.session_id.map(given) {
             let of = Expirable::Session(session.key);
             let known = self.known(of);
             if !self.ends(&[of]) && proven(session.key, claims.map(|claims| claims.session), known.as_ref())?
@@ -124,11 +183,12 @@ impl PageAccess {
                 }
             }
         }
-        if let Some(connection) = open.hello.connection_id {
+        if let Some(connection) = open.hello.connection_id.map(given) {
             let of = Expirable::Connection(connection.key);
             let known = self.known(of);
             let claimed = claims.map(|claims| claims.connection);
             if !self.ends(&[of]) && proven(connection.key, claimed, known.as_ref())? {
+                let connection = known.map_or(connection, |known| known.connection);
                 return Ok(Membership::new(fresh(), connection, open.user.clone()));
             }
         }
@@ -138,8 +198,9 @@ impl PageAccess {
     /// Waits a moment until this node sees the session or connection that a page of a user names, because another node
     /// may have created it a moment ago. After the wait, [`PageAccess::place`] decides by what this node sees.
     pub(super) async fn await_named(&self, holder: Holder, open: &OpenRequest) {
-        let session = open.hello.session_id.map(|id| (Expirable::Session(id.key), id.node));
-        let connection = open.hello.connection_id.map(|id| (Expirable::Connection(id.key), id.node));
+        let address = |id: Option<GivenId>| id.and_then(|id| id.address());
+        let session = address(open.hello.session_id).map(|id| (Expirable::Session(id.key), id.node));
+        let connection = address(open.hello.connection_id).map(|id| (Expirable::Connection(id.key), id.node));
         let Some((of, node)) = session.or(connection).filter(|_| open.user.is_some()) else { return };
         let registry = &self.store.registry;
         if node != holder.node && self.known(of).is_none() && registry.view().epoch(node).is_some() {

@@ -12,7 +12,7 @@ use pagewire_cluster::engine::{Precondition, WriteError};
 use pagewire_cluster::id::{Address, Holder, Key};
 use pagewire_cluster::registry::{Expirable, PageRow, RemovalKind, RowLookup};
 
-use super::access::{PageAccess, check_generation, check_owner, is_anonymous};
+use super::access::{PageAccess, check_generation, check_owner, is_anonymous, not_created};
 use super::close::PageCloser;
 use super::migrate::PageMigrator;
 use super::page::{AttachKind, AttachmentId, Membership, Page, RegisteredState};
@@ -24,7 +24,7 @@ use super::rows::RowError;
 use super::store::{Options, PageStore};
 use super::takeover::Takeover;
 use super::token::{PageClaims, PageTokens};
-use crate::protocol::{Close, FrameBody, Registered, ResumeOutcome};
+use crate::protocol::{Close, FrameBody, GivenId, Registered, ResumeOutcome};
 
 /// Maximum attempts of a resume that loses the race for the row.
 const RESUME_ATTEMPTS: usize = 3;
@@ -67,12 +67,12 @@ impl PageOpener {
         let expired =
             |claims: &PageClaims| claims.is_older_than(self.store.timing.page_token, self.tokens.now_s());
         match (open.hello.page_id, claims) {
-            (Some(page), Some((claims, _))) if claims.page == page.key && expired(&claims) => Err(EXPIRED),
-            (Some(page), Some((claims, seq))) if claims.page == page.key => {
+            (Some(page), Some((claims, _))) if claims.page == page.key() && expired(&claims) => Err(EXPIRED),
+            (Some(page), Some((claims, seq))) if claims.page == page.key() => {
                 self.resume(holder, claims, seq, &open).await
             }
-            (Some(_), _) => Err(NO_PROOF),
-            (None, claims) => {
+            (Some(GivenId::Own(_)), _) => Err(NO_PROOF),
+            (Some(GivenId::Older(_)) | None, claims) => {
                 // an expired token proves nothing any more; a user needs no token for the user's own sessions
                 let claims = claims.map(|(claims, _)| claims).filter(|claims| !expired(claims));
                 self.create(holder, claims, &open).await
@@ -90,20 +90,20 @@ impl PageOpener {
         if claims.is_none() {
             self.access.await_named(holder, open).await;
         }
-        let place = self.access.place(holder, claims.as_ref(), open)?;
-        let place = Membership { resident: open.hello.resident.clone().map(Arc::new), ..place };
+        let adopted = self.access.adopt(open).await?;
+        let place = self.access.place(holder, claims.as_ref(), open, adopted)?;
         let connection = place.connection.key;
         let claims = claims.as_ref().filter(|claims| claims.connection == connection);
         let following = if is_anonymous(claims) { self.access.anonymous_pages(connection, None) } else { 0 };
         self.access.check_room(user, 1 + following)?;
         self.access.claim_for(connection, claims, user).await?;
-        let key = Key::random();
+        let key = adopted.page.unwrap_or_else(Key::random);
         let row = self.store.row(holder, 1, &place, self.store.now_ms(), &open.agent);
         let rev = self.store.registry.write(key, &row, Precondition::Absent).await.map_err(|error| {
             if error == WriteError::Unknown {
                 self.store.remove_unclaimed_row(key, row.generation, true);
             }
-            self.refused(error)
+            not_created(error, adopted, &self.store.timing)
         })?;
         let page = self.adopt_page(key, rev, &row, false);
         self.check_again(&page, claims, user, RemovalKind::Forget).await?;

@@ -61,13 +61,13 @@ impl PagePlacement {
     /// Returns where the page of a socket has to be opened. A new page is counted as assigned.
     pub fn on_opening(&self, hello: &Hello, user: Option<&str>) -> PagePlace {
         let Some(rule) = LaneRule::of(&self.rollouts, EDGE) else { return PagePlace::Here };
-        let unit = RoutingKey::of(user, hello.connection_id.map(|connection| connection.key));
+        let unit = RoutingKey::of(user, hello.connection_id.map(|connection| connection.key()));
         let nodes = self.other_nodes();
         let serves = |lane: &str| lane == self.lane || nodes.has(lane);
         let lane = match hello.page_id {
             None => self.rollouts.lane_for(EDGE, unit, serves).lane,
             Some(page) => {
-                let present = self.lane_of(page.key).filter(|lane| rule.keeps(lane, unit));
+                let present = self.lane_of(page.key()).filter(|lane| rule.keeps(lane, unit));
                 present.unwrap_or_else(|| self.rollouts.explain(EDGE, unit, serves).lane)
             }
         };

@@ -13,6 +13,10 @@ pub(super) const NOT_AUTHENTICATED: Close =
     Close::new(CloseCode::Unauthenticated, "this belongs to a user: authenticate");
 pub(super) const TOO_MANY: Close = Close::new(CloseCode::Policy, "too many pages of this user");
 pub(super) const NO_PROOF: Close = Close::new(CloseCode::Forbidden, "resuming a page needs its token");
+pub(super) const OLDER_ID: Close = Close::new(
+    CloseCode::MalformedHello,
+    "an id reads <22 characters>|pNN; older ones need compat.adopt_ids",
+);
 pub(super) const EXPIRED: Close = Close::new(CloseCode::Forbidden, "the token of this page has expired");
 pub(super) const STALE_TOKEN: Close = Close::new(CloseCode::Replaced, "another socket holds this page");
 pub(super) const UNREGISTERED: Close = Close::new(CloseCode::Unregistered, "the server has removed this");

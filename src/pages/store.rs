@@ -42,6 +42,8 @@ pub struct Options {
     pub allow: Allow,
     /// The maximum number of pages of one user in the cluster.
     pub pages_per_user: usize,
+    /// Whether ids of older deployments are adopted.
+    pub adopt_ids: bool,
 }
 
 /// The pages of this node and their rows.

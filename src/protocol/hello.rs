@@ -2,10 +2,10 @@
 //!
 //! Owns: which page a client asks for, and what the client knows. Never: the check of it.
 
-use pagewire_cluster::id::Address;
 use pagewire_cluster::wire::ResidentClass;
 use serde::Deserialize;
 
+use super::GivenId;
 use super::frame::{Envelope, FrameId, malformed, shallow};
 use super::{CommandError, ErrorCode, PathRef, read};
 
@@ -19,11 +19,11 @@ const MOVE: &str = "move";
 #[derive(Debug, Default, Deserialize)]
 pub struct Hello {
     /// Existing connection (browser) to join.
-    pub connection_id: Option<Address>,
+    pub connection_id: Option<GivenId>,
     /// Existing session to join.
-    pub session_id: Option<Address>,
-    /// Page to resume, with `resume`.
-    pub page_id: Option<Address>,
+    pub session_id: Option<GivenId>,
+    /// Page to resume, with `resume`; or the page of an older deployment.
+    pub page_id: Option<GivenId>,
     /// Token of a user (JWT).
     pub token: Option<String>,
     /// Proof and position for resuming `page_id`.
@@ -58,6 +58,12 @@ impl Hello {
     /// Returns whether the client opens a second socket when it receives `move`.
     pub fn knows_move(&self) -> bool {
         self.features.iter().any(|feature| feature == MOVE)
+    }
+
+    /// Returns whether an id of an older deployment is named.
+    pub fn names_older_id(&self) -> bool {
+        let given = [self.connection_id, self.session_id, self.page_id];
+        given.into_iter().flatten().any(|id| matches!(id, GivenId::Older(_)))
     }
 
     fn checked(self) -> Result<Self, CommandError> {

@@ -9,6 +9,7 @@ mod depth;
 mod error;
 mod frame;
 mod frame_kind;
+mod given_id;
 mod hello;
 mod job;
 mod plain;
@@ -23,6 +24,7 @@ pub use frame::{
     AckFrame, AuthFrame, BroadcastSession, CallFrame, ChooseLane, ClientFrame, FrameId, InvalidFrame,
     SendFrame, SubmitJob, Subscribe, Target, Unsubscribe,
 };
+pub use given_id::GivenId;
 pub use hello::{Hello, Resume};
 pub use job::JobReference;
 pub use plain::{explain, read};

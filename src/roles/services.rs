@@ -233,5 +233,6 @@ fn options(config: &Config) -> Options {
             send: config.send.allow.iter().map(|level| level.text()).collect(),
         },
         pages_per_user: config.limits.pages_per_user,
+        adopt_ids: config.compat.adopt_ids,
     }
 }

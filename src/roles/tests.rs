@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::Node;
 use crate::config::{self, Sources};
 use crate::pages::{DrainOutcome, OpenRequest, Opened};
-use crate::protocol::{CloseCode, Hello, Resume, ResumeOutcome};
+use crate::protocol::{CloseCode, GivenId, Hello, Resume, ResumeOutcome};
 
 fn config() -> config::Config {
     let mut config = config::load(&Sources::default()).unwrap();
@@ -54,7 +54,7 @@ async fn push(node: &Node, to: Scope, payload: u32) -> (u64, u64) {
 
 fn resume(registered: &Value, seq: u64) -> Hello {
     let token = registered["token"].as_str().unwrap().to_owned();
-    let page_id = registered["page_id"].as_str().and_then(|id| id.parse::<Address>().ok());
+    let page_id = registered["page_id"].as_str().and_then(|id| id.parse().ok());
     Hello { page_id, resume: Some(Resume { token, seq }), ..Hello::default() }
 }
 
@@ -64,7 +64,7 @@ async fn a_push_says_how_many_pages_it_reached_at_every_level() {
     let first = open(&node, Hello::default(), Some("ann")).await.unwrap();
     let registered = frames(&first).remove(0);
     let id = |name: &str| registered[name].as_str().unwrap().parse::<Address>().unwrap();
-    let session_id = Some(id("session_id"));
+    let session_id = Some(GivenId::Own(id("session_id")));
     let second = open(&node, Hello { session_id, ..Hello::default() }, Some("ann")).await.unwrap();
     open(&node, Hello::default(), Some("*")).await.unwrap();
     assert_eq!(push(&node, Scope::Page(id("page_id")), 1).await, (1, 0));

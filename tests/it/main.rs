@@ -54,6 +54,7 @@ mod nats_mappings;
 mod node_effects;
 mod node_lane_analysis;
 mod node_lanes;
+mod older_ids;
 mod own_mounts;
 mod pages;
 mod pins;

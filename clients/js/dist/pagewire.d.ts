@@ -251,6 +251,15 @@ export interface Backoff {
     cap_ms: number;
 }
 /** Options of a page. All have defaults in a browser. */
+/**
+ * Ids of an older deployment: 22 characters of `A-Z`, `a-z`, `0-9` and `_`, or a UUID. A page, session or connection that is
+ * new gets the id that is named here, at a server with `compat.adopt_ids`.
+ */
+export interface OlderIds {
+    page_id?: string;
+    session_id?: string;
+    connection_id?: string;
+}
 export interface PagewireOptions {
     /** The server's socket; by default `/_ws` of this origin. */
     url?: string | URL;
@@ -258,6 +267,8 @@ export interface PagewireOptions {
     token?: string | (() => string | Promise<string>);
     /** The class of the object that this page has at its server, if it is a resident page. */
     resident?: string | ResidentClass;
+    /** The ids that this page, its session and its connection get if they are new. */
+    ids?: OlderIds;
     /** The waits between attempts: by default 500 ms doubling to 20 s, with full jitter. */
     backoff?: Partial<Backoff>;
     /** The slot of this page in its tab, if a document has several pages. By default the tab, or the iframe's name. */

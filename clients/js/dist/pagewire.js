@@ -530,9 +530,12 @@ var Identity = class {
   #session;
   #slot;
   #proofs;
+  /** The ids of an older deployment that are named for what has no id yet. */
+  #older;
   /** The session that the server rejected, until there is another one. */
   #lost;
-  constructor(local, session, slot2) {
+  constructor(local, session, slot2, older = {}) {
+    this.#older = older;
     this.#local = local;
     this.#session = session;
     this.#slot = PAGE + slot2;
@@ -563,6 +566,7 @@ var Identity = class {
     const { connection, session, page } = this.#proofs;
     const proof = page ?? session ?? connection;
     return {
+      ...this.#older,
       ...connection && { connection_id: connection.id },
       ...session && { session_id: session.id },
       ...page && { page_id: page.id },
@@ -1725,7 +1729,7 @@ var Pagewire = class extends Emitter {
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } = options;
-    this.#identity = new Identity(local, session, options.slot ?? slot());
+    this.#identity = new Identity(local, session, options.slot ?? slot(), options.ids);
     this.#claim = new Claim(this.#identity);
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1e3);

@@ -1,5 +1,5 @@
 import type { Place } from "./trees.js";
-import type { IdentityStorage, Registered, ResidentClass } from "./types.js";
+import type { IdentityStorage, OlderIds, Registered, ResidentClass } from "./types.js";
 
 const CONNECTION = "pagewire.connection";
 const SESSION = "pagewire.session";
@@ -51,10 +51,13 @@ export class Identity {
   #session: IdentityStorage | null;
   #slot: string;
   #proofs: { connection?: ConnectionProof; session?: Proof; page?: PageProof };
+  /** The ids of an older deployment that are named for what has no id yet. */
+  #older: OlderIds;
   /** The session that the server rejected, until there is another one. */
   #lost: string | undefined;
 
-  constructor(local: IdentityStorage | null, session: IdentityStorage | null, slot: string) {
+  constructor(local: IdentityStorage | null, session: IdentityStorage | null, slot: string, older: OlderIds = {}) {
+    this.#older = older;
     this.#local = local;
     this.#session = session;
     this.#slot = PAGE + slot;
@@ -89,6 +92,7 @@ export class Identity {
     const { connection, session, page } = this.#proofs;
     const proof = page ?? session ?? connection;
     return {
+      ...this.#older,
       ...(connection && { connection_id: connection.id }),
       ...(session && { session_id: session.id }),
       ...(page && { page_id: page.id }),

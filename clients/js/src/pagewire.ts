@@ -92,7 +92,7 @@ export class Pagewire<Api extends ApiMap<Api> = UntypedApi> extends Emitter<Page
     if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here: pass one as an option");
     const { local_storage: local = storage("localStorage"), session_storage: session = storage("sessionStorage") } =
       options;
-    this.#identity = new Identity(local, session, options.slot ?? slot());
+    this.#identity = new Identity(local, session, options.slot ?? slot(), options.ids);
     this.#claim = new Claim(this.#identity);
     this.#tokens = new TokenSource(options.token);
     this.#requests = new Requests(options.max_pending ?? 1_000);

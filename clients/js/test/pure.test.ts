@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { delayMs } from "../src/backoff.js";
 import { verdict } from "../src/close.js";
+import { Identity } from "../src/identity.js";
 import { Incoming } from "../src/incoming.js";
 import { Outgoing } from "../src/outgoing.js";
 import { Pace } from "../src/pace.js";
+import type { Registered } from "../src/types.js";
 
 const backoff = { base_ms: 500, cap_ms: 20_000 };
 
@@ -174,4 +176,16 @@ test("no second ever carries more frames than the server takes", () => {
     assert.ok(times.filter((time) => time >= start && time < start + 1000).length <= 100);
   }
   assert.ok((times.at(-1) ?? 0) < 12_000, "and the limit is used");
+});
+
+test("a page names the ids of an older deployment until it has its own", () => {
+  const older = { page_id: "p".repeat(22), session_id: "s".repeat(22), connection_id: "c".repeat(22) };
+  const identity = new Identity(null, null, "slot", older);
+  assert.deepEqual(identity.hello(0, [], []), older);
+  const own = { page_id: "P|p01", session_id: "S|p01", connection_id: "C|p01" };
+  identity.learn({ ...own, token: "t" } as Registered, 0);
+  const { watch, resume, ...named } = identity.hello(3, [], []);
+  assert.deepEqual(named, own);
+  assert.deepEqual(resume, { token: "t", seq: 3 });
+  assert.deepEqual(watch, []);
 });

@@ -4,6 +4,7 @@
 //! watches. Never: sockets, or which client may see which rows. There is no heartbeat per page: a row is valid while
 //! the lease of its node is.
 
+mod adopted;
 mod entries;
 mod holder_counts;
 mod holders;

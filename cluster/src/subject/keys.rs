@@ -51,6 +51,16 @@ pub mod page_key {
         format!("{OWNERS}{connection}")
     }
 
+    /// The row of the session of an older deployment whose id was adopted.
+    pub fn adopted_session(session: Key) -> String {
+        format!("adopted.session.{session}")
+    }
+
+    /// The row of the connection of an older deployment whose id was adopted.
+    pub fn adopted_connection(connection: Key) -> String {
+        format!("adopted.connection.{connection}")
+    }
+
     /// Key of the row of a page.
     pub fn page(page: Key) -> String {
         format!("{PAGES}{page}")

@@ -284,10 +284,10 @@ async fn a_user_joins_a_session_that_another_node_has_just_created() {
     let (_, one, two) = two_nodes().await;
     for _ in 0..20 {
         let first = open(&one, Hello::default(), Some("ann")).await.unwrap();
-        let session_id = Some(first.page.session());
+        let session_id = Some(GivenId::Own(first.page.session()));
         let second = open(&two, Hello { session_id, ..Hello::default() }, Some("ann")).await.unwrap();
         assert_eq!(second.page.session(), first.page.session());
-        let connection_id = Some(first.page.connection());
+        let connection_id = Some(GivenId::Own(first.page.connection()));
         let third = open(&two, Hello { connection_id, ..Hello::default() }, Some("ann")).await.unwrap();
         assert_eq!(third.page.connection(), first.page.connection());
     }
