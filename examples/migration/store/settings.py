@@ -52,6 +52,7 @@ MIDDLEWARE = [
 ]
 if STORE_PUSH:
     MIDDLEWARE.append("store.identity.same_user")
+    AUTH_PASSWORD_VALIDATORS = [{"NAME": "store.identity.NewPassword"}]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -24,3 +24,11 @@ async fn phase_3_requests_and_the_daemon_are_unchanged_so_that_open_tabs_go_on_a
     let steps = room.visited_again(&back.url()).await;
     assert!(!steps.contains("pushed"), "{steps}");
 }
+
+#[tokio::test]
+async fn phase_3_a_new_password_and_a_closed_account_end_the_pages_of_their_user_alone() {
+    let room = StoreRoom::open().await;
+    let node = room.serve("3").await;
+    let steps = room.run(&["accounts.py", &node.url()], &[]).await;
+    assert!(steps.ends_with("others stay\n"), "{steps}");
+}
