@@ -26,6 +26,8 @@ const QUEUE_MS: u64 = 30_000;
 const START_MS: u64 = 30_000;
 /// The only application with a register.
 const GENROPY: &str = "genropy";
+/// Its own register answers, and the one that is kept here is asked as well and compared.
+const SHADOW: &str = "shadow:genropy";
 const DAY_S: u64 = 86_400;
 /// Maximum number of processes.
 pub(super) const MAX_PROCESSES: u32 = 256;
@@ -52,8 +54,8 @@ pub struct MountProcessConfig {
     pub server: String,
     /// The folder of another virtualenv, in which the server is found if `venv` does not have it; empty for none.
     pub server_venv: PathBuf,
-    /// The application whose register this server keeps in the place of the application's daemon: `genropy`; empty for
-    /// none.
+    /// The application whose register this server keeps in the place of the application's daemon: `genropy`, or
+    /// `shadow:genropy` while the daemon answers and both are compared; empty for none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub register: String,
     /// The number of processes.
@@ -122,6 +124,11 @@ impl MountProcessConfig {
         self.register == GENROPY
     }
 
+    /// Whether a register is kept here that is only compared with that of the daemon of a Genropy site.
+    pub fn has_genropy_shadow(&self) -> bool {
+        self.register == SHADOW
+    }
+
     /// Returns the number of processes.
     pub fn processes(&self) -> u32 {
         // an object of a page is in one process, and requests meet it there
@@ -184,8 +191,8 @@ impl MountProcessConfig {
         }
         if !self.register.is_empty() && self.wsgi.is_empty() {
             found.add("mount.register", "it is for wsgi");
-        } else if !self.register.is_empty() && !self.has_genropy_register() {
-            found.add("mount.register", format!("{:?} is not {GENROPY}", self.register));
+        } else if !["", GENROPY, SHADOW].contains(&self.register.as_str()) {
+            found.add("mount.register", format!("{:?} is not {GENROPY} or {SHADOW}", self.register));
         }
         self.check_limits(found);
     }
@@ -345,7 +352,7 @@ mod tests {
             ("wsgi = \"a:b\"\nprocesses = 0", "mount.processes"),
             ("wsgi = \"a:b\"\nneeds = [\"40404\"]", "mount.needs"),
             ("wsgi = \"a:b\"\nmax_rss = \"much\"", "max_rss"),
-            ("wsgi = \"a:b\"\nregister = \"redis\"", "\"redis\" is not genropy"),
+            ("wsgi = \"a:b\"\nregister = \"redis\"", "\"redis\" is not genropy or shadow:genropy"),
             ("asgi = \"a:b\"\nregister = \"genropy\"", "it is for wsgi"),
             ("wsgi = \"a:b\"\nprocess = 2", "the nearest known one is mount.processes"),
         ] {

@@ -61,7 +61,7 @@ impl MountProcesses {
             false => None,
         };
         if let Some(package) = &package
-            && mounts.iter().any(|mount| mount.process.has_genropy_register())
+            && mounts.iter().any(|mount| loads_genropy_package(mount))
         {
             genropy_package::unpack(package.path()).map_err(|error| refused("mount", error))?;
         }
@@ -212,6 +212,11 @@ fn command(mount: &MountConfig) -> Vec<String> {
     command
 }
 
+/// Whether the processes of a mount load the register of Genropy sites.
+fn loads_genropy_package(mount: &MountConfig) -> bool {
+    mount.process.has_genropy_register() || mount.process.has_genropy_shadow()
+}
+
 /// Returns the folder of a virtualenv, if it is set. Its path does not depend on the working directory of a process.
 fn folder(venv: &Path) -> Option<PathBuf> {
     let is_set = !venv.as_os_str().is_empty();
@@ -237,7 +242,7 @@ fn environment(mount: &MountConfig, package: &Path) -> BTreeMap<String, String> 
         env.insert(name.to_owned(), value.to_string_lossy().into_owned());
     };
     put_first("PYTHONPATH", package);
-    if process.has_genropy_register() {
+    if loads_genropy_package(mount) {
         put_first("PYTHONPATH", &genropy_package::folder(package));
     }
     if let Some(venv) = folder(&process.venv) {
@@ -246,6 +251,9 @@ fn environment(mount: &MountConfig, package: &Path) -> BTreeMap<String, String> 
     }
     if let Some(venv) = folder(&process.server_venv) {
         env.insert("PAGEWIRE_SERVER_VENV".to_owned(), venv.to_string_lossy().into_owned());
+    }
+    if process.has_genropy_shadow() {
+        env.insert("PAGEWIRE_REGISTER".to_owned(), process.register.clone());
     }
     if mount.path != "/" {
         env.insert("PAGEWIRE_SCRIPT_NAME".to_owned(), mount.path.clone());
@@ -282,7 +290,13 @@ mod tests {
         mount.process.register = "genropy".to_owned();
         let env = environment(&mount, Path::new("/run/package"));
         assert_eq!(env["PYTHONPATH"], "/run/package/for-genropy:/run/package:/srv/lib");
+        assert!(!env.contains_key("PAGEWIRE_REGISTER"));
         assert_eq!(env["PAGEWIRE_SERVER_VENV"], "/opt/granian");
+        mount.process.register = "shadow:genropy".to_owned();
+        let env = environment(&mount, Path::new("/run/package"));
+        assert_eq!(env["PYTHONPATH"], "/run/package/for-genropy:/run/package:/srv/lib");
+        assert_eq!(env["PAGEWIRE_REGISTER"], "shadow:genropy");
+        assert!(!mount.process.has_genropy_register(), "sockets get no news of a shadow");
     }
 
     #[test]

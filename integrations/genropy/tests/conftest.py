@@ -14,6 +14,7 @@ for _folder in (_HERE, _HERE.parent / "src", _HERE.parents[2] / "clients/python/
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
+import daemon  # noqa: E402
 import double  # noqa: E402
 from pagewire_genropy import siteregister_client  # noqa: E402
 
@@ -75,3 +76,41 @@ def open_page() -> Callable[..., str]:
         return page
 
     return open
+
+
+class DaemonSite(Site):
+    """A site with the configuration of a daemon."""
+
+    site_path = "/nowhere"
+    config = SimpleNamespace(getAttr=lambda name: {"host": "localhost", "port": 1, "hmac_key": ""})
+
+
+@pytest.fixture
+def gnrdaemon() -> daemon.Daemon:
+    daemon.loaded()
+    return daemon.Daemon()
+
+
+@pytest.fixture
+def before(gnrdaemon: daemon.Daemon) -> Any:
+    """The site with its daemon alone."""
+    return gnrdaemon.client(DaemonSite())
+
+
+@pytest.fixture
+def shadow(gnrdaemon: daemon.Daemon, register: double.Register, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Makes processes of the site in the shadow."""
+    monkeypatch.setattr(siteregister_client, "connect", lambda: register)
+
+    def start() -> Any:
+        from pagewire_genropy.shadow import ShadowClient
+
+        site = DaemonSite()
+        return ShadowClient(site, gnrdaemon.client(site))
+
+    return start
+
+
+@pytest.fixture
+def both(shadow: Callable[[], Any]) -> Any:
+    return shadow()

@@ -39,6 +39,9 @@ class Register:
     def tell(self, method: str, params: dict[str, Any]) -> None:
         self.ask(method, params)
 
+    def is_open(self) -> bool:
+        return True
+
     # items
 
     def do_read(self, items: list[dict[str, Any]], pages_of: Any = ()) -> Any:

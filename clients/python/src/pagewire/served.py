@@ -39,6 +39,11 @@ class Served:
         """Whether this process serves an application, or was forked by one that does."""
         return self._pid != 0
 
+    @property
+    def has_joined(self) -> bool:
+        """Whether requests can be made: not while the application is imported, and not in a forked process."""
+        return self._joined.is_set() and self._pid == os.getpid()
+
     def expect(self) -> None:
         """Notes that this process is going to serve. The thread that calls this imports the application."""
         self._pid = os.getpid()

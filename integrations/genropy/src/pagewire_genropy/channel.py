@@ -21,6 +21,9 @@ class Channel(Protocol):
     def tell(self, method: str, params: dict[str, Any]) -> None:
         """Sends a request without waiting for its answer."""
 
+    def is_open(self) -> bool:
+        """Returns whether requests can be made: not while the application is imported, or in a forked process."""
+
 
 class _Application:
     """The requests of a process that serves a mount."""
@@ -33,6 +36,9 @@ class _Application:
 
     def tell(self, method: str, params: dict[str, Any]) -> None:
         self._client._link.post(self._client, method, params, lambda reply: None)
+
+    def is_open(self) -> bool:
+        return bool(self._client._served.has_joined)
 
 
 def connect() -> Channel:

@@ -14,7 +14,7 @@ from .draft import Draft
 from .fields import born, item_of, stored
 from .keys import GLOBAL, Key
 from .listing import Listing, age
-from .snapshot import BRANCH, MEMBER, Snapshot
+from .snapshot import MEMBER, Snapshot, branches
 
 if TYPE_CHECKING:
     from .core import Core
@@ -32,6 +32,7 @@ class Lifecycle:
     def __init__(self, core: Core, listing: Listing) -> None:
         self._core = core
         self._listing = listing
+        self._born_with: dict[str, Any] = {}
         self.configure({})
 
     def configure(self, cleanup: dict[str, Any]) -> None:
@@ -39,6 +40,13 @@ class Lifecycle:
         self.page_max_age = int(cleanup.get("page_max_age") or DEFAULT_PAGE_MAX_AGE)
         self.guest_connection_max_age = int(cleanup.get("guest_connection_max_age") or GUEST_CONNECTION_MAX_AGE)
         self.connection_max_age = int(cleanup.get("connection_max_age") or CONNECTION_MAX_AGE)
+
+    def born_with(self, fields: dict[str, Any]) -> None:
+        """Gives these fields to each item that is created from now on."""
+        self._born_with = fields
+
+    def _born(self, level: str, values: dict[str, Any]) -> dict[str, Any]:
+        return {**born(level, values), **self._born_with}
 
     # coming
 
@@ -50,8 +58,8 @@ class Lifecycle:
         key, user = Key("connection", connection_id), Key("user", str(values["user"]))
         data = _members(avatar_extra=values.get("avatar_extra"))
         ops = [
-            {**key.wire(), "create": "new", "fields": born("connection", values)},
-            {**user.wire(), "create": "new", "fields": born("user", values), "data": data},
+            {**key.wire(), "create": "new", "fields": self._born("connection", values)},
+            {**user.wire(), "create": "new", "fields": self._born("user", values), "data": data},
         ]
         results = self._core.ask("register.write", ops=ops)["results"]
         if results and results[0].get("error", {}).get("code") == "conflict":
@@ -63,12 +71,7 @@ class Lifecycle:
     def new_page(self, page_id: str, values: dict[str, Any], data: Any) -> dict[str, Any]:
         """Registers a page. An older one with this id is replaced."""
         key = Key("page", page_id)
-        branches: dict[str, Any] = {}
-        for number, node in enumerate(data or ()):
-            node_value = codec.copied(node.getValue("static"))
-            branches.setdefault(BRANCH + node.label, []).append((number, node_value, dict(node.attr)))
-        texts = {name: codec.dump(nodes) for name, nodes in branches.items()}
-        op = {**key.wire(), "create": "replace", "fields": born("page", values), "data": texts}
+        op = {**key.wire(), "create": "replace", "fields": self._born("page", values), "data": branches(data)}
         self._keep_new(key, op, self._core.ask("register.write", ops=[op])["results"][0])
         return item_of("page", page_id, op["fields"])
 
@@ -92,7 +95,7 @@ class Lifecycle:
             connection=connection_id,
             user=str(values["user"]),
             fields={name: value for name, value in stored("connection", values).items() if name != "user"},
-            user_fields=born("user", values),
+            user_fields=self._born("user", values),
         )["pages"]
         changed = [key, Key("user", str(values["user"])), *(Key("page", page) for page in pages)]
         if before is not None and "user" in before.fields:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .draft import Draft, Operation
 
 LEASE_MS = 10_000
-"""How long a lock is held at most, and how long a thread waits for one."""
+"""How long a lock is held at most, and how long a thread waits for one, if nothing else is said (`Locks.wait_ms`)."""
 
 _LONGEST_NAME = 120
 
@@ -44,6 +44,7 @@ class Locks:
         self._channel = channel
         self._register = register
         self._held = threading.local()
+        self.wait_ms = LEASE_MS
 
     def section(self, key: Key) -> Section | None:
         """Returns the section of this thread, or None if it does not hold the lock."""
@@ -52,13 +53,13 @@ class Locks:
     def enter(self, key: Key) -> bool:
         """Acquires the lock. Returns whether it was acquired now: this thread may have held it before.
 
-        Raises GnrDaemonLocked if another holder has it for 10 s.
+        Raises GnrDaemonLocked if another holder has it for so long.
         """
         section = self._sections().get(key)
         if section is not None:
             section.count += 1
             return False
-        params = {"name": self._name(key), "ttl_ms": LEASE_MS, "wait_ms": LEASE_MS}
+        params = {"name": self._name(key), "ttl_ms": LEASE_MS, "wait_ms": self.wait_ms}
         try:
             token = self._channel.ask("lock.acquire", params)["token"]
         except Error as error:

@@ -47,6 +47,10 @@ class SiteRegister:
         """Takes the ages of pages and connections from the site's configuration."""
         self._life.configure(cleanup or {})
 
+    def born_with(self, fields: dict[str, Any]) -> None:
+        """Gives these fields of the register, which Genropy does not see, to each item that is created from now on."""
+        self._life.born_with(fields)
+
     # items
 
     def get_item(

@@ -22,6 +22,10 @@ from .stores import RemoteStoreBag, ServerStore
 __all__ = ["GnrDaemonLocked", "RegisterResolver", "RemoteStoreBag", "ServerStore", "SiteRegisterClient"]
 
 
+_RELEASED_MS = 500
+"""How long a register beside another one waits for a lock."""
+
+
 class SiteRegisterClient:
     """The register of a site in one process. Verbs that are not here are those of `siteregister`."""
 
@@ -29,12 +33,24 @@ class SiteRegisterClient:
     errors = GnrDaemonException
 
     def __init__(self, site: Any) -> None:
+        self._connect(site)
+        # a site without sockets does not look at it
+        site._wsk = PageSockets(site)
+
+    def _connect(self, site: Any) -> None:
         self.site = site
         self.siteregister = SiteRegister(Core(connect(), register_name(site.currentDomainIdentifier), site))
         self.siteregister.setConfiguration(cleanup=site.custom_config.getAttr("cleanup"))
-        # a site without sockets does not look at it
-        site._wsk = PageSockets(site)
         os.register_at_fork(after_in_child=self.siteregister.core.forked)
+
+    @classmethod
+    def beside(cls, site: Any) -> SiteRegisterClient:
+        """Returns a register that stands beside that of the site, which keeps its own sockets and its own locks."""
+        found = cls.__new__(cls)
+        found._connect(site)
+        # the lock of the other register excludes others: here the holder before is still about to release its own
+        found.siteregister.core.locks.wait_ms = _RELEASED_MS
+        return found
 
     # items by id; those of `siteregister` are lists
 

@@ -82,6 +82,19 @@ class Snapshot:
         return found
 
 
+def branches(data: Any) -> dict[str, str]:
+    """Returns the entries of a Bag, one for each label of its top level."""
+    found: dict[str, list[Node]] = {}
+    own = codec.copied(data)
+    if own is not None:
+        # with the way back to its parent a branch would be stored with all others, and tell its changes to nobody
+        own.clearBackRef()
+    for number, node in enumerate(own or ()):
+        value = node.resolver or node.getValue("static")
+        found.setdefault(BRANCH + node.label, []).append((number, value, dict(node.attr)))
+    return {name: codec.dump(nodes) for name, nodes in found.items()}
+
+
 def _assemble(names: Iterator[str], read: Any) -> Any:
     nodes = [(position, name, value, attributes) for name in names for position, value, attributes in read(name)]
     nodes.sort(key=lambda node: node[:2])

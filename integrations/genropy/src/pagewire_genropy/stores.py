@@ -17,7 +17,7 @@ from .keys import Key, key_of
 if TYPE_CHECKING:
     from .register import SiteRegister
 
-_READING = frozenset(
+READING = frozenset(
     {
         "__contains__",
         "__eq__",
@@ -64,7 +64,7 @@ _READING = frozenset(
 def perform(register: SiteRegister, key: Key | None, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Calls a method of the Bag of an item, and returns a copy of its value. Without the item the value is None."""
     working_set = register.core.working_set()
-    if method in _READING:
+    if method in READING:
         view = working_set.view(key)
         if view is None:
             return None
@@ -105,7 +105,7 @@ class RemoteStoreBag:
         key = key_of(self.register_name, self.register_item_id)
         if self.rootpath is None:
             return perform(self.register, key, method, args, kwargs)
-        if method in _READING:
+        if method in READING:
             branch = perform(self.register, key, "getItem", (self.rootpath,), {})
             return None if branch is None else getattr(branch, method)(*args, **kwargs)
         given = codec.copied((args, kwargs))

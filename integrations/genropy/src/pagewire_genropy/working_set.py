@@ -81,6 +81,11 @@ class WorkingSet:
         """Reads the item at its next use."""
         self._held.pop(key, None)
 
+    def forget_all(self) -> None:
+        """Reads each item, and which pages there are, at the next use."""
+        self._held.clear()
+        self._pages.clear()
+
     def put(self, key: Key, snapshot: Snapshot | None) -> None:
         """Keeps what was written."""
         if snapshot is not None:
