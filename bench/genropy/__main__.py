@@ -6,6 +6,7 @@
     VENV/bin/python bench/genropy first-page --site DIR --runs 9      # the first page with an empty cache
     python3 bench/genropy register --site DIR --runs 9                # the register of Pagewire and that of the daemon
     python3 bench/genropy way-back --site DIR                         # from the daemon to the register and back
+    python3 bench/genropy shadow --site DIR                           # both are compared, then phase 4, and back
     VENV/bin/python bench/genropy sockets --site DIR --runs 9         # pushes to pages that do not poll
     VENV/bin/python bench/genropy pushes --site DIR --runs 9          # the same, beside the daemon of the site
 
@@ -19,6 +20,7 @@ import tempfile
 
 import installation
 import register
+import shadow
 import stacks
 import way_back
 
@@ -27,11 +29,11 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets", "pushes", "way-back"])
+    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "way-back"])
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
-    parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack")
-    parser.add_argument("--processes", type=int, default=2, help="register, sockets: processes of the site at each node")
+    parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack, shadow: rounds")
+    parser.add_argument("--processes", type=int, default=2, help="register, sockets, shadow: processes of the site at each node")
     parser.add_argument("--nodes", type=int, default=1, help="register, sockets: nodes; more than one need NATS_SERVER")
     parser.add_argument("--screenshots", type=pathlib.Path, help="folder for pictures of the walk")
     return parser.parse_args()
@@ -46,6 +48,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="pagewire-genropy-") as scratch:
         if given.what == "register":
             return register.compare(site, given, pathlib.Path(scratch))
+        if given.what == "shadow":
+            return shadow.run(site, given, pathlib.Path(scratch))
         if given.what == "way-back":
             return way_back.run(site, given, pathlib.Path(scratch))
         # these need selenium

@@ -18,8 +18,8 @@ from installation import environment, instance, package
 DAEMON = 40404
 
 
-def configuration(site, address, processes=2, register=False, cluster="", pushes=None):
-    """Returns the configuration of a node with the site at `/`: with its daemon, or with the `register` of Pagewire.
+def configuration(site, address, processes=2, register="", cluster="", pushes=None):
+    """Returns the configuration of a node with the site at `/`: with its daemon, with the `register` of Pagewire, or both.
     `pushes` is the socket at which a site with its daemon pushes to its pages.
     """
     framework = package(site)
@@ -32,7 +32,9 @@ def configuration(site, address, processes=2, register=False, cluster="", pushes
     }
     names = ("HOME", "GNR_LOCAL_PROJECTS", "PYTHONWARNINGS")
     variables = ", ".join(f"{name} = {json.dumps(environment(site)[name])}" for name in names)
-    kept = 'register = "genropy"' if register else f'needs = ["tcp:127.0.0.1:{DAEMON}"]'
+    kept = f"register = {json.dumps(register)}\n" if register else ""
+    if register != "genropy":
+        kept += f'needs = ["tcp:127.0.0.1:{DAEMON}"]'
     if pushes:
         kept += f"\nasync_socket = {json.dumps(str(pushes))}"
     text = f"""listen = "{address}"
@@ -101,26 +103,31 @@ def answers(url):
     return urllib.request.urlopen(url, timeout=20).status == 200
 
 
+def start_plain(stack, site, scratch):
+    """Starts the daemon and gunicorn, and returns their URL."""
+    start_daemon(stack, site, scratch)
+    return start_gunicorn(stack, site, scratch)
+
+
 def start_daemon(stack, site, scratch):
-    """Starts the daemon of a site."""
-    daemon = [site / "v/bin/gnr", "web", "daemon", "-H", "127.0.0.1"]
-    stack.enter_context(process(daemon, scratch / "daemon.log", env=environment(site), cwd=instance(site)))
+    """Starts the daemon, and waits until it accepts connections."""
+    command = [site / "v/bin/gnr", "web", "daemon", "-H", "127.0.0.1"]
+    stack.enter_context(process(command, scratch / "daemon.log", env=environment(site), cwd=instance(site)))
     until("the daemon", lambda: accepts(DAEMON))
 
 
-def start_plain(stack, site, scratch):
-    """Starts the daemon and gunicorn, and returns their URL."""
-    address, own = free_address(), {"env": environment(site), "cwd": instance(site)}
-    start_daemon(stack, site, scratch)
+def start_gunicorn(stack, site, scratch):
+    """Starts gunicorn with the site, and returns its URL."""
+    address = free_address()
     gunicorn = [site / "v/bin/gunicorn", "-k", "gthread", "-w", "2", "--threads", "4", "-b", address, "wsgi:application"]
-    stack.enter_context(process(gunicorn, scratch / "gunicorn.log", **own))
+    stack.enter_context(process(gunicorn, scratch / "gunicorn.log", env=environment(site), cwd=instance(site)))
     return ready(f"http://{address}")
 
 
 def start_node(stack, site, pagewire, folder, **options):
     """Starts a node with the site, and returns its URL."""
     address = free_address()
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "pagewire.toml").write_text(configuration(site, address, **options))
     stack.enter_context(process([pagewire, "serve"], folder / "pagewire.log", cwd=folder))
     return ready(f"http://{address}")

@@ -39,7 +39,7 @@ def run(site, given, scratch):
             client.log_in(user)
         file.write_text(daemon_items(site, "export", "test_invoice"))
     with contextlib.ExitStack() as stack:
-        node = start_node(stack, site, program, scratch / "node", processes=1, register=True)
+        node = start_node(stack, site, program, scratch / "node", processes=1, register="genropy")
         expect(not is_logged_in(Client(node), node, USERS[0]), "a browser without cookies is logged in")
         start = time.monotonic()
         print(register(program, node, "import", name, file), end="")
