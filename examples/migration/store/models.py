@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F
 
 
@@ -29,8 +29,12 @@ class Item(models.Model):
         return {"item": self.pk, "name": self.name, "count": self.count, "revision": self.revision}
 
     @classmethod
+    @transaction.atomic
     def move(cls, item: int, by: int) -> Item:
-        """Puts pieces in, or takes them out with a negative number. Raises NotEnough."""
+        """Puts pieces in, or takes them out with a negative number. Raises NotEnough.
+
+        It returns what this change has made of the item: until it is committed nobody else changes the row.
+        """
         found = cls.objects.filter(pk=item, count__gte=-by)
         if not found.update(count=F("count") + by, revision=F("revision") + 1):
             raise NotEnough(item)

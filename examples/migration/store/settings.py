@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 HERE = Path(__file__).parent.parent
 
@@ -26,13 +27,32 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("STORE_DATABASE", HERE / "store.sqlite3"),
-        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"},
+
+
+def database(named: str) -> dict:
+    """Returns the settings of a file of SQLite, or of `postgresql://USER:PASSWORD@HOST:PORT/NAME`.
+
+    With `?host=FOLDER` it is reached at its Unix socket.
+    """
+    if not named.startswith("postgresql://"):
+        options = {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": named, "OPTIONS": options}
+    given = urlsplit(named)
+    folders = parse_qs(given.query).get("host", [])
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": given.path.removeprefix("/"),
+        "USER": unquote(given.username or ""),
+        "PASSWORD": unquote(given.password or ""),
+        "HOST": folders[0] if folders else given.hostname or "",
+        "PORT": str(given.port or ""),
+        # a thread keeps its connection for the requests that follow
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
     }
-}
+
+
+DATABASES = {"default": database(os.environ.get("STORE_DATABASE", str(HERE / "store.sqlite3")))}
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-use super::{Application, Node, Process, SOON, Setup, WebServer, eventually, free_port, venv};
+use super::{Application, Node, Postgres, Process, SOON, Setup, WebServer, eventually, free_port, venv};
 
 /// The folder of the example.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/migration");
@@ -19,26 +19,36 @@ const SECRET: &str = "a secret of the tests of the store room";
 /// The address of the daemon in the files of the example.
 const DAEMON: &str = "127.0.0.1:8700";
 
+/// The name of the file of SQLite.
+const FILE: &str = "store.sqlite3";
+
 /// A database with its users, made once for all tests of a process.
 async fn database() -> &'static Path {
     static FIRST: OnceCell<TempDir> = OnceCell::const_new();
     let folder = FIRST.get_or_init(async || {
         let folder = tempfile::tempdir().expect("a folder");
-        for command in ["migrate", "demo"] {
-            let mut python = tokio::process::Command::new(venv().join("bin/python"));
-            python.args(["manage.py", command]).current_dir(FOLDER).env("PYTHONDONTWRITEBYTECODE", "1");
-            python.env("STORE_SECRET", SECRET).env("STORE_DATABASE", folder.path().join("store.sqlite3"));
-            let output = python.output().await.expect("a Python");
-            assert!(output.status.success(), "{command}: {output:?}");
-        }
+        fill(&shown(&folder.path().join(FILE))).await;
         folder
     });
     folder.await.path()
 }
 
+/// Makes the tables of the store room in a database, with its items and users.
+async fn fill(database: &str) {
+    for command in ["migrate", "demo"] {
+        let mut python = tokio::process::Command::new(venv().join("bin/python"));
+        python.args(["manage.py", command]).current_dir(FOLDER).env("PYTHONDONTWRITEBYTECODE", "1");
+        python.env("STORE_SECRET", SECRET).env("STORE_DATABASE", database);
+        let output = python.output().await.expect("a Python");
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+}
+
 /// One store room: what stays when its phase changes.
 pub(crate) struct StoreRoom {
     folder: TempDir,
+    /// The database, as the application takes it: a file, or a URL.
+    database: String,
     daemon: SocketAddr,
     process: Option<Process>,
 }
@@ -47,12 +57,20 @@ impl StoreRoom {
     /// Makes a room with the items and users of the example, and starts its daemon.
     pub(crate) async fn open() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let name = "store.sqlite3";
-        std::fs::copy(database().await.join(name), folder.path().join(name)).expect("a copy");
+        let file = folder.path().join(FILE);
+        std::fs::copy(database().await.join(FILE), &file).expect("a copy");
         let daemon = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let mut room = Self { folder, daemon, process: None };
+        let mut room = Self { folder, database: shown(&file), daemon, process: None };
         room.start_daemon().await;
         room
+    }
+
+    /// Makes a room in an empty PostgreSQL, without its daemon.
+    pub(crate) async fn open_on(postgres: &Postgres) -> Self {
+        let (folder, database) = (tempfile::tempdir().expect("a folder"), postgres.url());
+        fill(&database).await;
+        let daemon = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        Self { folder, database, daemon, process: None }
     }
 
     /// Starts the daemon, with nothing in its memory.
@@ -80,7 +98,17 @@ impl StoreRoom {
 
     /// Configures a node with the file of a phase; its address and folder are those of this room.
     pub(crate) fn phase(&self, name: &str) -> Setup {
-        let file = std::fs::read_to_string(format!("{FOLDER}/phase-{name}.toml")).expect("a phase");
+        self.configured(&phase_file(name))
+    }
+
+    /// Configures a node with the file of a phase, without the lines of one key.
+    pub(crate) fn phase_without(&self, name: &str, key: &str) -> Setup {
+        let file = phase_file(name);
+        let kept: Vec<&str> = file.lines().filter(|line| !line.starts_with(&format!("{key} = "))).collect();
+        self.configured(&kept.join("\n"))
+    }
+
+    fn configured(&self, file: &str) -> Setup {
         let folder = format!("path = \"/\"\ndirectory = {}", json!(FOLDER));
         let data = format!("data_dir = {}", json!(self.folder.path().join("data")));
         let file = file.replacen("path = \"/\"", &folder, 1).replace(DAEMON, &self.daemon.to_string());
@@ -148,7 +176,7 @@ impl StoreRoom {
     fn variables(&self) -> Vec<(&'static str, String)> {
         vec![
             ("STORE_SECRET", SECRET.to_owned()),
-            ("STORE_DATABASE", shown(&self.folder.path().join("store.sqlite3"))),
+            ("STORE_DATABASE", self.database.clone()),
             ("STORE_DAEMON", self.daemon.to_string()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
         ]
@@ -162,6 +190,10 @@ pub(crate) async fn opened(node: &Node) {
         (answer.status() == StatusCode::OK).then_some(())
     })
     .await;
+}
+
+fn phase_file(name: &str) -> String {
+    std::fs::read_to_string(format!("{FOLDER}/phase-{name}.toml")).expect("a phase")
 }
 
 fn shown(path: &Path) -> String {

@@ -1,11 +1,12 @@
 //! Phase 7: several processes on two nodes.
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::environment::children::send;
 use crate::environment::mounts::processes;
 use crate::environment::store::{StoreRoom, opened};
-use crate::environment::{Nats, Node};
+use crate::environment::{Nats, Node, Postgres};
 
 /// Starts the two nodes of phase 7.
 async fn nodes(room: &StoreRoom, nats: &Nats) -> [Node; 2] {
@@ -68,4 +69,17 @@ async fn phase_7_users_at_two_nodes_share_the_register_and_pushes_cross_between_
     let [one, two] = nodes(&room, &nats).await;
     let steps = room.visited_at([&one.url(), &two.url()]).await;
     assert!(steps.contains("a change is pushed"), "{steps}");
+}
+
+#[tokio::test]
+async fn phase_7_two_processes_write_the_same_items_on_postgresql_and_each_page_hears_of_each_change_once() {
+    let (postgres, nats) = (Postgres::start().await, Nats::start().await);
+    let room = StoreRoom::open_on(&postgres).await;
+    // so that requests of each user go to both processes
+    let node = room.phase_without("7", "sticky").nats(&nats).launch();
+    opened(&node).await;
+    processes(&node, 2).await;
+    let printed = room.run(&["together.py", &node.url(), "--rounds", "6"], &[]).await;
+    let done: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!((&done["changes"], &done["processes"]), (&Value::from(48), &Value::from(2)), "{printed}");
 }
