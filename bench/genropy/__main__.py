@@ -29,7 +29,8 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "way-back"])
+    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "way-back"]
+    parser.add_argument("what", choices=runs)
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
     parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack, shadow: rounds")

@@ -198,8 +198,8 @@ impl MountConfig {
             let problem = format!("the mount {path:?} has no processes: it has neither wsgi nor asgi");
             found.add("mount.sticky", problem);
         }
-        if self.async_socket().is_some() && (is_folder || !self.process.register.is_empty()) {
-            let problem = "is for a site with its own daemon: the mount has wsgi or http, and no register";
+        if self.async_socket().is_some() && (is_folder || self.process.has_genropy_register()) {
+            let problem = "is for a site with its own daemon: the mount has wsgi or http, and no register but a shadow";
             found.add("mount.async_socket", problem);
         }
         self.check_files(is_folder, found);
