@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::wire::HandlerError;
 use serde::Serialize;
 
 use super::trace::request_id;
@@ -71,6 +72,15 @@ impl From<CommandError> for ApiError {
 impl From<Unavailable> for ApiError {
     fn from(Unavailable: Unavailable) -> Self {
         Self::new(ErrorCode::Unavailable, "the cluster's engine is unavailable")
+    }
+}
+
+impl From<HandlerError> for ApiError {
+    /// A code of Pagewire has its status, and one that a handler has chosen that of a handler that failed.
+    fn from(HandlerError { code, message, retryable }: HandlerError) -> Self {
+        let known = ErrorCode::ALL.iter().copied().find(|known| known.text() == code);
+        let status = status(known.unwrap_or(ErrorCode::Failed));
+        Self { status, code: code.into(), message: message.into(), retryable }
     }
 }
 

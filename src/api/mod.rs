@@ -21,6 +21,7 @@ mod pages;
 mod pagination;
 mod quarantine;
 mod registers;
+mod requests;
 mod rollouts;
 mod routes;
 mod security;
@@ -46,6 +47,7 @@ use pagewire_cluster::lease::NodeLease;
 use pagewire_cluster::register::Registers;
 use pagewire_cluster::registry::Registry;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::requests::ProgramRequests;
 use pagewire_worker::runtime::http::callbacks::Callbacks;
 
 use self::auth::{AuthPolicy, guard};
@@ -82,6 +84,8 @@ pub struct ApiState {
     pub callbacks: Callbacks,
     /// The registers of applications.
     pub registers: Registers,
+    /// The requests of programs beside them.
+    pub programs: ProgramRequests,
 }
 
 /// All routes of the API. On an address beyond this machine, without any key or token secret, there are only the

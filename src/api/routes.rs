@@ -8,8 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    ApiState, calls, events, health, jobs, keys, nodes, pages, quarantine, registers, rollouts, send,
-    sessions, state, topics, unregister, users, workers,
+    ApiState, calls, events, health, jobs, keys, nodes, pages, quarantine, registers, requests, rollouts,
+    send, sessions, state, topics, unregister, users, workers,
 };
 
 /// Routes that are open to every client.
@@ -31,6 +31,7 @@ fn work() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(calls::call))
         .routes(routes!(calls::executors))
+        .routes(routes!(requests::request))
         .routes(routes!(jobs::list::jobs, jobs::submit))
         .routes(routes!(jobs::job))
         .routes(routes!(jobs::events::events))

@@ -14,6 +14,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_worker::demo::demo_handlers;
 use pagewire_worker::effects::application::{ApplicationNode, Applications};
 use pagewire_worker::handlers::Handlers;
+use pagewire_worker::requests::ProgramRequests;
 use pagewire_worker::runtime::http::callbacks::Callbacks;
 use tokio::sync::watch;
 
@@ -50,6 +51,8 @@ pub struct Node {
     pub(crate) keyring: Keyring,
     /// The registers of applications.
     pub(crate) registers: Registers,
+    /// The requests of programs beside them.
+    pub(crate) programs: ProgramRequests,
     /// The clock of the cluster.
     pub(crate) clock: ClusterClock,
     /// Whether the node can take traffic.
@@ -127,17 +130,13 @@ impl Node {
         let ready = Readiness::default();
         let accepting = ready.latch("accepting");
         accepting.set(true);
-        let peers = PeerRequests {
-            engine: services.engine.clone(),
-            subjects: services.subjects.clone(),
-            timing,
-            lease: services.lease.clone(),
-            context: context.clone(),
-            listening: ready.latch("peer server"),
-        };
+        let peers = peer_requests(&services, &context, timing, &ready);
         tasks.spawn("peer server", TaskKind::Vital, peers.serve());
         duties::spawn_all(&tasks, &services, &context, &config);
-        let pool_services = pool_services(&services, &config, &context, &tasks);
+        let registers = Registers::new(&services.engine);
+        let applications = applications(&services, &registers, &config, &context);
+        let programs = ProgramRequests::new(applications.clone());
+        let pool_services = pool_services(&services, &config, &context, &tasks, registers, applications);
         let pools = NodePools::start(&pool_services, parts, !own.is_empty(), &ready).await?;
         mount_places::spawn(&pool_services, &services.registry, &pools, note.clone());
         let Services { registry, lease, keyring, engine, .. } = services;
@@ -150,6 +149,7 @@ impl Node {
             lease,
             keyring,
             registers: pool_services.registers,
+            programs,
             clock: engine.clock(),
             ready,
             metrics,
@@ -182,15 +182,32 @@ fn handlers(config: &Config) -> Handlers {
     if config.welcome || config.demo { demo_handlers() } else { Handlers::default() }
 }
 
+fn peer_requests(
+    services: &Services,
+    context: &Arc<Context>,
+    timing: Timing,
+    ready: &Readiness,
+) -> PeerRequests {
+    PeerRequests {
+        engine: services.engine.clone(),
+        subjects: services.subjects.clone(),
+        timing,
+        lease: services.lease.clone(),
+        context: context.clone(),
+        listening: ready.latch("peer server"),
+    }
+}
+
 fn pool_services(
     services: &Services,
     config: &Arc<Config>,
     context: &Arc<Context>,
     tasks: &Tasks,
+    registers: Registers,
+    applications: Arc<Applications>,
 ) -> PoolServices {
     let callbacks = Callbacks::default();
     callbacks.listen_at(&config.node.advertise);
-    let registers = Registers::new(&services.engine);
     PoolServices {
         jobs: services.jobs.clone(),
         rollouts: services.rollouts.clone(),
@@ -200,7 +217,7 @@ fn pool_services(
         local: context.executors.local().clone(),
         metrics: context.metrics.clone(),
         callbacks,
-        applications: Some(applications(services, &registers, config, context)),
+        applications: Some(applications),
         registers,
         tasks: tasks.clone(),
     }

@@ -198,6 +198,7 @@ impl Node {
             metrics: self.metrics.clone(),
             callbacks: self.callbacks.clone(),
             registers: self.registers.clone(),
+            programs: self.programs.clone(),
         }
     }
 }

@@ -58,6 +58,7 @@ mod older_ids;
 mod own_mounts;
 mod pages;
 mod pins;
+mod program_requests;
 mod push;
 mod python_effects;
 mod python_ways;

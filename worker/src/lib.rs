@@ -20,7 +20,7 @@
 //! A kind that kills its executors is refused ([`quarantine`]).
 //!
 //! What a handler may do inside Pagewire goes through [`effects`] (`push`), which refuses it when the work does not stand
-//! any more; [`requests`] are the same for handlers outside of this process, and [`outgoing`] is what they ask of others.
+//! any more; [`requests`] are the same for handlers and programs outside of this process, and [`outgoing`] is what they ask of others.
 //!
 //! The objects of resident pages live in executors ([`object`]); `residence` knows which ones live here, `object_terms` which of
 //! them may have effects.

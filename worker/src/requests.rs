@@ -8,6 +8,7 @@ mod login;
 mod members;
 mod nested;
 mod page;
+mod program;
 mod push;
 mod register;
 mod state;
@@ -23,6 +24,7 @@ use self::login::{BeginLogin, EndLogin};
 use self::members::Members;
 use self::nested::{MakeCall, SubmitJob};
 use self::page::{ClosePages, GetPage, ListPages};
+pub use self::program::ProgramRequests;
 use self::push::SendPush;
 use self::register::RegisterRequest;
 use self::state::{PatchTree, ReadTree};
@@ -30,6 +32,11 @@ use self::stored_job::{CancelJob, ReadJob};
 use super::effects::Effects;
 use super::handlers::HandlerResult;
 use super::outgoing::WorkIdentity;
+
+/// How many requests a child, or the programs of a node, have at a time.
+pub(crate) const MAX_OPEN: usize = 256;
+/// The bytes of the largest value of a request, which is what fits into a frame of the child wire.
+const MAX_VALUE: usize = 1 << 20;
 
 /// A request of a handler.
 enum Request {

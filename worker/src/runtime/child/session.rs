@@ -26,10 +26,7 @@ use super::work_order::order;
 use crate::effects::application::Applications;
 use crate::handlers::{HandlerInput, RunFailure, RunResult};
 use crate::outgoing::WorkIdentity;
-use crate::requests;
-
-/// Requests of one child at a time.
-const MAX_REQUESTS: usize = 256;
+use crate::requests::{self, MAX_OPEN};
 
 /// A child that is ready.
 pub(super) struct Session {
@@ -349,9 +346,9 @@ impl Session {
             Ok(requester) => requester,
             Err(error) => return self.reply(id, Err(error)),
         };
-        if self.requests.fetch_add(1, Ordering::Relaxed) >= MAX_REQUESTS as u64 {
+        if self.requests.fetch_add(1, Ordering::Relaxed) >= MAX_OPEN as u64 {
             self.requests.fetch_sub(1, Ordering::Relaxed);
-            let message = format!("a child has at most {MAX_REQUESTS} requests at a time");
+            let message = format!("a child has at most {MAX_OPEN} requests at a time");
             return self.reply(id, Err(HandlerError::new(ErrorCode::RateLimited, message)));
         }
         let session = self.clone();
