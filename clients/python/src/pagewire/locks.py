@@ -5,6 +5,7 @@ Owns: the requests `lock.*` and the thread that renews. Never: who gets a lock, 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,8 @@ class BaseLock:
         # counted from the answer: with `wait` the request may take longer than the lease
         now = self._context._link.now()
         self.token = given["token"]
-        self._ttl_ms = given.get("ttl_ms", self._ttl_ms)
-        self._until = now + self._ttl_ms / 1000
+        # what is left of the lease, while a renewal asks for all of it
+        self._until = now + given.get("ttl_ms", self._ttl_ms) / 1000
         renewer.add(self)
 
     def _release(self) -> Steps[None]:
@@ -95,6 +96,10 @@ class Renewer:
     """The thread that renews the locks of this process, each three times in its lease."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Holds no lock. A forked process begins so: its parent holds the locks, and has the thread."""
         self._changed = threading.Condition()
         self._due: dict[BaseLock, float] = {}
         self._thread: threading.Thread | None = None
@@ -133,3 +138,4 @@ class Renewer:
 
 
 renewer = Renewer()
+os.register_at_fork(after_in_child=renewer.begin)
