@@ -22,8 +22,8 @@ class Api(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Exchange)
+    def __init__(self, port=0):
+        super().__init__(("127.0.0.1", port), Exchange)
         self.answers = {}
         self.requests = []
         self.connections = 0

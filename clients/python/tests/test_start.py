@@ -237,10 +237,12 @@ def test_the_package_has_exactly_its_public_names():
         "NoObject",
         "OpenPage",
         "Page",
+        "ProgramClient",
         "Retry",
         "WebClient",
         "WebRequest",
         "__version__",
+        "connect",
         "current",
         "rpc",
     ]

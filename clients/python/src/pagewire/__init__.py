@@ -16,6 +16,7 @@ from .page import Page, rpc
 
 if TYPE_CHECKING:
     from .client import AsyncClient, Client
+    from .program import ProgramClient, connect
     from .web import OpenPage, WebClient, WebRequest, current
 
 __all__ = [
@@ -31,10 +32,12 @@ __all__ = [
     "NoObject",
     "OpenPage",
     "Page",
+    "ProgramClient",
     "Retry",
     "WebClient",
     "WebRequest",
     "__version__",
+    "connect",
     "current",
     "rpc",
 ]
@@ -45,6 +48,10 @@ def __getattr__(name: str) -> Any:
         from . import client
 
         return getattr(client, name)
+    if name in ("ProgramClient", "connect"):
+        from . import program
+
+        return getattr(program, name)
     if name in ("OpenPage", "WebClient", "WebRequest", "current"):
         from . import web
 

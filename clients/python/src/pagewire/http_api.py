@@ -19,11 +19,17 @@ _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Route(NamedTuple):
-    """A request of HTTP. `body` is JSON, or None for no body."""
+    """A request of HTTP. `body` is JSON, or None for no body. One that is repeatable does no harm a second time."""
 
     verb: str
     path: str
     body: Any = None
+    is_repeatable: bool = False
+
+    @property
+    def may_be_sent_again(self) -> bool:
+        """Whether it is sent again when its connection is lost: any but a `POST` that changes something."""
+        return self.is_repeatable or self.verb != "POST"
 
 
 class Response(NamedTuple):

@@ -6,6 +6,7 @@ Owns: which connection is used, time-outs and the errors of a lost connection. N
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import threading
@@ -23,8 +24,12 @@ _KEPT = 32
 _TARGET = re.compile(r"[!-~]+")
 
 
+class NotConnected(Error):
+    """There is no connection to the server: nothing was sent."""
+
+
 class Pool:
-    """The connections of a client. It may be used by several threads at once."""
+    """The connections of a client. It may be used by several threads at once, and in a forked process."""
 
     def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
         parts = urlsplit(url)
@@ -38,6 +43,7 @@ class Pool:
         self._timeout = timeout
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._new = partial(Connection, parts.scheme == "https", parts.hostname, parts.port, headers, timeout)
         self._new()  # a key that cannot be sent is an error here
 
@@ -55,7 +61,7 @@ class Pool:
             try:
                 connection.connect()
             except OSError as error:
-                raise Error("unavailable", f"no connection to {self._address}: {error}", True) from None
+                raise NotConnected("unavailable", f"no connection to {self._address}: {error}", True) from None
         try:
             return self._exchange(connection, route.verb, target, body, at_most)
         except TimeoutError:
@@ -63,7 +69,7 @@ class Pool:
             raise Error("timeout", f"no response of {self._address} in time", True) from None
         except OSError as error:
             connection.close()
-            if used and route.verb != "POST":  # the server has closed an idle connection
+            if used and route.may_be_sent_again:  # the server has closed an idle connection
                 return self.request(route, at_most)
             raise self._lost(error, route) from error
 
@@ -78,13 +84,15 @@ class Pool:
         return Response(status, _decoded(data), int(tag) if tag.isdigit() else None)
 
     def _lost(self, error: Exception, route: Route) -> Error:
-        if route.verb == "POST":
+        if not route.may_be_sent_again:
             text = f"the connection to {self._address} was lost: the request may have been executed ({error})"
             return Error("uncertain", text)
         return Error("unavailable", f"the connection to {self._address} was lost: {error}", True)
 
     def _take(self) -> tuple[Connection, bool]:
         """Returns a connection, and whether it has been used before."""
+        if self._pid != os.getpid():
+            self._forget()
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
@@ -93,6 +101,13 @@ class Pool:
             # an idle connection that can be read has been closed by the server
             if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
                 return connection, True
+            connection.close()
+
+    def _forget(self) -> None:
+        """Closes the idle connections here, because they belong to the process that has forked this one."""
+        inherited, self._idle = self._idle, []
+        self._lock, self._pid = threading.Lock(), os.getpid()
+        for connection in inherited:
             connection.close()
 
     def _keep(self, connection: Connection) -> None:

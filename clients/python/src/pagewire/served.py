@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from .errors import Error
 from .link import value_of
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 _PATIENCE = 30.0
 """The seconds for which a thread waits until its process has joined Pagewire."""
+
+
+class Way(Protocol):
+    """How the requests of a client reach a server."""
+
+    def link(self) -> Any:
+        """Returns the wire, as locks and lines of the log use it."""
+
+    def ask(self, client: WebClient, method: str, params: Any) -> Any:
+        """Sends a request and waits for its value."""
 
 
 class Served:
@@ -44,6 +54,11 @@ class Served:
         """Whether requests can be made: not while the application is imported, and not in a forked process."""
         return self._joined.is_set() and self._pid == os.getpid()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this process serves an application itself."""
+        return self._pid == os.getpid()
+
     def expect(self) -> None:
         """Notes that this process is going to serve. The thread that calls this imports the application."""
         self._pid = os.getpid()
@@ -66,9 +81,7 @@ class Served:
         Raises Error in a forked process, in the thread that reads, and if the process does not join in time.
         """
         if self._pid != os.getpid():
-            text = (
-                "this process was forked from the one that serves, which alone can make requests: use pagewire.Client"
-            )
+            text = "this process was forked from the one that serves, which alone has the wire: use pagewire.connect"
             raise Error("unsupported", text)
         if threading.current_thread() is self._reader:
             text = "an async handler makes its requests with its context: this one would wait for itself"

@@ -9,19 +9,16 @@ Everything here is for sync code and safe in threads: one thread of the process 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 from urllib.parse import unquote
 
 from .errors import Error
 from .locks import Lock
 from .register import Register, Store
 from .requests import Caller, Handle, Jobs, Log, Reach
-from .served import Served, served
+from .served import Served, Way, served
 from .state import Edit, Reading, State, Trees
 from .steps import Steps, drive
-
-if TYPE_CHECKING:
-    from .loop_threads import ThreadLink
 
 
 class OpenPage(NamedTuple):
@@ -48,10 +45,10 @@ class WebClient(Caller[Reach, Any]):
     _id = None
     """Requests and lines of the log belong to no piece of work."""
 
-    __slots__ = ("_served",)
+    __slots__ = ("_way",)
 
-    def __init__(self, served: Served) -> None:
-        self._served = served
+    def __init__(self, way: Way) -> None:
+        self._way = way
 
     @property
     def lane(self) -> str:
@@ -144,11 +141,11 @@ class WebClient(Caller[Reach, Any]):
         return self._ask("login.end", params, lambda ended: int(ended["closed"]))  # type: ignore[no-any-return]
 
     @property
-    def _link(self) -> ThreadLink:
-        return self._served.link()
+    def _link(self) -> Any:
+        return self._way.link()
 
     def _ask(self, method: str, params: Any, shape: Callable[[Any], Any] | None = None) -> Any:
-        value = self._served.ask(self, method, params)
+        value = self._way.ask(self, method, params)
         return value if shape is None else shape(value)
 
     def _drive(self, steps: Steps[Any]) -> Any:
@@ -355,13 +352,24 @@ class _Belongings:
 
 
 def current() -> WebClient:
-    """Returns Pagewire for a web application in a mount: for its threads, and wherever there is no request of HTTP.
+    """Returns Pagewire in the name of a web application, wherever there is no request of HTTP.
 
-    Raises Error with the code `unsupported` in a process that no mount has started.
+    In a mount this is for threads and timers. A program that no mount has started, such as a task worker or a periodic
+    command, gets the client for `PAGEWIRE_URL` and `PAGEWIRE_API_KEY`.
+
+    Raises Error with the code `unsupported` without both.
     """
-    if not served.is_expected:
-        raise Error("unsupported", "this process is not one of a mount of Pagewire: use pagewire.Client")
-    return _client
+    if served.is_here:
+        return _client
+    from . import program
+
+    found = program.of_environment()
+    if found is not None:
+        return found
+    if served.is_expected:  # its requests say what a forked process cannot do
+        return _client
+    text = f"this process is not one of a mount of Pagewire: set {program.URL} to the address of a server"
+    raise Error("unsupported", text)
 
 
 _client = WebClient(served)
