@@ -7,6 +7,7 @@
     python3 bench/genropy register --site DIR --runs 9                # the register of Pagewire and that of the daemon
     python3 bench/genropy way-back --site DIR                         # from the daemon to the register and back
     python3 bench/genropy shadow --site DIR                           # both are compared, then phase 4, and back
+    python3 bench/genropy tasks --site DIR                            # task scheduler, worker and a console beside a node
     VENV/bin/python bench/genropy sockets --site DIR --runs 9         # pushes to pages that do not poll
     VENV/bin/python bench/genropy pushes --site DIR --runs 9          # the same, beside the daemon of the site
 
@@ -22,6 +23,7 @@ import installation
 import register
 import shadow
 import stacks
+import tasks
 import way_back
 
 PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
@@ -29,7 +31,7 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "way-back"]
+    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "tasks", "way-back"]
     parser.add_argument("what", choices=runs)
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
@@ -51,6 +53,8 @@ def main():
             return register.compare(site, given, pathlib.Path(scratch))
         if given.what == "shadow":
             return shadow.run(site, given, pathlib.Path(scratch))
+        if given.what == "tasks":
+            return tasks.run(site, given, pathlib.Path(scratch))
         if given.what == "way-back":
             return way_back.run(site, given, pathlib.Path(scratch))
         # these need selenium

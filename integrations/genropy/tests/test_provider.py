@@ -67,7 +67,12 @@ def test_a_process_that_pagewire_has_not_started_is_told_how_to_run():
         capture_output=True,
         text=True,
     )
-    assert done.returncode != 0 and "not started by Pagewire" in done.stderr and "docs/genropy.md" in done.stderr
+    assert (
+        done.returncode != 0
+        and "no way to Pagewire" in done.stderr
+        and "PAGEWIRE_URL" in done.stderr
+        and "docs/genropy.md" in done.stderr
+    )
 
 
 def test_what_needs_the_daemon_says_so(site):

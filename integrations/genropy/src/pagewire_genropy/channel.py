@@ -26,7 +26,7 @@ class Channel(Protocol):
 
 
 class _Application:
-    """The requests of a process that serves a mount."""
+    """The requests of a process that serves a mount, or of a program beside it."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -42,13 +42,14 @@ class _Application:
 
 
 def connect() -> Channel:
-    """Returns the way to Pagewire.
+    """Returns the way to Pagewire: the child wire of a mount, or for a program beside it, such as `gnr web taskworker`,
+    the server that `PAGEWIRE_URL` names.
 
-    Raises NotBelowPagewire if this process is not one of its children.
+    Raises NotBelowPagewire without both.
     """
     from pagewire import web
 
     try:
         return _Application(web.current())
     except Error as error:
-        raise NotBelowPagewire(f"This process was not started by Pagewire ({error.message})") from error
+        raise NotBelowPagewire(f"This process has no way to Pagewire ({error.message})") from error

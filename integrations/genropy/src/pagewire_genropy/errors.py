@@ -16,14 +16,13 @@ class GnrDaemonLocked(GnrDaemonException):
 
 
 class NotBelowPagewire(GnrDaemonException):
-    """This process was not started by Pagewire, so there is no register."""
+    """This process was not started by Pagewire and does not know its address, so there is no register."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"{reason}. The register of this site is kept by Pagewire, which answers the processes of a mount with "
-            "`wsgi`: start the site with `pagewire serve`. A program beside the site, such as a scheduler of tasks, "
-            "has no register; run its work in a thread of the site, or take pagewire_genropy out of PYTHONPATH "
-            "everywhere and start gnrdaemon (docs/genropy.md)"
+            f"{reason}. The register of this site is kept by Pagewire: start the site with `pagewire serve`, and a "
+            "program beside it, such as a task worker, with PAGEWIRE_URL and PAGEWIRE_API_KEY; or take "
+            "pagewire_genropy out of PYTHONPATH everywhere and start gnrdaemon (docs/genropy.md)"
         )
 
 
