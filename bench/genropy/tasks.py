@@ -142,9 +142,10 @@ def run(site, given, scratch):
             command = [site / "v/bin/gnr", "web", name, "test_invoice"]
             stack.enter_context(process(command, scratch / f"{name}.log", **own))
         until("the scheduler", lambda: accepts(int(own["env"]["GNR_SCHEDULER_PORT"])))
+        expect(key not in table.ping().text, "an event without a task")
+        start = time.monotonic()
         # a task that is inserted is told to the scheduler
         python(SCHEDULE, key, word, USERS[1])
-        start = time.monotonic()
         until("the event of the record", lambda: key in table.ping().text)
         print(f"  the event of the task is in the page after {time.monotonic() - start:.1f} s", flush=True)
         until("the change of the data of the page", lambda: word in second.ping().text)

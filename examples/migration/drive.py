@@ -1,12 +1,13 @@
 """The scripted visitors of the store room: what ann and bob do in every phase.
 
-Usage: python3 drive.py URL [URL] [--jar FILE [--stay] [--tab]]
+Usage: python3 drive.py URL [URL] [--restock COMMAND] [--jar FILE [--stay] [--tab]]
 
 With two addresses bob is at the second one.
 
---jar FILE  keeps the cookies of both and a tab of bob, so that the next run begins with them
---stay      fails if one of them has to log in again
---tab       fails if the tab that the run before has left open is gone
+--restock COMMAND  runs a program beside the site, manage.py restock, and checks what the pages are told
+--jar FILE         keeps the cookies of both and a tab of bob, so that the next run begins with them
+--stay             fails if one of them has to log in again
+--tab              fails if the tab that the run before has left open is gone
 It prints one line for each step, and ends with 1 at the first one that fails.
 """
 
@@ -15,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +52,7 @@ class Visit:
         self.ann = Browser(options.url[0], "ann", jar.setdefault("ann", {}))
         self.bob = Browser(options.url[-1], "bob", jar.setdefault("bob", {}))
         self.stay = options.stay
+        self.program = options.restock
         self.kept = jar.setdefault("tab", {})
         if not options.tab:
             self.kept.clear()
@@ -62,7 +66,10 @@ class Visit:
             yield self.push
         if self.one.settings.get("resident"):
             yield self.resident
-        yield from (self.move, self.undo, self.filter, self.notice, self.admin, self.close)
+        yield from (self.move, self.undo, self.filter, self.notice, self.admin)
+        if self.program:
+            yield self.restock
+        yield self.close
 
     def log_in(self) -> None:
         """ann and bob are logged in"""
@@ -147,6 +154,19 @@ class Visit:
         self.ann.submit(f"/admin/store/item/{chair['item']}/change/", name="Chair", count=chair["count"] + 1)
         waits_for(self.two, "Chair", chair["count"] + 1)
 
+    def restock(self) -> None:
+        """a program beside the site fills up, and the pages are told"""
+        lamp = self.one.row("Lamp")
+        self.one.act("move", item=lamp["item"], by=1 - lamp["count"])
+        self.two.poll()
+        socket = self.two.socket() if self.two.settings["topic"] else None
+        subprocess.run(shlex.split(self.program), check=True)
+        waits_for(self.two, "Lamp", 5)
+        if socket:
+            assert [row["count"] for row in socket.message()["changes"]] == [5]
+            socket.close()
+        self.one.act("undo")
+
     def close(self) -> None:
         """a closed page is gone"""
         before = json.loads(self.bob.get("/here"))
@@ -160,6 +180,7 @@ class Visit:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", nargs="+")
+    parser.add_argument("--restock")
     parser.add_argument("--jar", type=Path)
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--tab", action="store_true")

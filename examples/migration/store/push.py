@@ -22,6 +22,6 @@ def publish(changes: list[dict]) -> None:
 def _publish_now(changes: list[dict]) -> None:
     register().publish(changes)
     if settings.STORE_PUSH:
-        from pagewire import current  # only there in a mount
+        from pagewire import current  # not needed before
 
         current().send({"topic": TOPIC}, {"changes": changes})

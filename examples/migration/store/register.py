@@ -74,7 +74,7 @@ def register() -> Register:
     daemon = DaemonRegister(settings.STORE_DAEMON)
     if settings.STORE_REGISTER == "daemon":
         return daemon
-    from .register_pagewire import PagewireRegister  # only in a mount
+    from .register_pagewire import PagewireRegister  # which needs the package pagewire
 
     pagewire = PagewireRegister()
     if settings.STORE_REGISTER == "pagewire":

@@ -18,7 +18,10 @@ SEEN_S = 15  # how exactly it is known when a page has asked
 
 
 class PagewireRegister:
-    """Asks Pagewire over the connection that this process has anyway. All items of a page come in one message."""
+    """Asks Pagewire over the connection that this process has anyway, or as a program beside the site over the server API.
+
+    All items of a page come in one message.
+    """
 
     def open(self, keys: Keys) -> None:
         self._sweep()

@@ -14,6 +14,8 @@ use super::{Application, Node, Postgres, Process, SOON, Setup, WebServer, eventu
 
 /// The folder of the example.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/migration");
+/// The Python package of this tree.
+const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/src");
 /// The secret of the site, which its nodes have as well.
 const SECRET: &str = "a secret of the tests of the store room";
 /// The address of the daemon in the files of the example.
@@ -144,6 +146,25 @@ impl StoreRoom {
         self.drive(&[url, "--tab"]).await
     }
 
+    /// Runs the scripted visitors and the program beside the site, which has the last address, as the files of a phase start
+    /// it.
+    pub(crate) async fn visited_with_program(&self, phase: &str, urls: &[&str]) -> String {
+        let Program { command, mut environment } = Program::of(phase);
+        for (name, value) in &mut environment {
+            if name == "PAGEWIRE_URL" {
+                *value = (*urls.last().expect("a node")).to_owned();
+            }
+        }
+        environment.extend(self.variables().into_iter().map(|(name, value)| (name.to_owned(), value)));
+        // the package of this tree, which a program has in its own virtualenv
+        environment.push(("PYTHONPATH".to_owned(), PACKAGE.to_owned()));
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let jar = self.jar();
+        let arguments = [&["drive.py"], urls, &["--restock", &command, "--jar", &jar]].concat();
+        self.run(&arguments, &environment).await
+    }
+
     /// Returns the path of the file with the cookies of the visitors.
     pub(crate) fn jar(&self) -> String {
         shown(&self.folder.path().join("jar"))
@@ -180,6 +201,35 @@ impl StoreRoom {
             ("STORE_DAEMON", self.daemon.to_string()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
         ]
+    }
+}
+
+/// The program beside the site in the files of a phase.
+struct Program {
+    command: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Program {
+    /// Reads it from the file for supervisord, for one run. That for systemd has to say the same.
+    fn of(phase: &str) -> Self {
+        let (name, systemd) =
+            if phase == "before" { ("before".to_owned(), "0") } else { (format!("phase-{phase}"), phase) };
+        let file = std::fs::read_to_string(format!("{FOLDER}/supervisord/{name}.conf")).expect("a file");
+        let (_, section) = file.split_once("[program:restock]\n").expect("a program");
+        let value = |key: &str| {
+            let found = section.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+            found.unwrap_or_else(|| panic!("{name} has no {key}")).to_owned()
+        };
+        let environment = value("environment").replace('"', "");
+        let lines =
+            std::fs::read_to_string(format!("{FOLDER}/systemd/programs-{systemd}.env")).expect("a file");
+        assert_eq!(environment, lines.trim_end().replace('\n', ","), "{name}");
+        let pairs = environment.split(',').filter_map(|pair| pair.split_once('='));
+        let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let python = venv().join("bin/python").display().to_string();
+        let command = value("command").replace("python3", &python).replace(" --every 60", "");
+        Self { command, environment }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::environment::store::{StoreRoom, opened};
 use crate::environment::{Nats, Node, Postgres};
 
 /// Starts the two nodes of phase 7.
-async fn nodes(room: &StoreRoom, nats: &Nats) -> [Node; 2] {
+pub(super) async fn nodes(room: &StoreRoom, nats: &Nats) -> [Node; 2] {
     let setup = room.phase("7").nats(nats);
     let other = setup.clone().on_another_port();
     let (one, two) = (setup.launch(), other.launch());
