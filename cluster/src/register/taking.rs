@@ -50,22 +50,11 @@ impl Register {
         let head = self.page(page).await?;
         let row = page.cursor(&self.name);
         let kept = REGISTER_LOG.as_millis() as u64;
-        // as it was seen last, because another process rarely takes for the same page; a position that is not reached any more
-        // is one of before the cluster lost its data
-        let is_known = |seen: &SeenCursor| !is_peek && seen.passed <= self.position();
-        let mut seen = self.seen().get(&row).filter(is_known);
+        let mut seen = if is_peek { None } else { self.seen_cursor(&row) };
         for _ in 0..ATTEMPTS {
-            let SeenCursor { read, passed } = match seen {
-                Some(seen) => seen,
-                None => self.read_cursor(&row, &head).await?,
-            };
+            let (SeenCursor { read, passed }, pending) = self.look(&row, &head, seen).await?;
+            let Some(pending) = pending else { return Ok(Taken::default()) };
             let now = self.now_ms();
-            let pending = self.pending(&head, passed);
-            let is_fresh = now < read.cursor.at + kept / 3;
-            if pending.rows.is_empty() && pending.lost <= passed && is_fresh {
-                self.seen().set(&row, SeenCursor { read, passed: pending.position });
-                return Ok(Taken::default());
-            }
             let (entries, is_whole) = self.read_rows(&pending.rows).await?;
             let reset = !is_whole || pending.lost > passed || now > read.cursor.at + kept;
             if is_peek {
@@ -80,6 +69,47 @@ impl Register {
             seen = None;
         }
         Err(RegisterError::Overloaded)
+    }
+
+    /// Returns whether [`Register::take`] is due for a page: something is for it or may be missing, or it has not taken for so
+    /// long that its cursor has to be written again. Nothing is read of what was published.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Unknown`] if there is no such page, [`RegisterError::Unavailable`] when the engine is unavailable.
+    pub async fn has_news(&self, page: &ItemKey) -> Result<bool, RegisterError> {
+        let head = self.page(page).await?;
+        let row = page.cursor(&self.name);
+        let (_, pending) = self.look(&row, &head, self.seen_cursor(&row)).await?;
+        Ok(pending.is_some())
+    }
+
+    /// Returns the cursor of a page as it was seen last, because another process rarely takes for the same page. A position
+    /// that is not reached any more is one of before the cluster lost its data.
+    fn seen_cursor(&self, row: &str) -> Option<SeenCursor> {
+        self.seen().get(row).filter(|seen| seen.passed <= self.position())
+    }
+
+    /// Returns the cursor of a page and what is for the page after it, or `None` if nothing is and the row of the cursor is
+    /// not to be written again.
+    async fn look(
+        &self,
+        row: &str,
+        head: &ItemHead,
+        seen: Option<SeenCursor>,
+    ) -> Result<(SeenCursor, Option<Pending>), RegisterError> {
+        let seen = match seen {
+            Some(seen) => seen,
+            None => self.read_cursor(row, head).await?,
+        };
+        let SeenCursor { read, passed } = seen;
+        let pending = self.pending(head, passed);
+        let is_fresh = self.now_ms() < read.cursor.at + REGISTER_LOG.as_millis() as u64 / 3;
+        if pending.rows.is_empty() && pending.lost <= passed && is_fresh {
+            self.seen().set(row, SeenCursor { read, passed: pending.position });
+            return Ok((seen, None));
+        }
+        Ok((seen, Some(pending)))
     }
 
     /// Reads the cursor of a page; without a row it is at the beginning of the page.

@@ -287,6 +287,21 @@ async fn concurrent_edits_of_one_item_are_all_kept() {
 }
 
 #[tokio::test]
+async fn a_page_has_news_from_the_publication_until_some_process_has_taken_them() {
+    let (a, b) = with_pages().await;
+    assert!(!b.has_news(&page("p1")).await.unwrap());
+    let (position, _) = a.publish(&[to(json!({"page": "p1"}), "x")]).await.unwrap();
+    b.reach(position).await;
+    for _ in 0..2 {
+        assert!(b.has_news(&page("p1")).await.unwrap(), "nothing is taken by the question");
+    }
+    assert!(!b.has_news(&page("p2")).await.unwrap());
+    assert_eq!(paths(&b.take(&page("p1"), false).await.unwrap()), ["x"]);
+    assert!(!b.has_news(&page("p1")).await.unwrap());
+    assert!(matches!(b.has_news(&page("p9")).await, Err(RegisterError::Unknown)));
+}
+
+#[tokio::test]
 async fn a_process_that_waits_for_news_of_a_page_sees_those_of_other_processes_for_it_and_no_others() {
     let (a, b) = with_pages().await;
     let after = b.position();

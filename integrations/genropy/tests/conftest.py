@@ -28,9 +28,9 @@ class Site:
     def __init__(self) -> None:
         self.currentRequest: Any = None
 
-    def begin(self, page: str | None = None, cookie: str = "") -> None:
-        cookies = {"shop": cookie} if cookie else {}
-        self.currentRequest = SimpleNamespace(args={"page_id": page} if page else {}, form={}, cookies=cookies)
+    def begin(self, page: str | None = None, cookie: str = "", path: str = "/") -> None:
+        cookies, args = {"shop": cookie} if cookie else {}, {"page_id": page} if page else {}
+        self.currentRequest = SimpleNamespace(args=args, form={}, cookies=cookies, path=path)
 
     def end(self) -> None:
         self.currentRequest = None

@@ -44,9 +44,10 @@ class Register:
 
     # items
 
-    def do_read(self, items: list[dict[str, Any]], pages_of: Any = ()) -> Any:
+    def do_read(self, items: list[dict[str, Any]], pages_of: Any = (), news_of: Any = ()) -> Any:
         pages = {connection: self._ids("page", connection=connection) for connection in pages_of}
-        return {"items": [self._read(one) for one in items], "pages": pages, "position": len(self.log)}
+        news = [page for page in news_of if ("page", page) in self.items and self._waiting(page)]
+        return {"items": [self._read(one) for one in items], "pages": pages, "news": news, "position": len(self.log)}
 
     def _read(self, asked: dict[str, Any]) -> Any:
         found = self.items.get(self._key(asked))
@@ -174,10 +175,13 @@ class Register:
         held = {name for page in self._ids("page") for name in self.tables.get(page, ())}
         return {"tables": [table for table in tables if table in held]}
 
-    def do_take(self, page: str, peek: bool = False, position: int = 0) -> Any:
+    def _waiting(self, page: str) -> list[dict[str, Any]]:
         start = self._cursors.get(page, 0)
+        return [{"reset": False, **entry} for pages, entry in self.log[start:] if page in pages]
+
+    def do_take(self, page: str, peek: bool = False, position: int = 0) -> Any:
+        entries = self._waiting(page)
         self._cursors[page] = len(self.log)
-        entries = [{"reset": False, **entry} for pages, entry in self.log[start:] if page in pages]
         return {"entries": entries, "reset": False}
 
     def do_withdraw(self, page: str, path: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 from gnr.core.gnrbag import Bag
 
@@ -13,18 +14,72 @@ def test_a_page_that_is_unknown_is_false(site):
     assert site.handle_ping(page_id="p9") is False
 
 
-def test_a_ping_costs_two_messages_and_one_more_when_times_are_due(site, open_page, register):
+def begin_poll(site: Any) -> None:
+    site.site.begin("p1", path="/_ping")
+
+
+def test_a_ping_without_news_costs_one_message_and_one_more_when_times_are_due(site, open_page, register):
+    open_page(site)
+    begin_poll(site)
+    site.handle_ping(page_id="p1")
+    begin_poll(site)
+    register.asked.clear()
+    site.handle_ping(page_id="p1")
+    assert register.asked == ["register.read"]
+    register.asked.clear()
+    begin_poll(site)
+    site.handle_ping(page_id="p1", _lastUserEventTs=datetime.datetime.now() + datetime.timedelta(minutes=1))
+    assert register.asked == ["register.read", "register.write"]
+
+
+def test_what_is_published_before_a_ping_is_in_its_answer_once(site, process, open_page, register):
+    open_page(site)
+    begin_poll(site)
+    site.handle_ping(page_id="p1")
+    process().setInClientData("a", 1, page_id="p1")
+    begin_poll(site)
+    register.asked.clear()
+    assert site.handle_ping(page_id="p1").getItem("dataChanges.sc_0") == 1
+    assert register.asked == ["register.read", "register.take"]
+    begin_poll(site)
+    assert site.handle_ping(page_id="p1").getItem("dataChanges") is None
+
+
+def test_what_a_ping_publishes_for_its_own_page_is_in_its_answer(site, open_page):
+    open_page(site)
+    site.subscribe_path("p1", "a")
+    begin_poll(site)
+    envelope = site.handle_ping(page_id="p1", _serverstore_changes={"a": "5::L"})
+    assert envelope.getItem("dataChanges.sc_0") == 5
+
+
+def test_a_call_takes_what_was_published_while_it_ran(site, process, open_page):
     open_page(site)
     site.site.begin("p1")
-    site.handle_ping(page_id="p1")
-    site.site.begin("p1")
+    assert site.page("p1")
+    process().setInClientData("a", 1, page_id="p1")
+    assert [change.path for change in site.subscription_storechanges("guest_c1", "p1")] == ["a"]
+
+
+def test_a_server_that_does_not_say_whether_there_are_news_is_asked_for_them(site, process, open_page, register):
+    open_page(site)
+    read = register.do_read
+    register.do_read = lambda **params: {name: value for name, value in read(**params).items() if name != "news"}
+    process().setInClientData("a", 1, page_id="p1")
+    begin_poll(site)
+    assert site.handle_ping(page_id="p1").getItem("dataChanges.sc_0") == 1
+
+
+def test_the_pages_below_a_page_cost_one_message_together(site, open_page, register):
+    for page in ("p1", "p2", "p3"):
+        open_page(site, page)
+    begin_poll(site)
+    children = {"p2": {}, "p3": {}}
+    site.handle_ping(page_id="p1", _children_pages_info=children)
+    begin_poll(site)
     register.asked.clear()
-    site.handle_ping(page_id="p1")
-    assert register.asked == ["register.read", "register.take"]
-    register.asked.clear()
-    site.site.begin("p1")
-    site.handle_ping(page_id="p1", _lastUserEventTs=datetime.datetime.now() + datetime.timedelta(minutes=1))
-    assert register.asked == ["register.read", "register.write", "register.take"]
+    site.handle_ping(page_id="p1", _children_pages_info=children)
+    assert register.asked == ["register.read", "register.read"]
 
 
 def test_a_ping_raises_the_times_of_page_connection_and_user(site, open_page):

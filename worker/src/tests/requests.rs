@@ -157,6 +157,7 @@ async fn an_unknown_request_is_unsupported_and_wrong_parameters_name_the_member(
         ("lock.renew", json!({"name": "a", "ttl_ms": 1000}), "token"),
         ("register.read", json!({"register": "A"}), "register"),
         ("register.read", json!({"items": 1}), "items"),
+        ("register.read", json!({"news_of": [""]}), "page"),
         ("register.write", json!({"ops": [{"level": "room"}]}), "ops"),
         ("register.list", json!({"level": "page", "where": 1}), "where"),
         ("register.drop", json!({"level": "page"}), "id"),
@@ -171,6 +172,20 @@ async fn an_unknown_request_is_unsupported_and_wrong_parameters_name_the_member(
     let alone = Asking { identity: WorkIdentity::default(), ..ask };
     let error = alone.ask("state.get", json!({"level": "session"})).await.unwrap_err();
     assert_eq!(error.message, "id: it is missing, and this belongs to no session");
+}
+
+#[tokio::test]
+async fn reading_a_register_says_for_which_pages_there_is_something_to_take() {
+    let engine = memory();
+    let (_worker, standing) = asks(&engine).await;
+    let ask = asking(&standing);
+    let created = |id: &str| json!({"level": "page", "id": id, "create": "new"});
+    ask.ask("register.write", json!({"ops": [created("p1"), created("p2")]})).await.unwrap();
+    ask.ask("register.publish", json!({"entries": [{"to": {"page": "p1"}, "changes": [1]}]})).await.unwrap();
+    let read = json!({"news_of": ["p1", "p2", "p3"]});
+    assert_eq!(ask.ask("register.read", read.clone()).await.unwrap()["news"], json!(["p1"]));
+    ask.ask("register.take", json!({"page": "p1"})).await.unwrap();
+    assert_eq!(ask.ask("register.read", read).await.unwrap()["news"], json!([]));
 }
 
 #[tokio::test]

@@ -6,12 +6,12 @@ Owns: the requests `register.read`, `register.write` and `register.publish`. Nev
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Iterable
+from typing import TYPE_CHECKING, Any, Iterable, NamedTuple
 
 from pagewire.errors import Error, error_of
 
 from . import changes
-from .hints import keys_of
+from .hints import is_poll, keys_of
 from .keys import GLOBAL, Key
 from .locks import Locks
 from .replicas import Replicas
@@ -21,6 +21,14 @@ from .working_set import WorkingSet
 if TYPE_CHECKING:
     from .channel import Channel
     from .draft import Draft
+
+
+class Found(NamedTuple):
+    """What one request has read: items, the pages of a connection, and those of the named pages that had no news."""
+
+    snapshots: list[Snapshot | None]
+    pages: list[str]
+    quiet: list[str]
 
 
 class Core:
@@ -54,12 +62,13 @@ class Core:
             return held[1]  # type: ignore[no-any-return]
         working_set = WorkingSet(self, request)
         threads.held = (request, working_set)
-        working_set.load(self._expected(request))
+        page, connection = keys_of(request)
+        polling = [page.id] if page is not None and is_poll(request) else []
+        working_set.load(self._expected(page, connection), polling)
         return working_set
 
-    def _expected(self, request: Any) -> list[Key]:
+    def _expected(self, page: Key | None, connection: Key | None) -> list[Key]:
         """Returns the items that a request is going to use, as far as it is known before it has read any."""
-        page, connection = keys_of(request)
         known = self.replicas.get(page) if page is not None else None
         if known is not None and "connection" in known.fields:
             connection = Key("connection", known.fields["connection"])
@@ -77,11 +86,12 @@ class Core:
         """Sends a request of this register and returns its value."""
         return self.channel.ask(method, {"register": self.register, **params})
 
-    def read(self, keys: list[Key], pages_of: str | None = None) -> tuple[list[Snapshot | None], list[str]]:
-        """Reads items, and the ids of the pages of a connection.
+    def read(self, keys: list[Key], pages_of: str | None = None, news_of: Iterable[str] = ()) -> Found:
+        """Reads items, the ids of the pages of a connection, and which pages have no news.
 
         An item that has not changed since this process read it is not transferred.
         """
+        asked = list(news_of)
         known = {key: self.replicas.get(key) for key in keys}
         items = []
         for key in keys:
@@ -90,15 +100,19 @@ class Core:
                 {**key.wire(), "revision": kept.revision} if kept is not None and kept.revision else key.wire()
             )
         params: dict[str, Any] = {"items": items, **({"pages_of": [pages_of]} if pages_of else {})}
+        if asked:
+            params["news_of"] = asked
         try:
             found = self.ask("register.read", **params)
         except Error as error:
             if self._is_importing(error) and keys == [GLOBAL]:
-                return [Snapshot(GLOBAL, 0, {}, {})], []
+                return Found([Snapshot(GLOBAL, 0, {}, {})], [], [])
             raise
         self._has_read = True
         snapshots = [self._received(key, item, known[key]) for key, item in zip(keys, found["items"])]
-        return snapshots, found.get("pages", {}).get(pages_of, [])
+        # a server that does not know the question answers without `news`
+        news = found.get("news", asked)
+        return Found(snapshots, found.get("pages", {}).get(pages_of, []), [page for page in asked if page not in news])
 
     def _is_importing(self, error: Error) -> bool:
         """Returns whether the application is being imported: a process joins Pagewire after that.
@@ -133,6 +147,9 @@ class Core:
         return revisions
 
     def publish(self, entries: list[dict[str, Any]]) -> Any:
+        held = getattr(self._threads, "held", None)
+        if held is not None:
+            held[1].expect_news()  # the pages of this request may be among the recipients
         return self.ask("register.publish", entries=entries)
 
     # what follows from a change

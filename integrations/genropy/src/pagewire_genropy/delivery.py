@@ -83,6 +83,8 @@ class Delivery:
 
         A page that has missed changes is dropped, so that it reloads.
         """
+        if position is None and not self._core.working_set().may_have_news(page_id):
+            return self._of_user(user, page_id)
         known = {} if position is None else {"position": position}
         try:
             taken = self._core.ask("register.take", page=page_id, **known)

@@ -27,6 +27,11 @@ def keys_of(request: Any) -> tuple[Key | None, Key | None]:
     return key, None
 
 
+def is_poll(request: Any) -> bool:
+    """Returns whether a request polls, so that the news of its page are asked for."""
+    return str(getattr(request, "path", "")).endswith("/_ping")
+
+
 def connection_of(cookie: str) -> str | None:
     """Returns the connection that a cookie of Genropy names, or None. The cookie is searched, never unmarshalled."""
     found = _COOKIE.search(cookie)

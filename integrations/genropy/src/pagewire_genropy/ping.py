@@ -51,6 +51,8 @@ class Ping:
         last_rpc: Any,
     ) -> Any:
         """Returns the envelope, or False if the page, its connection or its user is unknown."""
+        if children:
+            self._core.working_set().load([Key("page", child) for child in children], children)
         refreshed = [(page_id, last_user_ts, last_rpc)]
         for child, info in (children or {}).items():
             changes = {name: value for name, value in info.items() if name not in _CHILD_MEMBERS}

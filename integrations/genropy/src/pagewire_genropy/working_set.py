@@ -33,6 +33,7 @@ class WorkingSet:
         self._lifetime = LIFETIME if request is not None else 0.0
         self._held: dict[Key, tuple[float, Snapshot | None]] = {}
         self._pages: dict[str, tuple[float, list[str]]] = {}
+        self._quiet: dict[str, float] = {}
 
     # reading
 
@@ -45,22 +46,32 @@ class WorkingSet:
             return held[1]
         return self.load([key])[0]
 
-    def load(self, keys: Iterable[Key]) -> list[Snapshot | None]:
-        """Reads items now, in one message."""
+    def load(self, keys: Iterable[Key], news_of: Iterable[str] = ()) -> list[Snapshot | None]:
+        """Reads items now, in one message, with whether some pages have news."""
         wanted = list(keys)
         at = time.monotonic()
         try:
             connection = next((key.id for key in wanted if key.level == "connection"), None)
-            snapshots, pages = self._core.read(wanted, connection)
+            snapshots, pages, quiet = self._core.read(wanted, connection, news_of)
+            self._quiet.update(dict.fromkeys(quiet, at))
             if connection is not None:
                 self._pages[connection] = (at, pages)
         except Error as error:
             if error.code != "too_large" or len(wanted) == 1:
                 raise
-            snapshots = [self._core.read([key])[0][0] for key in wanted]
+            snapshots = [self._core.read([key]).snapshots[0] for key in wanted]
         for key, snapshot in zip(wanted, snapshots):
             self._held[key] = (at, snapshot)
         return snapshots
+
+    def may_have_news(self, page: str) -> bool:
+        """Returns False if nothing was published for a page when this request has read whether there is something."""
+        at = self._quiet.get(page)
+        return at is None or time.monotonic() - at >= self._lifetime
+
+    def expect_news(self) -> None:
+        """Forgets which pages had no news."""
+        self._quiet.clear()
 
     def pages_of(self, connection: str) -> list[str]:
         """Returns the ids of the pages of a connection."""

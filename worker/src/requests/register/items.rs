@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use pagewire_cluster::register::{
     Creation, Data, Fields, IndexedItem, ItemEdit, ItemFilter, ItemKey, ItemLevel, ItemVersion, MAX_PARTS,
-    Register,
+    Register, RegisterError,
 };
 use pagewire_cluster::wire::HandlerError;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use serde_json::{Number, json};
 
 use super::super::members::Members;
 use super::super::reply;
-use super::{bounded, ids, key, refused};
+use super::{bounded, ids, key, page, refused};
 use crate::handlers::HandlerResult;
 
 /// Most items in one list with data.
@@ -81,16 +81,18 @@ enum ReadItem {
 pub(super) struct ReadItems {
     items: Vec<WantedItem>,
     pages_of: Vec<String>,
+    news_of: Vec<String>,
 }
 
 impl ReadItems {
     pub(super) fn parse(members: &mut Members) -> Result<Self, HandlerError> {
         let items = members.optional("items")?.unwrap_or_default();
-        Ok(Self { items, pages_of: members.optional("pages_of")?.unwrap_or_default() })
+        let pages_of = members.optional("pages_of")?.unwrap_or_default();
+        Ok(Self { items, pages_of, news_of: members.optional("news_of")?.unwrap_or_default() })
     }
 
     pub(super) async fn run(self, register: &Register) -> HandlerResult {
-        bounded("items", self.items.len() + self.pages_of.len(), MAX_PARTS)?;
+        bounded("items", self.items.len() + self.pages_of.len() + self.news_of.len(), MAX_PARTS)?;
         let position = register.position();
         let items = try_join_all(self.items.iter().map(|wanted| read(register, wanted))).await?;
         let mut pages = BTreeMap::new();
@@ -98,7 +100,21 @@ impl ReadItems {
             let below = register.below(&key(ItemLevel::Connection, connection)?);
             pages.insert(connection, ids(&below).into_iter().map(str::to_owned).collect::<Vec<_>>());
         }
-        reply(&ReadAnswer { items, pages, position })
+        let news = self.news(register).await?;
+        reply(&ReadAnswer { items, pages, news, position })
+    }
+
+    /// Returns those of the pages for which `register.take` is due. A page that does not exist is not among them.
+    async fn news(&self, register: &Register) -> Result<Vec<&str>, HandlerError> {
+        let mut found = Vec::new();
+        for id in &self.news_of {
+            match register.has_news(&page(id)?).await {
+                Ok(true) => found.push(id.as_str()),
+                Ok(false) | Err(RegisterError::Unknown) => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -108,6 +124,8 @@ struct ReadAnswer<'a> {
     items: Vec<Option<ReadItem>>,
     /// The pages of each connection.
     pages: BTreeMap<&'a String, Vec<String>>,
+    /// Those of the pages of `news_of` for which `register.take` is due.
+    news: Vec<&'a str>,
     /// Position of the log that is applied here.
     position: u64,
 }
