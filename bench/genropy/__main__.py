@@ -5,6 +5,7 @@
     VENV/bin/python bench/genropy walk --site DIR                     # what two users do, in both stacks
     VENV/bin/python bench/genropy first-page --site DIR --runs 9      # the first page with an empty cache
     python3 bench/genropy register --site DIR --runs 9                # the register of Pagewire and that of the daemon
+    python3 bench/genropy phases --site DIR --runs 9                  # what a site keeps between requests, and without
     python3 bench/genropy way-back --site DIR                         # from the daemon to the register and back
     python3 bench/genropy shadow --site DIR                           # both are compared, then phase 4, and back
     python3 bench/genropy tasks --site DIR                            # task scheduler, worker and a console beside a node
@@ -20,6 +21,7 @@ import sys
 import tempfile
 
 import installation
+import phases
 import register
 import shadow
 import stacks
@@ -31,13 +33,14 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "tasks", "way-back"]
+    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "tasks", "phases", "way-back"]
     parser.add_argument("what", choices=runs)
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
     parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack, shadow: rounds")
-    parser.add_argument("--processes", type=int, default=2, help="register, sockets, shadow: processes of the site at each node")
+    parser.add_argument("--processes", type=int, default=2, help="register, phases, sockets, shadow: processes of the site at each node")
     parser.add_argument("--nodes", type=int, default=1, help="register, sockets: nodes; more than one need NATS_SERVER")
+    parser.add_argument("--keep", default="on", help="phases: the value of GENROPY_KEEP")
     parser.add_argument("--screenshots", type=pathlib.Path, help="folder for pictures of the walk")
     return parser.parse_args()
 
@@ -55,6 +58,8 @@ def main():
             return shadow.run(site, given, pathlib.Path(scratch))
         if given.what == "tasks":
             return tasks.run(site, given, pathlib.Path(scratch))
+        if given.what == "phases":
+            return phases.run(site, given, pathlib.Path(scratch))
         if given.what == "way-back":
             return way_back.run(site, given, pathlib.Path(scratch))
         # these need selenium

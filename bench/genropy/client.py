@@ -73,7 +73,7 @@ class Client:
             self._cookies.load(line)
         return Answer(response.status, text, took)
 
-    def post(self, path, **form):
+    def post(self, path, /, **form):
         return self.send("POST", path, urllib.parse.urlencode(form), FORM)
 
     def open(self, path):

@@ -18,9 +18,9 @@ from installation import environment, instance, package
 DAEMON = 40404
 
 
-def configuration(site, address, processes=2, register="", cluster="", pushes=None):
+def configuration(site, address, processes=2, register="", cluster="", pushes=None, keep=""):
     """Returns the configuration of a node with the site at `/`: with its daemon, with the `register` of Pagewire, or both.
-    `pushes` is the socket at which a site with its daemon pushes to its pages.
+    `pushes` is the socket at which a site with its daemon pushes to its pages, `keep` what a site keeps between requests.
     """
     framework = package(site)
     folders = {
@@ -31,7 +31,8 @@ def configuration(site, address, processes=2, register="", cluster="", pushes=No
         "/_site": instance(site) / "site",
     }
     names = ("HOME", "GNR_LOCAL_PROJECTS", "PYTHONWARNINGS")
-    variables = ", ".join(f"{name} = {json.dumps(environment(site)[name])}" for name in names)
+    given = {**{name: environment(site)[name] for name in names}, **({"GENROPY_KEEP": keep} if keep else {})}
+    variables = ", ".join(f"{name} = {json.dumps(value)}" for name, value in given.items())
     kept = f"register = {json.dumps(register)}\n" if register else ""
     if register != "genropy":
         kept += f'needs = ["tcp:127.0.0.1:{DAEMON}"]'

@@ -17,7 +17,9 @@ const FILES: &[(&str, &str)] = &files!(
     "pagewire_genropy/codec.py" "pagewire_genropy/commands.py" "pagewire_genropy/core.py"
     "pagewire_genropy/delivery.py" "pagewire_genropy/draft.py" "pagewire_genropy/errors.py"
     "pagewire_genropy/events.py" "pagewire_genropy/fields.py" "pagewire_genropy/filters.py"
-    "pagewire_genropy/handler.py" "pagewire_genropy/hints.py" "pagewire_genropy/keys.py"
+    "pagewire_genropy/handler.py" "pagewire_genropy/hints.py" "pagewire_genropy/kept.py" "pagewire_genropy/kept_classes.py"
+    "pagewire_genropy/kept_preferences.py" "pagewire_genropy/kept_relations.py" "pagewire_genropy/kept_templates.py"
+    "pagewire_genropy/keys.py"
     "pagewire_genropy/lifecycle.py" "pagewire_genropy/listing.py" "pagewire_genropy/locks.py" "pagewire_genropy/page_map.py"
     "pagewire_genropy/ping.py" "pagewire_genropy/processes.py" "pagewire_genropy/register.py"
     "pagewire_genropy/replicas.py" "pagewire_genropy/resolver.py" "pagewire_genropy/service.py"
@@ -25,7 +27,8 @@ const FILES: &[(&str, &str)] = &files!(
     "pagewire_genropy/shadow_forms.py" "pagewire_genropy/shadow_pair.py" "pagewire_genropy/shadow_provider.py"
     "pagewire_genropy/shadow_report.py" "pagewire_genropy/shadow_stores.py" "pagewire_genropy/shadow_verbs.py"
     "pagewire_genropy/siteregister.py" "pagewire_genropy/siteregister_client.py"
-    "pagewire_genropy/snapshot.py" "pagewire_genropy/sockets.py" "pagewire_genropy/stores.py" "pagewire_genropy/working_set.py"
+    "pagewire_genropy/snapshot.py" "pagewire_genropy/sockets.py" "pagewire_genropy/standins.py" "pagewire_genropy/stores.py"
+    "pagewire_genropy/working_set.py"
     "pagewire_genropy-0.1.0.dist-info/METADATA" "pagewire_genropy-0.1.0.dist-info/entry_points.txt"
 );
 

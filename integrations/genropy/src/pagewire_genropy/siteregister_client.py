@@ -17,6 +17,7 @@ from .page_map import PageMap
 from .register import SiteRegister
 from .resolver import RegisterResolver
 from .sockets import PageSockets
+from .standins import install_as_configured
 from .stores import RemoteStoreBag, ServerStore
 
 __all__ = ["GnrDaemonLocked", "RegisterResolver", "RemoteStoreBag", "ServerStore", "SiteRegisterClient"]
@@ -34,6 +35,7 @@ class SiteRegisterClient:
 
     def __init__(self, site: Any) -> None:
         self._connect(site)
+        install_as_configured()
         # a site without sockets does not look at it
         site._wsk = PageSockets(site)
 
