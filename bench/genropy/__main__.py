@@ -40,7 +40,7 @@ def arguments():
     parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack, shadow: rounds")
     parser.add_argument("--processes", type=int, default=2, help="register, phases, sockets, shadow: processes of the site at each node")
     parser.add_argument("--nodes", type=int, default=1, help="register, sockets: nodes; more than one need NATS_SERVER")
-    parser.add_argument("--keep", default="on", help="phases: the value of GENROPY_KEEP")
+    parser.add_argument("--keep", default="", help="register, phases, sockets: the value of GENROPY_KEEP; phases: on")
     parser.add_argument("--screenshots", type=pathlib.Path, help="folder for pictures of the walk")
     return parser.parse_args()
 

@@ -125,7 +125,7 @@ def run(site, given, scratch):
     with contextlib.ExitStack() as stack:
         options = {"processes": given.processes, "register": "genropy"}
         old = start_node(stack, site, given.pagewire.resolve(), scratch / "phase4", **options)
-        new = start_node(stack, site, given.pagewire.resolve(), scratch / "phase5", keep=given.keep, **options)
+        new = start_node(stack, site, given.pagewire.resolve(), scratch / "phase5", keep=given.keep or "on", **options)
         expect(walk([new]) == walk([old]), "the site does something else")
         print("both do the same")
         same_pages(old, new)

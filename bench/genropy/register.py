@@ -141,7 +141,7 @@ def start_nodes(stack, site, given, scratch):
         server = [os.environ.get("NATS_SERVER", "nats-server"), "-js", "-a", "127.0.0.1", "-p", port]
         stack.enter_context(process([*server, "-sd", scratch / "nats"], scratch / "nats.log"))
         cluster = f'nats.urls = ["nats://{address}"]\n'
-    options = {"processes": given.processes, "register": "genropy", "cluster": cluster}
+    options = {"processes": given.processes, "register": "genropy", "cluster": cluster, "keep": given.keep}
     start = time.monotonic()
     urls = [
         start_node(stack, site, given.pagewire.resolve(), scratch / f"node{number}", **options)
