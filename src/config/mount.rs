@@ -199,7 +199,8 @@ impl MountConfig {
             found.add("mount.sticky", problem);
         }
         if self.async_socket().is_some() && (is_folder || self.process.has_genropy_register()) {
-            let problem = "is for a site with its own daemon: the mount has wsgi or http, and no register but a shadow";
+            let problem =
+                "is for a site with its own daemon: the mount has wsgi or http, and no register but a shadow";
             found.add("mount.async_socket", problem);
         }
         self.check_files(is_folder, found);

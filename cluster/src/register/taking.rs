@@ -38,6 +38,14 @@ struct Pending {
     lost: u64,
 }
 
+/// The cursor of one page.
+struct PageCursor<'a> {
+    register: &'a Register,
+    head: Arc<ItemHead>,
+    /// The key of its row.
+    row: String,
+}
+
 impl Register {
     /// Takes what was published for a page since it took the last time. Each entry is taken once, whichever process asks.
     /// `is_peek`: the entries stay.
@@ -47,23 +55,16 @@ impl Register {
     /// [`RegisterError::Unknown`] if there is no such page, [`RegisterError::Unavailable`] if nothing could be taken;
     /// if the engine did not answer to the move of the cursor, the entries may be taken.
     pub async fn take(&self, page: &ItemKey, is_peek: bool) -> Result<Taken, RegisterError> {
-        let head = self.page(page).await?;
-        let row = page.cursor(&self.name);
-        let kept = REGISTER_LOG.as_millis() as u64;
-        let mut seen = if is_peek { None } else { self.seen_cursor(&row) };
+        let cursor = PageCursor::of(self, page).await?;
+        let mut seen = if is_peek { None } else { cursor.seen() };
         for _ in 0..ATTEMPTS {
-            let (SeenCursor { read, passed }, pending) = self.look(&row, &head, seen).await?;
+            let (SeenCursor { read, passed }, pending) = cursor.look(seen).await?;
             let Some(pending) = pending else { return Ok(Taken::default()) };
             let now = self.now_ms();
             let (entries, is_whole) = self.read_rows(&pending.rows).await?;
-            let reset = !is_whole || pending.lost > passed || now > read.cursor.at + kept;
-            if is_peek {
-                return Ok(Taken { entries, reset });
-            }
-            let cursor = Cursor { position: pending.position, at: now };
-            if let Some(rev) = cursors::advance(self.store(), &row, cursor, read.expect).await? {
-                let read = ReadCursor { cursor, expect: Precondition::Rev(rev) };
-                self.seen().set(&row, SeenCursor { read, passed: cursor.position });
+            let is_late = now > read.cursor.at + REGISTER_LOG.as_millis() as u64;
+            let reset = !is_whole || pending.lost > passed || is_late;
+            if is_peek || cursor.advance(Cursor { position: pending.position, at: now }, read.expect).await? {
                 return Ok(Taken { entries, reset });
             }
             seen = None;
@@ -78,60 +79,9 @@ impl Register {
     ///
     /// [`RegisterError::Unknown`] if there is no such page, [`RegisterError::Unavailable`] when the engine is unavailable.
     pub async fn has_news(&self, page: &ItemKey) -> Result<bool, RegisterError> {
-        let head = self.page(page).await?;
-        let row = page.cursor(&self.name);
-        let (_, pending) = self.look(&row, &head, self.seen_cursor(&row)).await?;
+        let cursor = PageCursor::of(self, page).await?;
+        let (_, pending) = cursor.look(cursor.seen()).await?;
         Ok(pending.is_some())
-    }
-
-    /// Returns the cursor of a page as it was seen last, because another process rarely takes for the same page. A position
-    /// that is not reached any more is one of before the cluster lost its data.
-    fn seen_cursor(&self, row: &str) -> Option<SeenCursor> {
-        self.seen().get(row).filter(|seen| seen.passed <= self.position())
-    }
-
-    /// Returns the cursor of a page and what is for the page after it, or `None` if nothing is and the row of the cursor is
-    /// not to be written again.
-    async fn look(
-        &self,
-        row: &str,
-        head: &ItemHead,
-        seen: Option<SeenCursor>,
-    ) -> Result<(SeenCursor, Option<Pending>), RegisterError> {
-        let seen = match seen {
-            Some(seen) => seen,
-            None => self.read_cursor(row, head).await?,
-        };
-        let SeenCursor { read, passed } = seen;
-        let pending = self.pending(head, passed);
-        let is_fresh = self.now_ms() < read.cursor.at + REGISTER_LOG.as_millis() as u64 / 3;
-        if pending.rows.is_empty() && pending.lost <= passed && is_fresh {
-            self.seen().set(row, SeenCursor { read, passed: pending.position });
-            return Ok((seen, None));
-        }
-        Ok((seen, Some(pending)))
-    }
-
-    /// Reads the cursor of a page; without a row it is at the beginning of the page.
-    async fn read_cursor(&self, row: &str, head: &ItemHead) -> Result<SeenCursor, RegisterError> {
-        let first = Cursor { position: head.since, at: head.created };
-        let read = cursors::read(self.store(), row, first).await?;
-        Ok(SeenCursor { read, passed: read.cursor.position })
-    }
-
-    /// Returns what is for a page after a position, as far as this process has applied the log.
-    fn pending(&self, head: &ItemHead, after: u64) -> Pending {
-        let applied = self.position();
-        let views = self.views();
-        let Some(view) = views.get(self.name.as_str()) else {
-            return Pending { rows: Vec::new(), position: after.max(applied), lost: 0 };
-        };
-        let mut rows = view.log.pending(head, after);
-        let is_all = rows.len() <= MAX_TAKEN;
-        rows.truncate(MAX_TAKEN);
-        let last = rows.last().map_or(after, |row| row.position);
-        let position = if is_all { last.max(applied) } else { last };
-        Pending { position, rows, lost: view.log.lost() }
     }
 
     /// Reads the content of rows. Returns `false` if a row is gone.
@@ -165,5 +115,67 @@ impl Register {
         let publications: Arc<[Publication]> = read.into();
         self.recent().put(key.into(), publications.clone());
         Ok(Some(publications))
+    }
+}
+
+impl<'a> PageCursor<'a> {
+    /// The cursor of a page that exists.
+    async fn of(register: &'a Register, page: &ItemKey) -> Result<Self, RegisterError> {
+        let head = register.page(page).await?;
+        Ok(Self { register, head, row: page.cursor(&register.name) })
+    }
+
+    /// Returns it as it was seen last, because another process rarely takes for the same page. A position that is not
+    /// reached any more is one of before the cluster lost its data.
+    fn seen(&self) -> Option<SeenCursor> {
+        self.register.seen().get(&self.row).filter(|seen| seen.passed <= self.register.position())
+    }
+
+    /// Returns it and what is for the page after it, or `None` if nothing is and its row is not to be written again.
+    async fn look(&self, seen: Option<SeenCursor>) -> Result<(SeenCursor, Option<Pending>), RegisterError> {
+        let seen = match seen {
+            Some(seen) => seen,
+            None => self.read().await?,
+        };
+        let SeenCursor { read, passed } = seen;
+        let pending = self.pending(passed);
+        let is_fresh = self.register.now_ms() < read.cursor.at + REGISTER_LOG.as_millis() as u64 / 3;
+        if pending.rows.is_empty() && pending.lost <= passed && is_fresh {
+            self.register.seen().set(&self.row, SeenCursor { read, passed: pending.position });
+            return Ok((seen, None));
+        }
+        Ok((seen, Some(pending)))
+    }
+
+    /// Reads it; without a row it is at the beginning of the page.
+    async fn read(&self) -> Result<SeenCursor, RegisterError> {
+        let first = Cursor { position: self.head.since, at: self.head.created };
+        let read = cursors::read(self.register.store(), &self.row, first).await?;
+        Ok(SeenCursor { read, passed: read.cursor.position })
+    }
+
+    /// Moves it. Returns `false` if another process was faster.
+    async fn advance(&self, to: Cursor, expect: Precondition) -> Result<bool, RegisterError> {
+        let Some(rev) = cursors::advance(self.register.store(), &self.row, to, expect).await? else {
+            return Ok(false);
+        };
+        let read = ReadCursor { cursor: to, expect: Precondition::Rev(rev) };
+        self.register.seen().set(&self.row, SeenCursor { read, passed: to.position });
+        Ok(true)
+    }
+
+    /// Returns what is for the page after a position, as far as this process has applied the log.
+    fn pending(&self, after: u64) -> Pending {
+        let applied = self.register.position();
+        let views = self.register.views();
+        let Some(view) = views.get(self.register.name.as_str()) else {
+            return Pending { rows: Vec::new(), position: after.max(applied), lost: 0 };
+        };
+        let mut rows = view.log.pending(&self.head, after);
+        let is_all = rows.len() <= MAX_TAKEN;
+        rows.truncate(MAX_TAKEN);
+        let last = rows.last().map_or(after, |row| row.position);
+        let position = if is_all { last.max(applied) } else { last };
+        Pending { position, rows, lost: view.log.lost() }
     }
 }
