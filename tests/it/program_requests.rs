@@ -85,13 +85,13 @@ async fn requests_of_programs_are_refused_with_the_codes_of_the_child_wire() {
 
 #[tokio::test]
 async fn programs_have_256_requests_at_a_time_and_a_wait_ends_with_its_caller() {
-    let node = Node::setup().set("limits.connections_per_ip", "1024").start().await;
+    let node = Node::setup().real_timing().set("limits.connections_per_ip", "1024").start().await;
     let api = node.api();
     let lock = |wait: u64| json!({"name": "stock", "ttl_ms": 60_000, "wait_ms": wait});
     let held = value(&api, "lock.acquire", lock(0)).await;
     let waits = lock(30_000).to_string();
     let mut crowd = Vec::new();
-    for _ in 0..256 {
+    for _ in 0..300 {
         let mut stream = TcpStream::connect(node.address()).await.expect("a connection");
         let head = format!("host: {}\r\ncontent-type: application/json\r\n", node.address());
         let request = format!(
