@@ -8,6 +8,8 @@
     python3 bench/genropy phases --site DIR --runs 9                  # what a site keeps between requests, and without
     python3 bench/genropy way-back --site DIR                         # from the daemon to the register and back
     python3 bench/genropy shadow --site DIR                           # both are compared, then phase 4, and back
+    python3 bench/genropy load --site DIR --runs 9                    # requests in a second with 1, 2 and 4 processes
+    python3 bench/genropy breaks --site DIR                           # a process, a node and NATS are killed under load
     python3 bench/genropy tasks --site DIR                            # task scheduler, worker and a console beside a node
     VENV/bin/python bench/genropy sockets --site DIR --runs 9         # pushes to pages that do not poll
     VENV/bin/python bench/genropy pushes --site DIR --runs 9          # the same, beside the daemon of the site
@@ -20,7 +22,9 @@ import pathlib
 import sys
 import tempfile
 
+import breaks
 import installation
+import load
 import phases
 import register
 import shadow
@@ -33,7 +37,8 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "tasks", "phases", "way-back"]
+    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "tasks", "phases", "way-back",
+            "load", "breaks"]
     parser.add_argument("what", choices=runs)
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
@@ -60,6 +65,10 @@ def main():
             return tasks.run(site, given, pathlib.Path(scratch))
         if given.what == "phases":
             return phases.run(site, given, pathlib.Path(scratch))
+        if given.what == "load":
+            return load.run(site, given, pathlib.Path(scratch))
+        if given.what == "breaks":
+            return breaks.run(site, given, pathlib.Path(scratch))
         if given.what == "way-back":
             return way_back.run(site, given, pathlib.Path(scratch))
         # these need selenium

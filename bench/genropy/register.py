@@ -137,9 +137,7 @@ def start_nodes(stack, site, given, scratch):
     cluster = ""
     if given.nodes > 1:
         address = free_address()
-        port = address.rpartition(":")[2]
-        server = [os.environ.get("NATS_SERVER", "nats-server"), "-js", "-a", "127.0.0.1", "-p", port]
-        stack.enter_context(process([*server, "-sd", scratch / "nats"], scratch / "nats.log"))
+        stack.enter_context(process(nats(address, scratch), scratch / "nats.log"))
         cluster = f'nats.urls = ["nats://{address}"]\n'
     options = {"processes": given.processes, "register": "genropy", "cluster": cluster, "keep": given.keep}
     start = time.monotonic()
@@ -149,6 +147,13 @@ def start_nodes(stack, site, given, scratch):
     ]
     print(f"{given.nodes} node(s) with {given.processes} process(es) after {time.monotonic() - start:.1f} s", flush=True)
     return urls
+
+
+def nats(address, scratch):
+    """Returns the command of a NATS server, which keeps its data."""
+    port = address.rpartition(":")[2]
+    server = [os.environ.get("NATS_SERVER", "nats-server"), "-js", "-a", "127.0.0.1", "-p", port]
+    return [*server, "-sd", scratch / "nats"]
 
 
 def is_daemon():

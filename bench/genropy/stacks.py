@@ -18,9 +18,10 @@ from installation import environment, instance, package
 DAEMON = 40404
 
 
-def configuration(site, address, processes=2, register="", cluster="", pushes=None, keep=""):
+def configuration(site, address, processes=2, register="", cluster="", pushes=None, keep="", sticky=""):
     """Returns the configuration of a node with the site at `/`: with its daemon, with the `register` of Pagewire, or both.
-    `pushes` is the socket at which a site with its daemon pushes to its pages, `keep` what a site keeps between requests.
+    `pushes` is the socket at which a site with its daemon pushes to its pages, `keep` what a site keeps between requests, and
+    `sticky` what decides the process of a request.
     """
     framework = package(site)
     folders = {
@@ -38,6 +39,8 @@ def configuration(site, address, processes=2, register="", cluster="", pushes=No
         kept += f'needs = ["tcp:127.0.0.1:{DAEMON}"]'
     if pushes:
         kept += f"\nasync_socket = {json.dumps(str(pushes))}"
+    if sticky:
+        kept += f"\nsticky = {json.dumps(sticky)}"
     text = f"""listen = "{address}"
 {cluster}
 [[mount]]
@@ -84,7 +87,7 @@ def process(command, log, **options):
     with open(log, "wb") as output:
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **options)
     try:
-        yield
+        yield child
     finally:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

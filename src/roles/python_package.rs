@@ -18,7 +18,7 @@ const FILES: &[(&str, &str)] = &files!(
     "__init__.py" "__main__.py" "_version.py" "alone.py" "app.py" "asgi.py" "binding.py" "client.py" "context.py"
     "draft.py" "errors.py" "handler.py" "http_api.py" "http_connection.py" "http_pool.py" "importing.py" "link.py" "locks.py"
     "loop_async.py" "loop_blocking.py" "loop_threads.py" "outcome.py" "page.py" "page_class.py" "page_work.py" "paths.py"
-    "port.py" "register.py" "requests.py" "resident.py" "runtime.py" "schema.py" "served.py" "serving/__init__.py" "serving/asgi_scope.py" "serving/command.py"
+    "port.py" "program.py" "register.py" "requests.py" "resident.py" "runtime.py" "schema.py" "served.py" "serving/__init__.py" "serving/asgi_scope.py" "serving/command.py"
     "serving/granian_server.py" "serving/gunicorn_server.py" "serving/joining.py" "serving/uvicorn_server.py"
     "serving/wsgi_environ.py" "state.py" "steps.py" "validate.py" "validate_class.py" "web.py" "wire.py" "wsgi.py"
 );
