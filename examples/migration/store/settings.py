@@ -13,6 +13,9 @@ STORE_PUSH = os.environ.get("STORE_PUSH", "off") == "on"
 STORE_RESIDENT = os.environ.get("STORE_RESIDENT", "off") == "on"
 
 SECRET_KEY = os.environ["STORE_SECRET"]
+if "STORE_PASSWORD_HASHER" in os.environ:
+    # for tests, which log in often: the hashers of Django take half a second on purpose
+    PASSWORD_HASHERS = [os.environ["STORE_PASSWORD_HASHER"]]
 ALLOWED_HOSTS = os.environ.get("STORE_HOSTS", "127.0.0.1,localhost").split(",")
 ROOT_URLCONF = "store.urls"
 STATIC_URL = "/static/"

@@ -18,6 +18,9 @@ pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/m
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/src");
 /// The secret of the site, which its nodes have as well.
 const SECRET: &str = "a secret of the tests of the store room";
+/// A login takes no time.
+const HASHER: (&str, &str) =
+    ("STORE_PASSWORD_HASHER", "django.contrib.auth.hashers.MD5PasswordHasher");
 /// The address of the daemon in the files of the example.
 const DAEMON: &str = "127.0.0.1:8700";
 
@@ -40,7 +43,7 @@ async fn fill(database: &str) {
     for command in ["migrate", "demo"] {
         let mut python = tokio::process::Command::new(venv().join("bin/python"));
         python.args(["manage.py", command]).current_dir(FOLDER).env("PYTHONDONTWRITEBYTECODE", "1");
-        python.env("STORE_SECRET", SECRET).env("STORE_DATABASE", database);
+        python.env("STORE_SECRET", SECRET).env("STORE_DATABASE", database).env(HASHER.0, HASHER.1);
         let output = python.output().await.expect("a Python");
         assert!(output.status.success(), "{command}: {output:?}");
     }
@@ -200,6 +203,7 @@ impl StoreRoom {
             ("STORE_DATABASE", self.database.clone()),
             ("STORE_DAEMON", self.daemon.to_string()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+            (HASHER.0, HASHER.1.to_owned()),
         ]
     }
 }
