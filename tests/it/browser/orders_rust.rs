@@ -14,7 +14,12 @@ use crate::environment::{Api, Nats, Node, Process, SECRET, SOON, Token, eventual
 /// Builds the example and returns its path. Cargo builds examples by itself only for a run of all tests.
 fn program() -> String {
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--package", "pagewire", "--example", "orders-rust"]);
+    build.args(["build", "--quiet", "--locked", "--workspace", "--example", "orders-rust"]);
+    // with the variables of this test, crates with a build script would be built again, and all that need them
+    let of_this_test = |name: &String| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_");
+    for name in std::env::vars().map(|(name, _)| name).filter(of_this_test) {
+        build.env_remove(name);
+    }
     assert!(build.status().expect("cargo").success());
     let tests = std::env::current_exe().expect("a path");
     let target = tests.parent().and_then(|deps| deps.parent()).expect("the folder of the profile");

@@ -19,8 +19,7 @@ const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/src")
 /// The secret of the site, which its nodes have as well.
 const SECRET: &str = "a secret of the tests of the store room";
 /// A login takes no time.
-const HASHER: (&str, &str) =
-    ("STORE_PASSWORD_HASHER", "django.contrib.auth.hashers.MD5PasswordHasher");
+const HASHER: (&str, &str) = ("STORE_PASSWORD_HASHER", "django.contrib.auth.hashers.MD5PasswordHasher");
 /// The address of the daemon in the files of the example.
 const DAEMON: &str = "127.0.0.1:8700";
 
