@@ -54,7 +54,7 @@ class Client:
         address = next(self._addresses)
         try:
             return self._send(address, method, path, body, headers or {})
-        except (http.client.RemoteDisconnected, ConnectionError):
+        except (http.client.HTTPException, ConnectionError):
             self._connections.pop(address).close()
             return self._send(address, method, path, body, headers or {})
 

@@ -77,7 +77,7 @@ def measured(url: str, count: int, seconds: float) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
-    parser.add_argument("--tabs", type=int, default=400)
+    parser.add_argument("--tabs", type=int, default=40, help="at most `limits.pages_per_user`")
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
     print(json.dumps(measured(options.url, options.tabs, options.seconds), indent=2))

@@ -97,10 +97,15 @@ def memory(url: str) -> dict[str, int]:
         pools = json.load(answer)["pools"]
     pids = [child["pid"] for pool in pools for child in pool["children"] if child["state"] == "ready"]
     sizes = {f"process {index + 1}": _status(pid)["VmRSS"] for index, pid in enumerate(sorted(pids))}
-    node = pids[0]
-    while (parent := _status(node)["PPid"]) > 1 and _name(parent) == "pagewire":
-        node = parent
-    return {"node": _status(node)["VmRSS"], **sizes}
+    return {"node": _status(_node_of(pids[0]))["VmRSS"], **sizes}
+
+
+def _node_of(pid: int) -> int:
+    """Returns the node above a process: the server of the application may be between both."""
+    above = []
+    while (pid := _status(pid)["PPid"]) > 1:
+        above.append(pid)
+    return next(pid for pid in reversed(above) if _name(pid) == "pagewire")
 
 
 def _status(pid: int) -> dict[str, int]:
