@@ -3,6 +3,7 @@
     python -m venv VENV && VENV/bin/pip install selenium==4.38.0      # chromium and chromedriver are in PATH
     VENV/bin/python bench/genropy install --site DIR                  # a site with data on SQLite, 0.8 GB
     VENV/bin/python bench/genropy walk --site DIR                     # what two users do, in both stacks
+    VENV/bin/python bench/genropy walk-phases --site DIR              # the same at each phase, and back
     VENV/bin/python bench/genropy first-page --site DIR --runs 9      # the first page with an empty cache
     python3 bench/genropy register --site DIR --runs 9                # the register of Pagewire and that of the daemon
     python3 bench/genropy phases --site DIR --runs 9                  # what a site keeps between requests, and without
@@ -38,7 +39,7 @@ PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "tasks", "phases", "way-back",
-            "load", "breaks"]
+            "load", "breaks", "walk-phases"]
     parser.add_argument("what", choices=runs)
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
@@ -75,9 +76,12 @@ def main():
         import first_page
         import sockets
         import walk
+        import walk_phases
 
         if given.what == "sockets":
             return sockets.run(site, installation.instance(site), given, pathlib.Path(scratch))
+        if given.what == "walk-phases":
+            return walk_phases.run(site, installation.instance(site), given, pathlib.Path(scratch))
         if given.what == "pushes":
             return sockets.run_beside_daemon(site, installation.instance(site), given, pathlib.Path(scratch))
         with stacks.running(site, given.pagewire.resolve(), pathlib.Path(scratch)) as urls:

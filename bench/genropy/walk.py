@@ -96,10 +96,10 @@ def close_a_page(browser):
     return until("the page is forgotten", lambda: ping() == 412)
 
 
-def walk(url, pictures):
-    """Takes all steps, and returns their names with what they have shown."""
+def walk(urls, pictures):
+    """Takes all steps, with a user at the first URL and one at the last. Returns their names with what they have shown."""
     seen = []
-    with Browser(url) as one, Browser(url) as other:
+    with Browser(urls[0]) as one, Browser(urls[-1]) as other:
 
         def step(name, *act):
             value = act[0](*act[1:])
@@ -128,7 +128,7 @@ def compare(urls, pictures):
     results = []
     for name, url in zip(("plain", "pagewire"), urls):
         print(name)
-        results.append(walk(url, pictures and pictures / name))
+        results.append(walk([url], pictures and pictures / name))
     differences = [(a, b) for a, b in zip(*results) if a != b]
     for one, other in differences:
         print(f"differs: {one[0]}: {one[1]} and {other[1]}")

@@ -47,6 +47,9 @@ class Program:
         self._pool = Pool(url, api_key, timeout)
         self._patience = patience
 
+    is_open = True
+    """A request waits for a server that starts."""
+
     def ask(self, client: WebClient, method: str, params: Any) -> Any:
         """Makes a request and waits for its value.
 

@@ -31,6 +31,10 @@ class Way(Protocol):
     def ask(self, client: WebClient, method: str, params: Any) -> Any:
         """Sends a request and waits for its value."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be made now."""
+
 
 class Served:
     """The process that serves a web application, and its side of the child wire."""
@@ -50,7 +54,7 @@ class Served:
         return self._pid != 0
 
     @property
-    def has_joined(self) -> bool:
+    def is_open(self) -> bool:
         """Whether requests can be made: not while the application is imported, and not in a forked process."""
         return self._joined.is_set() and self._pid == os.getpid()
 

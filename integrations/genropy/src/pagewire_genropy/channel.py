@@ -38,7 +38,7 @@ class _Application:
         self._client._link.post(self._client, method, params, lambda reply: None)
 
     def is_open(self) -> bool:
-        return bool(self._client._served.has_joined)
+        return bool(self._client._way.is_open)
 
 
 def connect() -> Channel:
