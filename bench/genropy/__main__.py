@@ -36,11 +36,22 @@ import way_back
 PROGRAM = pathlib.Path(__file__).parents[2] / "target/release/pagewire"
 
 
+# what needs no browser; the others need selenium
+WITHOUT_BROWSER = {
+    "register": register.compare,
+    "shadow": shadow.run,
+    "tasks": tasks.run,
+    "phases": phases.run,
+    "load": load.run,
+    "breaks": breaks.run,
+    "way-back": way_back.run,
+}
+IN_BROWSERS = ["walk", "walk-phases", "first-page", "sockets", "pushes"]
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    runs = ["install", "walk", "first-page", "register", "sockets", "pushes", "shadow", "tasks", "phases", "way-back",
-            "load", "breaks", "walk-phases"]
-    parser.add_argument("what", choices=runs)
+    parser.add_argument("what", choices=["install", *WITHOUT_BROWSER, *IN_BROWSERS])
     parser.add_argument("--site", type=pathlib.Path, required=True, help="the folder of the site")
     parser.add_argument("--pagewire", type=pathlib.Path, default=PROGRAM, help="the program to measure")
     parser.add_argument("--runs", type=int, default=9, help="number of runs of each stack, shadow: rounds")
@@ -57,38 +68,27 @@ def main():
     if given.what == "install":
         installation.install(site)
         return 0
-    with tempfile.TemporaryDirectory(prefix="pagewire-genropy-") as scratch:
-        if given.what == "register":
-            return register.compare(site, given, pathlib.Path(scratch))
-        if given.what == "shadow":
-            return shadow.run(site, given, pathlib.Path(scratch))
-        if given.what == "tasks":
-            return tasks.run(site, given, pathlib.Path(scratch))
-        if given.what == "phases":
-            return phases.run(site, given, pathlib.Path(scratch))
-        if given.what == "load":
-            return load.run(site, given, pathlib.Path(scratch))
-        if given.what == "breaks":
-            return breaks.run(site, given, pathlib.Path(scratch))
-        if given.what == "way-back":
-            return way_back.run(site, given, pathlib.Path(scratch))
-        # these need selenium
-        import first_page
-        import sockets
-        import walk
-        import walk_phases
+    with tempfile.TemporaryDirectory(prefix="pagewire-genropy-") as folder:
+        scratch = pathlib.Path(folder)
+        if given.what in WITHOUT_BROWSER:
+            return WITHOUT_BROWSER[given.what](site, given, scratch)
+        return in_browsers(site, given, scratch)
 
-        if given.what == "sockets":
-            return sockets.run(site, installation.instance(site), given, pathlib.Path(scratch))
-        if given.what == "walk-phases":
-            return walk_phases.run(site, installation.instance(site), given, pathlib.Path(scratch))
-        if given.what == "pushes":
-            return sockets.run_beside_daemon(site, installation.instance(site), given, pathlib.Path(scratch))
-        with stacks.running(site, given.pagewire.resolve(), pathlib.Path(scratch)) as urls:
-            if given.what == "first-page":
-                first_page.measure(urls, given.runs)
-                return 0
-            return walk.compare(urls, given.screenshots)
+
+def in_browsers(site, given, scratch):
+    import first_page
+    import sockets
+    import walk
+    import walk_phases
+
+    of_instance = {"sockets": sockets.run, "pushes": sockets.run_beside_daemon, "walk-phases": walk_phases.run}
+    if given.what in of_instance:
+        return of_instance[given.what](site, installation.instance(site), given, scratch)
+    with stacks.running(site, given.pagewire.resolve(), scratch) as urls:
+        if given.what == "first-page":
+            first_page.measure(urls, given.runs)
+            return 0
+        return walk.compare(urls, given.screenshots)
 
 
 if __name__ == "__main__":

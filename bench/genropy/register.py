@@ -136,9 +136,7 @@ def start_nodes(stack, site, given, scratch):
     """Starts the nodes, and for more than one a NATS server."""
     cluster = ""
     if given.nodes > 1:
-        address = free_address()
-        stack.enter_context(process(nats(address, scratch), scratch / "nats.log"))
-        cluster = f'nats.urls = ["nats://{address}"]\n'
+        cluster = start_nats(stack, scratch)
     options = {"processes": given.processes, "register": "genropy", "cluster": cluster, "keep": given.keep}
     start = time.monotonic()
     urls = [
@@ -147,6 +145,13 @@ def start_nodes(stack, site, given, scratch):
     ]
     print(f"{given.nodes} node(s) with {given.processes} process(es) after {time.monotonic() - start:.1f} s", flush=True)
     return urls
+
+
+def start_nats(stack, scratch):
+    """Starts a NATS server, and returns what the nodes of its cluster have in their configuration."""
+    address = free_address()
+    stack.enter_context(process(nats(address, scratch), scratch / "nats.log"))
+    return f'nats.urls = ["nats://{address}"]\n'
 
 
 def nats(address, scratch):

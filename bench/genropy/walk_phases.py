@@ -5,9 +5,9 @@ Owns: the phases, and the comparison of what they show. Never: the steps (`walk`
 
 import contextlib
 
-from register import nats
+from register import start_nats
 from sockets import configured
-from stacks import free_address, process, start_daemon, start_node
+from stacks import start_daemon, start_node
 from walk import walk
 
 WAY = ("0", "3", "shadow", "4", "5", "7", "5", "4", "3", "0")
@@ -30,9 +30,7 @@ def start(stack, site, folder, given, phase, scratch):
     if options.pop("pushes", False):
         options["pushes"] = folder / "site/sockets/async.sock"
     if phase == "7":
-        address = free_address()
-        stack.enter_context(process(nats(address, scratch), scratch / "nats.log"))
-        options["cluster"] = f'nats.urls = ["nats://{address}"]\nnode.internal = "127.0.0.1:0"\n'
+        options["cluster"] = start_nats(stack, scratch) + 'node.internal = "127.0.0.1:0"\n'
     program, count = given.pagewire.resolve(), 2 if phase == "7" else 1
     return [start_node(stack, site, program, scratch / f"node{number}", **options) for number in range(count)]
 

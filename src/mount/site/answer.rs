@@ -36,7 +36,7 @@ pub(super) fn merged(
     let root = document.root_element();
     let mut insertions = vec![inserted(answer, root, CHANGES, own)?];
     let mut new_children = String::new();
-    let of_children = member(root, OF_CHILDREN);
+    let of_children = element_of(root, OF_CHILDREN);
     for (page, kept) in children {
         match of_children.filter(|all| element_of(*all, page).is_some()) {
             Some(all) => insertions.push(inserted(answer, all, page, kept)?),
@@ -78,10 +78,6 @@ fn element(label: &str, content: &str) -> String {
         return format!("<_{label} _tag=\"{label}\">{content}</_{label}>");
     }
     format!("<{label}>{content}</{label}>")
-}
-
-fn member<'a, 'input>(element: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
-    element.children().find(|child| child.has_tag_name(name))
 }
 
 fn element_of<'a, 'input>(parent: Node<'a, 'input>, label: &str) -> Option<Node<'a, 'input>> {

@@ -195,13 +195,13 @@ impl fmt::Display for NewsError {
 }
 
 impl Mounts {
-    /// Returns a mount with the pages of its site, if it has a Genropy site that has its register here.
+    /// Returns a mount with the pages of its site, if it has a Genropy site that has sockets here.
     fn site(&self, mount: usize) -> Option<(&Mount, &Arc<SitePages>)> {
         let mount = self.mounts.get(mount)?;
         Some((mount, mount.site_pages.as_ref()?))
     }
 
-    /// Returns whether this is the address of the sockets of a Genropy site that has its register here.
+    /// Returns whether this is the address of the sockets of a Genropy site.
     pub(crate) fn is_site_socket(&self, mount: usize, path: &str) -> bool {
         self.site(mount)
             .is_some_and(|(site, _)| path.strip_prefix(site.path.trim_end_matches('/')) == Some("/websocket"))

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::message::NewPage;
 use crate::telemetry::MountMetrics;
 
-/// PushedPages that are known at a time.
+/// Pages that are known at a time.
 const MAX_PAGES: usize = 20_000;
 /// Messages that wait for one page.
 const MAX_MESSAGES: usize = 1000;

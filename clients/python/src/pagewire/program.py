@@ -43,12 +43,12 @@ class Program:
     welcome: Message = {}
     """A program has no lane and no release."""
 
+    is_open = True
+    """A request waits for a server that starts."""
+
     def __init__(self, url: str, api_key: str | None, timeout: float, patience: float) -> None:
         self._pool = Pool(url, api_key, timeout)
         self._patience = patience
-
-    is_open = True
-    """A request waits for a server that starts."""
 
     def ask(self, client: WebClient, method: str, params: Any) -> Any:
         """Makes a request and waits for its value.

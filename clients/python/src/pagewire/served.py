@@ -56,7 +56,7 @@ class Served:
     @property
     def is_open(self) -> bool:
         """Whether requests can be made: not while the application is imported, and not in a forked process."""
-        return self._joined.is_set() and self._pid == os.getpid()
+        return self._joined.is_set() and self.is_here
 
     @property
     def is_here(self) -> bool:
@@ -84,7 +84,7 @@ class Served:
 
         Raises Error in a forked process, in the thread that reads, and if the process does not join in time.
         """
-        if self._pid != os.getpid():
+        if not self.is_here:
             text = "this process was forked from the one that serves, which alone has the wire: use pagewire.connect"
             raise Error("unsupported", text)
         if threading.current_thread() is self._reader:
