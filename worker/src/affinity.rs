@@ -150,8 +150,7 @@ impl AssignedJobs {
     }
 
     /// Applies the watch of open jobs and starts what is due, until this worker drains. The watch starts again when the
-    /// partitions of this worker change; before all rows have come again, an older row of a user may be missing, so no
-    /// further user is served.
+    /// partitions of this worker change; no job is due before all rows have come again.
     pub(crate) async fn feed(self: Arc<Self>) {
         let mut rows = OpenWatch::new(&self.jobs().records.store, &self.parts.group.pool);
         let (mut workers, mut rollouts) =
@@ -159,12 +158,11 @@ impl AssignedJobs {
         let (mut link, mut draining) = (self.jobs().engine.link(), self.parts.draining.subscribe());
         let mut tick = interval(self.jobs().timing.lease_renew);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut complete, mut selected) = (false, false);
+        let mut selected = false;
         loop {
             if !selected {
                 selected = match rows.select(self.assignment.partitions()).await {
                     Ok(true) => {
-                        complete = false;
                         self.open.lock().begin_snapshot();
                         true
                     }
@@ -173,13 +171,13 @@ impl AssignedJobs {
             }
             tokio::select! {
                 event = rows.next() => {
-                    if self.apply(event, &mut complete).is_break() {
+                    if self.apply(event).is_break() {
                         return;
                     }
                 }
                 () = self.open.next_due(&self.jobs().records) => {
                     let users = self.open.lock().advance(self.parts.now_ms());
-                    users.into_iter().filter(|_| complete).for_each(|user| self.consider(user));
+                    users.into_iter().for_each(|user| self.consider(user));
                 }
                 Ok(()) = workers.changed() => {
                     selected = false;
@@ -198,24 +196,23 @@ impl AssignedJobs {
         self.reassign();
     }
 
-    fn apply(self: &Arc<Self>, event: OpenEvent, complete: &mut bool) -> ControlFlow<()> {
+    fn apply(self: &Arc<Self>, event: OpenEvent) -> ControlFlow<()> {
         match event {
             OpenEvent::Put(entry) => {
                 let due = self.open.lock().put(&entry, self.parts.now_ms());
-                match due.filter(|_| *complete) {
+                match due {
                     Some(user) => self.consider(user),
                     None => {
                         let user = self.open.lock().user_of(&entry.key);
-                        self.consider_next(user.filter(|_| *complete));
+                        self.consider_next(user);
                     }
                 }
             }
             OpenEvent::Deleted(key) => {
                 let user = self.open.lock().delete(&key);
-                self.consider_next(user.filter(|_| *complete));
+                self.consider_next(user);
             }
             OpenEvent::Complete => {
-                *complete = true;
                 self.open.lock().end_snapshot();
                 self.consider_all();
             }

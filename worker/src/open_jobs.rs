@@ -54,10 +54,13 @@ pub(crate) struct OpenJobs {
     records: usize,
     /// Number of snapshots that have begun.
     snapshot: u64,
+    /// Whether a snapshot has begun and not ended. Until then an older row of any user may be missing, so no job is due.
+    loading: bool,
 }
 
 impl OpenJobs {
-    /// Adds a row. Returns its user when the job is due; `None` when it waits, or for a row of an unknown shape.
+    /// Adds a row. Returns its user when a job of the user is due; `None` when the added one waits, or for a row of an
+    /// unknown shape.
     pub(crate) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
         let id = id_of(&entry.key)?;
         let OpenJobRow { user, due, kind, job, .. } = serde_json::from_slice(&entry.meta)
@@ -65,7 +68,8 @@ impl OpenJobs {
             .ok()?;
         if let Some(tracked) = self.jobs.get_mut(&id).filter(|tracked| tracked.row.rev == entry.rev) {
             tracked.snapshot = self.snapshot;
-            return tracked.waits_until.is_none().then(|| tracked.user.clone());
+            let (user, is_due) = (tracked.user.clone(), tracked.waits_until.is_none());
+            return Some(user).filter(|user| is_due && self.has(user));
         }
         self.remove(id);
         let user = match self.due.get_key_value(user.as_str()) {
@@ -86,17 +90,18 @@ impl OpenJobs {
             self.wait(id, due);
             return None;
         }
-        self.begin(id);
-        Some(user)
+        self.begin(id)
     }
 
     /// Begins a snapshot: all rows come again.
     pub(crate) fn begin_snapshot(&mut self) {
         self.snapshot += 1;
+        self.loading = true;
     }
 
     /// Ends a snapshot: a row that has not come again is gone, or is not this worker's any more.
     pub(crate) fn end_snapshot(&mut self) {
+        self.loading = false;
         let old = |tracked: &Tracked| tracked.snapshot != self.snapshot;
         let gone: Vec<Key> =
             self.jobs.iter().filter(|(_, tracked)| old(tracked)).map(|(id, _)| *id).collect();
@@ -192,13 +197,14 @@ impl OpenJobs {
 
     /// Returns the first job of a user that is due.
     pub(crate) fn first(&self, user: &str) -> Option<OpenRow> {
-        let (_, id) = self.due.get(user)?.first_key_value()?;
+        let due = self.due.get(user).filter(|_| !self.loading)?;
+        let (_, id) = due.first_key_value()?;
         self.jobs.get(id).map(|tracked| tracked.row.clone())
     }
 
     /// Returns whether a user has a job that is due.
     pub(crate) fn has(&self, user: &str) -> bool {
-        self.due.contains_key(user)
+        !self.loading && self.due.contains_key(user)
     }
 
     /// Returns the record that came with the row of a job, once: after that the record has to be read.
@@ -210,14 +216,16 @@ impl OpenJobs {
 
     /// Returns all users that have a job that is due.
     pub(crate) fn users(&self) -> Vec<Arc<str>> {
-        self.due.keys().cloned().collect()
+        self.due.keys().filter(|user| self.has(user)).cloned().collect()
     }
 
+    /// Lets a job be due. Returns its user when a job of the user is due.
     fn begin(&mut self, id: Key) -> Option<Arc<str>> {
         let tracked = self.jobs.get_mut(&id)?;
         tracked.waits_until = None;
-        self.due.entry(tracked.user.clone()).or_default().insert(tracked.row.rev, id);
-        Some(tracked.user.clone())
+        let user = tracked.user.clone();
+        self.due.entry(user.clone()).or_default().insert(tracked.row.rev, id);
+        Some(user).filter(|user| self.has(user))
     }
 
     fn end(&mut self, user: &str, rev: u64) {
@@ -300,11 +308,25 @@ mod tests {
         open.begin_snapshot();
         open.put(&entry(2, "ann", 2, 0), 5);
         open.put(&entry(3, "ann", 9, 0), 5);
-        assert_eq!(open.first("ann").map(|row| row.id), Some(Key::from_bits(1)), "it may still come");
+        assert_eq!(open.first("ann"), None, "the rows before it may still come");
         open.end_snapshot();
         assert_eq!(open.first("ann").map(|row| row.id), Some(Key::from_bits(2)));
         open.delete(&entry(2, "ann", 2, 0).key);
         assert_eq!(open.first("ann").map(|row| row.rev), Some(9));
+    }
+
+    #[test]
+    fn no_job_is_due_before_the_snapshot_has_ended() {
+        let mut open = OpenJobs::default();
+        open.begin_snapshot();
+        assert_eq!(open.put(&entry(2, "ann", 2, 0), 5), None, "an older row may follow");
+        assert_eq!(open.put(&entry(3, "ann", 3, 9), 5), None);
+        assert_eq!(open.advance(9), []);
+        assert!(open.first("ann").is_none() && open.users().is_empty());
+        open.put(&entry(1, "ann", 1, 0), 9);
+        open.end_snapshot();
+        assert_eq!(open.users(), ["ann".into()]);
+        assert_eq!(open.first("ann").map(|row| row.rev), Some(1));
     }
 
     #[test]
