@@ -21,6 +21,10 @@ use crate::engine::WriteError;
 pub(super) const STREAM_NOT_FOUND: u32 = 10059;
 /// The stream exists with another configuration.
 pub(super) const STREAM_EXISTS: u32 = 10058;
+/// Too few servers of the cluster are known, which is so while its servers start.
+const NO_PEERS: u32 = 10005;
+/// JetStream is not enabled for this account.
+const NOT_ENABLED: u32 = 10076;
 /// Nothing is stored under this subject or sequence.
 pub(super) const NOTHING_STORED: u32 = 10037;
 
@@ -41,6 +45,11 @@ impl JetStreamError {
     /// or a batch lost its leader (10176).
     fn passes(&self) -> bool {
         matches!(self.code, 429 | 503) || matches!(self.err_code, 10163 | 10167 | 10176 | 10210)
+    }
+
+    /// Returns whether a stream may be created later, because the servers of the cluster have just started.
+    pub(super) fn passes_at_start(&self) -> bool {
+        (matches!(self.code, 429 | 503) && self.err_code != NOT_ENABLED) || self.err_code == NO_PEERS
     }
 }
 
@@ -228,6 +237,15 @@ mod tests {
         assert_eq!(read_ack(Err(RequestFailure::NoResponder)), PublishResult::Busy);
         assert_eq!(read_ack(Err(RequestFailure::Lost)), PublishResult::Unknown);
         assert_eq!(read_ack(Err(RequestFailure::Silence)), PublishResult::Unknown);
+    }
+
+    #[test]
+    fn a_cluster_whose_servers_have_not_met_yet_is_waited_for_and_one_without_jetstream_is_not() {
+        let refusal = |code, err_code| JetStreamError { code, err_code, description: String::new() };
+        assert!(refusal(400, 10005).passes_at_start(), "peer offline");
+        assert!(refusal(503, 10008).passes_at_start());
+        assert!(!refusal(503, 10076).passes_at_start());
+        assert!(!refusal(400, 10052).passes_at_start(), "a wrong configuration");
     }
 
     #[test]

@@ -132,9 +132,7 @@ impl Streams {
                     Err(error) => error,
                 };
                 let passes = match &error {
-                    JetStreamFailure::Refusal(refusal) => {
-                        matches!(refusal.code, 429 | 503) && refusal.err_code != 10076
-                    }
+                    JetStreamFailure::Refusal(refusal) => refusal.passes_at_start(),
                     JetStreamFailure::Failure(_) | JetStreamFailure::InvalidResponse => true,
                 };
                 if !passes || Instant::now() >= deadline {
