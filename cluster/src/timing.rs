@@ -10,6 +10,10 @@ use std::time::Duration;
 /// that was replaced can be under way.
 pub const FENCES_KEPT: Duration = Duration::from_secs(3600);
 
+/// How long a process waits for the streams of NATS servers that have just started. An election takes up to 9 s, and the
+/// first one may have no winner.
+pub const NATS_START: Duration = Duration::from_secs(30);
+
 /// Shortest and longest time for which a lock is held without a renewal.
 pub const LOCK_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 

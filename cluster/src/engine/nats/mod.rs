@@ -45,7 +45,7 @@ mod watch;
 mod write_batcher;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{WeakUnboundedSender, unbounded_channel};
 use tokio::sync::watch as channel;
@@ -130,9 +130,7 @@ impl Nats {
         let control = connect::connect(&options, "control", &mut tasks).await?;
         let data = connect::connect(&options, "data", &mut tasks).await?;
         let streams = Streams::new(&options.cluster, options.replicas);
-        // leave time for the election of a leader after all servers have just started
-        let deadline = Instant::now() + options.timing.operation * 6;
-        let ensured = streams.ensure_all(&control, deadline).await;
+        let ensured = streams.ensure_all(&control).await;
         ensured.map_err(|reason| connect::refused(&options, reason))?;
 
         let (sender, link) = channel::channel(ConnectionState::Up { generation: 1 });

@@ -15,6 +15,7 @@ use super::connect::jitter;
 use super::connection::{NatsConnection, RequestFailure};
 use crate::engine::{Bucket, ConnectionState};
 use crate::subject::{SubjectToken, Subjects};
+use crate::timing::NATS_START;
 
 /// The time for which a delete marker remains. Longer than any outage after which a watch resumes without a
 /// full comparison with the leader.
@@ -116,13 +117,10 @@ impl Streams {
     }
 
     /// Creates the missing streams. Other processes may do the same concurrently. A NATS cluster that has
-    /// just started does not reply at all, so requests have a short time-out and are repeated until
-    /// `deadline`.
-    pub(super) async fn ensure_all(
-        &self,
-        connection: &NatsConnection,
-        deadline: Instant,
-    ) -> Result<(), String> {
+    /// just started does not reply at all, so requests have a short time-out and are repeated for
+    /// [`NATS_START`].
+    pub(super) async fn ensure_all(&self, connection: &NatsConnection) -> Result<(), String> {
+        let deadline = Instant::now() + NATS_START;
         for (name, config) in
             Bucket::ALL.map(|bucket| self.bucket_config(bucket)).into_iter().chain([self.jobs_config()])
         {
@@ -161,11 +159,10 @@ pub(super) async fn maintain(streams: Streams, control: NatsConnection) {
     let mut seen = *link.borrow_and_update();
     while let Ok(now) = link.wait_for(|link| *link != seen).await.map(|link| *link) {
         seen = now;
-        if let ConnectionState::Up { .. } = now {
-            let deadline = Instant::now() + control.timing.operation * 6;
-            if let Err(reason) = streams.ensure_all(&control, deadline).await {
-                tracing::error!(reason, "the streams of this cluster are not available");
-            }
+        if let ConnectionState::Up { .. } = now
+            && let Err(reason) = streams.ensure_all(&control).await
+        {
+            tracing::error!(reason, "the streams of this cluster are not available");
         }
     }
 }
