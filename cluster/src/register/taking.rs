@@ -101,20 +101,16 @@ impl Register {
         Ok((entries, is_whole))
     }
 
-    /// Reads the content of a row of the log; `None` if it is gone.
+    /// Returns the content of a row of the log; `None` if it is gone.
     pub(super) async fn publications(&self, key: &str) -> Result<Option<Arc<[Publication]>>, RegisterError> {
-        if let Some(known) = self.recent().get(key) {
-            return Ok(Some(known));
-        }
-        let mut found = self.store().get(key, Consistency::Any).await?;
-        if found.is_none() {
-            found = self.store().get(key, Consistency::Latest).await?;
-        }
-        let Some(entry) = found else { return Ok(None) };
-        let Some(read) = entry::decode(&entry.value) else { return Ok(None) };
-        let publications: Arc<[Publication]> = read.into();
-        self.recent().put(key.into(), publications.clone());
-        Ok(Some(publications))
+        let read = async || {
+            let mut found = self.store().get(key, Consistency::Any).await?;
+            if found.is_none() {
+                found = self.store().get(key, Consistency::Latest).await?;
+            }
+            Ok(found.and_then(|entry| entry::decode(&entry.value)).map(Arc::from))
+        };
+        Ok(self.recent().get(key, read).await?)
     }
 }
 
