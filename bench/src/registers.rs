@@ -153,9 +153,7 @@ async fn events(
         let event = Publication { to, changes, origin: None, reason: None };
         let started = Instant::now();
         let (position, _) = writer.publish(&[event]).await.map_err(failed)?;
-        while reader.position() < position {
-            tokio::task::yield_now().await;
-        }
+        reader.reach(position).await;
         let taken = try_join_all(pages.iter().map(|page| reader.take(page, false))).await.map_err(failed)?;
         each.push(milliseconds(started));
         if taken.iter().any(|taken| taken.entries.len() != 1) {
