@@ -144,6 +144,9 @@ pub struct Timing {
     pub site_push: Duration,
     /// How long a page of a site is known that has no socket and does not poll; a page polls every 30 s.
     pub site_forget: Duration,
+    /// How long the polls of a page of a Genropy site that find nothing are answered without a process of the site, which
+    /// writes when the page was seen: a guest is dropped after 40 s, and a user counts as away after 60 s.
+    pub site_quiet: Duration,
     /// How long a call waits for a slot of a worker that has none free.
     pub slot_wait: Duration,
     /// How long a worker that has drained still refuses calls of processes that have not seen that it drains.
@@ -223,6 +226,7 @@ impl Timing {
         site_retry: Duration::from_secs(1),
         site_push: Duration::from_secs(5),
         site_forget: Duration::from_secs(900),
+        site_quiet: Duration::from_secs(10),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),
@@ -283,6 +287,7 @@ impl Timing {
         site_retry: Duration::from_millis(200),
         site_push: Duration::from_secs(1),
         site_forget: Duration::from_secs(20),
+        site_quiet: Duration::from_secs(2),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
         item_slot_wait: Duration::from_millis(5),

@@ -259,20 +259,19 @@ impl Mount {
         }
     }
 
-    /// Answers by a proxy. The answer to a poll of a site that pushes to this server has what waits for the page.
+    /// Answers by a proxy. A poll of a Genropy site may be answered without it, and the answer may have more than that of the
+    /// site.
     async fn respond_by(&self, proxy: &Proxy, asked: ProxyRequest<'_>) -> MountResponse {
-        let pushes = self.site_pages.as_ref().and_then(|pages| pages.pushes());
-        let Some(pushes) = pushes.filter(|_| poll::is_poll(&self.path, &asked.request.request)) else {
-            return proxy.respond(asked).await;
-        };
+        let pages = self.site_pages.as_ref().filter(|_| poll::is_poll(&self.path, &asked.request.request));
+        let Some(pages) = pages else { return proxy.respond(asked).await };
         let ProxyRequest { request, origin, request_id } = asked;
         let failed = |status| refusal(status, None, request_id);
         let (request, poll) = match poll::read(request).await {
             Ok(read) => read,
             Err(status) => return failed(status),
         };
-        let response = proxy.respond(ProxyRequest { request, origin, request_id }).await;
-        poll.answer(pushes, response).await.unwrap_or_else(failed)
+        let site = proxy.respond(ProxyRequest { request, origin, request_id });
+        pages.answer(&poll, site).await.unwrap_or_else(failed)
     }
 
     async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {

@@ -52,6 +52,7 @@ pub struct MountMetrics {
     displaced: Family<MountLabels, Counter>,
     lost: Family<LostLabels, Counter>,
     pushes_dropped: Family<MountLabels, Counter>,
+    quiet_polls: Family<MountLabels, Counter>,
 }
 
 impl Default for MountMetrics {
@@ -67,6 +68,7 @@ impl Default for MountMetrics {
             displaced: Family::default(),
             lost: Family::default(),
             pushes_dropped: Family::default(),
+            quiet_polls: Family::default(),
         }
     }
 }
@@ -117,6 +119,11 @@ impl MountMetrics {
             "Messages of a site that waited for a page and had no room",
             self.pushes_dropped.clone(),
         );
+        all.register(
+            "mount_quiet_polls",
+            "Polls of a site that were answered without a process of it, because nothing had changed",
+            self.quiet_polls.clone(),
+        );
     }
 
     /// Counts a request of a mount with lanes that has its answer.
@@ -144,6 +151,11 @@ impl MountMetrics {
     /// Counts messages of a site for pages that are lost, because too many wait.
     pub(crate) fn pushes_dropped(&self, mount: &str, messages: u64) {
         self.pushes_dropped.get_or_create(&MountLabels { mount: mount.to_owned() }).inc_by(messages);
+    }
+
+    /// Counts a poll of a site that is answered without a process of the site.
+    pub(crate) fn quiet_poll(&self, mount: &str) {
+        self.quiet_polls.get_or_create(&MountLabels { mount: mount.to_owned() }).inc();
     }
 
     /// Begins to measure a request of a mount.

@@ -3,6 +3,7 @@
 
 use futures_util::join;
 use pagewire_cluster::timing::Timing;
+use reqwest::Method;
 
 use crate::environment::mounts::{get, served};
 use crate::environment::site_socket::{CONNECTION, COOKIE, SiteSocket};
@@ -10,9 +11,12 @@ use crate::environment::{Nats, Node, SOON, eventually};
 use crate::mount_processes::{SITES, mount, setup};
 
 const PAGE: &str = "page1_bcdefghijklmnopq";
+/// The answer of a site to a poll that finds nothing.
+const NOTHING: &str =
+    "<?xml version='1.0' encoding='UTF-8'?>\n<GenRoBag><result _T=\"NN\"></result></GenRoBag>";
 
 async fn node(nats: &Nats) -> Node {
-    let keys = "register = \"genropy\"\nserver = \"gunicorn\"";
+    let keys = "register = \"genropy\"\nserver = \"gunicorn\"\nprocesses = 1";
     let node = setup(&mount("/", "wsgi = \"pushing\"", SITES, keys)).nats(nats).start().await;
     served(&node, "/").await;
     node
@@ -34,7 +38,14 @@ async fn push(node: &Node, text: &str) {
 
 /// Returns what a poll of the page finds.
 async fn poll(node: &Node) -> String {
-    asked(node, &format!("/_ping?page_id={PAGE}")).await
+    let path = format!("/_ping?page_id={PAGE}");
+    let response = node.api().request(Method::GET, &path).header("cookie", COOKIE).send().await;
+    response.expect("an answer").text().await.expect("a body")
+}
+
+/// Returns how many polls of the page the process of a node has answered.
+async fn polled(node: &Node) -> u32 {
+    asked(node, &format!("/polled?page={PAGE}")).await.parse().expect("a number")
 }
 
 #[tokio::test]
@@ -49,7 +60,7 @@ async fn a_push_at_any_node_reaches_the_socket_of_its_page_once_and_what_waited_
         push(at, text).await;
         assert_eq!(socket.next().await.as_deref(), Ok(format!("socket: {text}").as_str()));
     }
-    assert_eq!(poll(&other).await, "", "what the socket has is not polled");
+    assert_eq!(poll(&other).await, NOTHING, "what the socket has is not polled");
     socket.has_nothing_to_read().await;
     socket.close().await;
     push(&one, "away").await;
@@ -69,6 +80,31 @@ async fn what_is_pushed_while_a_page_is_silent_is_kept_until_it_answers() {
     assert_eq!(poll(&node).await, "poll: kept", "nobody has taken it for the socket");
     push(&node, "sent").await;
     assert_eq!(socket.next().await.as_deref(), Ok("socket: sent"));
+}
+
+#[tokio::test]
+async fn polls_that_find_nothing_are_answered_by_the_node_until_something_is_pushed_at_any_node() {
+    let nats = Nats::start().await;
+    let (one, other) = join!(node(&nats), node(&nats));
+    open_page(&one).await;
+    for text in ["a", "b"] {
+        let before = polled(&one).await;
+        for _ in 0..5 {
+            assert_eq!(poll(&one).await, NOTHING);
+        }
+        assert!(polled(&one).await < before + 5, "not all polls reach the site");
+        push(&other, text).await;
+        let next = async || Some(poll(&one).await).filter(|found| found != NOTHING);
+        assert_eq!(eventually("the push is found", SOON, next).await, format!("poll: {text}"));
+    }
+    let seen = polled(&one).await;
+    eventually("the site sees the page now and then", SOON, async || {
+        poll(&one).await;
+        (polled(&one).await > seen + 1).then_some(())
+    })
+    .await;
+    let quiet = one.api().metric("pagewire_mount_quiet_polls_total{mount=\"/\"}").await;
+    assert!(quiet >= 2.0, "{quiet}");
 }
 
 #[tokio::test]

@@ -104,7 +104,12 @@ impl ItemEdit {
             (Some(Creation::New), Some(_)) => return Err(RegisterError::Conflict { revision }),
             (Some(_), _) => created(),
         };
-        let changed = self.change(&mut item, time.position);
+        let changed_data = self.change_data(&mut item.data);
+        if changed_data || self.create.is_some() {
+            // each mark before is at most the revision
+            item.head.data_mark = item.head.data_mark.max(revision + 1);
+        }
+        let changed = self.change_head(&mut item.head, time.position) | changed_data;
         Ok(if self.create.is_none() && !changed {
             ItemChange::Nothing(revision)
         } else {
@@ -112,9 +117,21 @@ impl ItemEdit {
         })
     }
 
-    /// Changes an item. Returns whether it is another one now.
-    fn change(&self, item: &mut Item, position: u64) -> bool {
-        let Item { head, data } = item;
+    /// Changes the data of an item. Returns whether they are others now.
+    fn change_data(&self, data: &mut Data) -> bool {
+        let mut changed = false;
+        for (name, value) in &self.data {
+            let before = data.insert(name.clone(), value.clone());
+            changed |= before.is_none_or(|before| before.get() != value.get());
+        }
+        for name in &self.unset {
+            changed |= data.remove(name).is_some();
+        }
+        changed
+    }
+
+    /// Changes what every process knows of an item. Returns whether that is something else now.
+    fn change_head(&self, head: &mut ItemHead, position: u64) -> bool {
         let mut changed = false;
         for (name, value) in &self.fields {
             changed |= match value {
@@ -124,13 +141,6 @@ impl ItemEdit {
         }
         for (name, value) in &self.keep_max {
             changed |= raise(&mut head.fields, name, value);
-        }
-        for (name, value) in &self.data {
-            let before = data.insert(name.clone(), value.clone());
-            changed |= before.is_none_or(|before| before.get() != value.get());
-        }
-        for name in &self.unset {
-            changed |= data.remove(name).is_some();
         }
         changed |= subscribe(&mut head.tables, &self.tables, position);
         changed | subscribe(&mut head.paths, &self.paths, position)
@@ -142,6 +152,7 @@ fn head(key: &ItemKey, time: EditTime) -> ItemHead {
         id: key.id.clone(),
         created: time.now,
         since: time.position,
+        data_mark: time.position + 1,
         fields: Fields::new(),
         tables: Subscriptions::new(),
         paths: Subscriptions::new(),

@@ -12,7 +12,8 @@
 //! page by the fields of its item ([`Recipients`]). A page has one cursor, which is a row: the process that moves it has
 //! taken the entries before it, so that an entry is taken once over all processes.
 //!
-//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `rows`, `items`, `cursors`, `taking`, `news`, `transfer`, `registers`.
+//! Pure: `name` `item` `edit` `index` `entry` `log` `view` `plan`. Shells: `rows`, `items`, `cursors`, `taking`, `news`, `transfer`,
+//! `page_state`, `registers`.
 
 mod cursors;
 mod edit;
@@ -24,6 +25,7 @@ mod items;
 mod log;
 mod name;
 mod news;
+mod page_state;
 mod plan;
 mod recent;
 mod registers;
@@ -41,6 +43,7 @@ pub use index::{IndexedItem, ItemFilter};
 pub use item::{Data, Fields, Item, ItemVersion};
 pub use name::{ItemKey, ItemLevel, RegisterName};
 pub use news::PageNews;
+pub use page_state::PageState;
 pub use plan::{Relabel, Removal};
 pub use registers::{Register, Registers};
 pub use taking::Taken;

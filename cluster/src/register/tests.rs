@@ -219,6 +219,7 @@ fn a_log_without_room_says_which_rows_are_missing() {
         id: "p".into(),
         created: 0,
         since: 0,
+        data_mark: 0,
         fields: Fields::new(),
         tables: Default::default(),
         paths: Default::default(),
@@ -317,6 +318,36 @@ async fn a_process_that_waits_for_news_of_a_page_sees_those_of_other_processes_f
     assert_eq!(waiting.await.unwrap(), last);
     b.reach(last).await;
     assert_eq!(news().published(after).await, last, "what is there already is seen at once");
+}
+
+#[tokio::test]
+async fn the_state_of_a_page_changes_with_the_data_of_it_and_its_user_and_not_with_times() {
+    let (a, b) = with_pages().await;
+    let state = |register: &Register| register.page_state(&page("p1"));
+    let before = state(&a).expect("the page has a connection and a user");
+    assert_eq!((before.connection(), state(&b).as_ref()), ("c1", Some(&before)));
+    let data = |value: u64| [("x".to_owned(), raw(&json!(value)))].into();
+    let connection = key(ItemLevel::Connection, "c1");
+    let user = key(ItemLevel::User, "ann");
+    for item in [page("p1"), connection, user.clone()] {
+        let times = ItemEdit { keep_max: [("seen".to_owned(), 7.into())].into(), ..ItemEdit::default() };
+        a.write(&item, &times).await.unwrap();
+    }
+    assert_eq!(state(&a).as_ref(), Some(&before));
+    let mut seen = vec![before];
+    for (item, value) in [(page("p1"), 1), (user.clone(), 1), (page("p1"), 2), (page("p1"), 1), (user, 2)] {
+        let edit = ItemEdit { data: data(value), ..ItemEdit::default() };
+        a.write(&item, &edit).await.unwrap();
+        a.write(&item, &edit).await.unwrap();
+        let now = state(&a).unwrap();
+        assert!(!seen.contains(&now), "{now:?} is not a state of before");
+        seen.push(now);
+    }
+    let again = ItemEdit { create: Some(Creation::Replace), ..created(json!({"connection": "c1"})) };
+    a.write(&page("p1"), &again).await.unwrap();
+    assert!(!seen.contains(&state(&a).unwrap()));
+    a.write(&page("p1"), &ItemEdit::deletion()).await.unwrap();
+    assert_eq!(state(&a), None);
 }
 
 #[tokio::test]

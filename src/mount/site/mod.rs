@@ -4,7 +4,8 @@
 //! news are.
 //!
 //! The register of a site is kept here: only a process of the site can read what is published, because values are pickled. So the
-//! news of a page are fetched with a poll of the page, as its browser does it, and an item of news is in one answer only.
+//! news of a page are fetched with a poll of the page, as its browser does it, and an item of news is in one answer only. Polls of
+//! browsers that find nothing are answered here where that is known (`quiet`).
 //!
 //! The daemon of a site is kept: the site pushes to a socket of this node (`wsproxy`), as to the framework's own server for
 //! WebSockets. What it has pushed waits (`pushes`) until the socket of the page has it, or an answer to a poll (`poll`).
@@ -13,6 +14,7 @@ mod answer;
 mod message;
 pub(super) mod poll;
 mod pushes;
+mod quiet;
 mod typed_json;
 mod visitor;
 mod wsproxy;
@@ -29,12 +31,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use self::message::announced;
+use self::poll::Poll;
 use self::pushes::{SiteMessage, SitePushes};
+use self::quiet::QuietPolls;
 pub(crate) use self::visitor::SiteVisitor;
 use self::visitor::is_id;
 pub(crate) use self::wsproxy::SiteListener;
 use self::wsproxy::SiteRequest;
-use super::body::empty;
+use super::body::{MountResponse, empty};
 use super::{Mount, MountRequest, Mounts};
 use crate::config::MountConfig;
 use crate::telemetry::MountMetrics;
@@ -55,7 +59,7 @@ pub(super) struct SitePages {
 /// Where the news of the pages of a site are.
 enum NewsSource {
     /// In the register of the site, which is kept here.
-    Register(Registers),
+    Register(Registers, Box<QuietPolls>),
     /// Here, as the site has pushed them.
     Pushes(Arc<SitePushes>),
 }
@@ -83,7 +87,8 @@ impl SitePages {
         metrics: &MountMetrics,
     ) -> Option<Arc<Self>> {
         let source = if config.process.has_genropy_register() {
-            NewsSource::Register(registers.clone())
+            let quiet = QuietPolls::new(registers, timing.site_quiet, &config.path, metrics.clone());
+            NewsSource::Register(registers.clone(), Box::new(quiet))
         } else if config.async_socket().is_some() {
             NewsSource::Pushes(Arc::new(SitePushes::new(&config.path, timing.site_forget, metrics.clone())))
         } else {
@@ -97,7 +102,23 @@ impl SitePages {
     pub(super) fn pushes(&self) -> Option<&Arc<SitePushes>> {
         match &self.source {
             NewsSource::Pushes(pushes) => Some(pushes),
-            NewsSource::Register(_) => None,
+            NewsSource::Register(..) => None,
+        }
+    }
+
+    /// Answers a poll of a page, with the answer of the site as far as it is needed.
+    ///
+    /// # Errors
+    ///
+    /// The status of the refusal, if the answer of the site has broken off.
+    pub(super) async fn answer(
+        &self,
+        poll: &Poll,
+        site: impl Future<Output = MountResponse>,
+    ) -> Result<MountResponse, StatusCode> {
+        match &self.source {
+            NewsSource::Register(_, quiet) => quiet.answer(poll, site).await,
+            NewsSource::Pushes(pushes) => poll.answer(pushes, site.await).await,
         }
     }
 
@@ -115,7 +136,7 @@ impl SitePages {
     /// Returns what tells of news for a page; `None` if it does not exist or is not the client's.
     async fn news_of(&self, id: &str, visitor: &SiteVisitor) -> Result<Option<SiteNews>, RegisterError> {
         match &self.source {
-            NewsSource::Register(registers) => {
+            NewsSource::Register(registers, _) => {
                 let key = ItemKey::new(ItemLevel::Page, id)?;
                 let Some((register, fields)) = registers.find(&key).await? else { return Ok(None) };
                 let owner = fields.get("connection").and_then(|owner| owner.as_str());

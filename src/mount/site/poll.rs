@@ -23,6 +23,8 @@ const MAX_POLL: usize = 1024 * 1024;
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Maximum number of pages inside of a page that get messages with its polls.
 const MAX_CHILDREN: usize = 100;
+/// Parameters of a poll that change nothing but times: of the page, and of each page inside of it.
+const TIMES: [&str; 3] = ["_lastUserEventTs", "_lastRpc", "_pageProfilers"];
 
 /// A poll: the page, the pages inside of it, and the connection of its browser.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +32,15 @@ pub(in crate::mount) struct Poll {
     page: String,
     children: Vec<String>,
     connections: Vec<String>,
+    /// Whether it carries more than times.
+    carries: bool,
+}
+
+/// The pages inside of the page that polls.
+#[derive(Default)]
+struct Children {
+    ids: Vec<String>,
+    carry: bool,
 }
 
 /// Returns whether a request is a poll of a site at this path.
@@ -56,17 +67,42 @@ pub(in crate::mount) async fn read(asked: MountRequest) -> Result<(MountRequest,
     Ok((MountRequest { request, peer, user, body_failure }, poll))
 }
 
+#[cfg(test)]
+impl Poll {
+    /// A poll with this query, of a browser with these connections.
+    pub(super) fn new(query: &str, connections: &[&str]) -> Self {
+        let connections = connections.iter().map(|id| (*id).to_owned()).collect();
+        Self { connections, ..Self::of(&HeaderMap::new(), query, b"") }
+    }
+}
+
 impl Poll {
     fn of(headers: &HeaderMap, query: &str, body: &[u8]) -> Self {
         let mut poll = Self { connections: connections(headers).collect(), ..Self::default() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body)) {
             match &*name {
-                "page_id" if is_id(&value) => poll.page = value.into_owned(),
-                "_children_pages_info" => poll.children = children(&value),
-                _ => {}
+                "page_id" if is_id(&value) && poll.page.is_empty() => poll.page = value.into_owned(),
+                "_children_pages_info" => {
+                    let Children { ids, carry } = children(&value);
+                    poll.carries |= carry;
+                    poll.children = ids;
+                }
+                "reason" | "_no_cache_" => {}
+                name => poll.carries |= !TIMES.contains(&name),
             }
         }
         poll
+    }
+
+    /// Returns all of its pages, if it carries nothing but times.
+    pub(super) fn plain_pages(&self) -> Option<impl Iterator<Item = &str>> {
+        let is_plain = !self.page.is_empty() && !self.carries;
+        is_plain.then(|| std::iter::once(&self.page).chain(&self.children).map(String::as_str))
+    }
+
+    /// Returns whether its browser names this connection.
+    pub(super) fn has_connection(&self, id: &str) -> bool {
+        self.connections.iter().any(|connection| connection == id)
     }
 
     /// Adds what was pushed to its pages to the answer of the site. Only an answer that confirms the page is added to, and only in
@@ -75,7 +111,7 @@ impl Poll {
     /// # Errors
     ///
     /// The status of the refusal, if the answer of the site has broken off.
-    pub(in crate::mount) async fn answer(
+    pub(super) async fn answer(
         &self,
         pushes: &SitePushes,
         response: MountResponse,
@@ -145,10 +181,16 @@ impl Drop for Taken<'_> {
 }
 
 /// Returns the pages that a poll reports of: the members of an object, which is written as typed text.
-fn children(text: &str) -> Vec<String> {
+fn children(text: &str) -> Children {
     let json = text.strip_suffix("::JS").unwrap_or(text);
-    let Ok(found) = serde_json::from_str::<Map<String, Value>>(json) else { return Vec::new() };
-    found.into_iter().map(|(page, _)| page).filter(|page| is_id(page)).take(MAX_CHILDREN).collect()
+    let Ok(found) = serde_json::from_str::<Map<String, Value>>(json) else {
+        return Children { carry: true, ..Children::default() };
+    };
+    let is_time = |info: &Map<String, Value>| info.keys().all(|name| TIMES.contains(&name.as_str()));
+    let is_plain = |page: &str, info: &Value| is_id(page) && info.as_object().is_some_and(is_time);
+    let carry = found.len() > MAX_CHILDREN || !found.iter().all(|(page, info)| is_plain(page, info));
+    let ids = found.into_iter().map(|(page, _)| page).filter(|page| is_id(page)).take(MAX_CHILDREN).collect();
+    Children { ids, carry }
 }
 
 fn response_of(mut head: http::response::Parts, body: Bytes) -> MountResponse {
@@ -167,7 +209,8 @@ mod tests {
 
     fn poll(page: &str, children: &[&str], connections: &[&str]) -> Poll {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        Poll { page: page.to_owned(), children: owned(children), connections: owned(connections) }
+        let (children, connections) = (owned(children), owned(connections));
+        Poll { page: page.to_owned(), children, connections, carries: false }
     }
 
     async fn answered(poll: &Poll, pushes: &SitePushes, status: u16, body: &'static str) -> String {
@@ -179,11 +222,17 @@ mod tests {
 
     #[test]
     fn a_poll_names_its_page_and_those_inside_of_it() {
-        let body =
-            b"page_id=p1&reason=auto&_children_pages_info=%7B%22c1%22%3A%7B%7D%2C%22-%22%3A1%7D%3A%3AJS";
-        assert_eq!(Poll::of(&HeaderMap::new(), "", body), poll("p1", &["c1"], &[]));
-        assert_eq!(Poll::of(&HeaderMap::new(), "page_id=p2", b"\xff"), poll("p2", &[], &[]));
-        assert_eq!(Poll::of(&HeaderMap::new(), "page_id=<p>", b"_children_pages_info=x"), Poll::default());
+        let read = |query, body: &[u8]| Poll::of(&HeaderMap::new(), query, body);
+        let carrying = |poll| Poll { carries: true, ..poll };
+        let body = b"page_id=p1&reason=auto&_children_pages_info=%7B%22c1%22%3A%7B%7D%7D%3A%3AJS&_lastRpc=1";
+        assert_eq!(read("_no_cache_=7", body), poll("p1", &["c1"], &[]));
+        let body = b"page_id=p1&_children_pages_info=%7B%22c1%22%3A%7B%7D%2C%22-%22%3A1%7D%3A%3AJS";
+        assert_eq!(read("", body), carrying(poll("p1", &["c1"], &[])));
+        let body = b"page_id=p1&_children_pages_info=%7B%22c1%22%3A%7B%22set%22%3A1%7D%7D";
+        assert_eq!(read("", body), carrying(poll("p1", &["c1"], &[])), "a change of the inner page");
+        assert_eq!(read("page_id=p2", b"page_id=p1"), carrying(poll("p2", &[], &[])), "one of two pages");
+        assert_eq!(read("page_id=p2&temp_dbstore=b", b""), carrying(poll("p2", &[], &[])));
+        assert_eq!(read("page_id=<p>", b"_children_pages_info=x"), carrying(Poll::default()));
     }
 
     #[tokio::test]
