@@ -164,10 +164,11 @@ impl NodePools {
             };
             serving_parts.push((serving.pool.clone(), serving.serves.clone()));
             let first = handlers.borrow_and_update().clone();
-            serving.replace(first).await?;
             if this.waits {
+                // before the worker is seen, so that a pool that was known once stays known
                 services.jobs.workers.register_pool(&serving.pool).await?;
             }
+            serving.replace(first).await?;
             let (draining, token) = (this.draining.subscribe(), this.parts.token());
             services.tasks.spawn("pool", TaskKind::Vital, async move {
                 serving.run(handlers, draining).await;
