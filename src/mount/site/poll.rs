@@ -43,10 +43,13 @@ struct Children {
     carry: bool,
 }
 
-/// Returns whether a request is a poll of a site at this path.
+/// Returns whether a request is a poll of a site at this path. A longer one is for the site alone.
 pub(in crate::mount) fn is_poll<B>(path: &str, request: &Request<B>) -> bool {
     let is_ping = request.uri().path().strip_prefix(path.trim_end_matches('/')) == Some("/_ping");
-    is_ping && matches!(*request.method(), Method::POST | Method::GET)
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let is_short =
+        length.and_then(|length| length.parse().ok()).is_none_or(|length: usize| length <= MAX_POLL);
+    is_ping && is_short && matches!(*request.method(), Method::POST | Method::GET)
 }
 
 /// Reads a poll. Its answer is not compressed, so that it can be added to.
@@ -233,6 +236,17 @@ mod tests {
         assert_eq!(read("page_id=p2", b"page_id=p1"), carrying(poll("p2", &[], &[])), "one of two pages");
         assert_eq!(read("page_id=p2&temp_dbstore=b", b""), carrying(poll("p2", &[], &[])));
         assert_eq!(read("page_id=<p>", b"_children_pages_info=x"), carrying(Poll::default()));
+    }
+
+    #[test]
+    fn a_long_poll_and_any_other_request_are_for_the_site_alone() {
+        let request = |method, uri, length: usize| {
+            Request::builder().method(method).uri(uri).header("content-length", length).body(()).unwrap()
+        };
+        assert!(is_poll("/shop", &request("POST", "/shop/_ping?a", MAX_POLL)));
+        assert!(!is_poll("/shop", &request("POST", "/shop/_ping", MAX_POLL + 1)));
+        assert!(!is_poll("/shop", &request("PUT", "/shop/_ping", 1)));
+        assert!(!is_poll("/", &request("POST", "/shop/_ping", 1)));
     }
 
     #[tokio::test]
