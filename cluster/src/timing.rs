@@ -10,6 +10,9 @@ use std::time::Duration;
 /// that was replaced can be under way.
 pub const FENCES_KEPT: Duration = Duration::from_secs(3600);
 
+/// How old a private directory is at least that is removed because no process uses it.
+pub const DIRECTORY_LEFT: Duration = Duration::from_secs(60);
+
 /// How long a process waits for the streams of NATS servers that have just started. An election takes up to 9 s, and the
 /// first one may have no winner.
 pub const NATS_START: Duration = Duration::from_secs(30);

@@ -33,7 +33,7 @@ impl PythonPackage {
     ///
     /// When a file cannot be written.
     pub(super) fn unpack() -> io::Result<Self> {
-        let directory = PrivateDirectory::create("pagewire-python")?;
+        let directory = PrivateDirectory::create("-python")?;
         for (path, text) in FILES {
             let file = directory.path().join("pagewire").join(path);
             std::fs::create_dir_all(file.parent().unwrap_or_else(|| directory.path()))?;

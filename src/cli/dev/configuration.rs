@@ -38,7 +38,7 @@ impl DevDirectory {
             text.parse().map_err(|error| Exit::Usage.with_message(format!("{name}: {error}")))?;
         let table = with_application(table, command).map_err(|problem| Exit::Usage.with_message(problem))?;
         let table = with_internal(table);
-        let directory = PrivateDirectory::create("pagewire-dev").map_err(failed)?;
+        let directory = PrivateDirectory::create("-dev").map_err(failed)?;
         let this = Self { directory, has_pools: table.get("pool").is_some() };
         std::fs::write(this.file(), table.to_string()).map_err(failed)?;
         Ok(this)

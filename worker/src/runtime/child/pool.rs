@@ -128,7 +128,7 @@ impl ChildPool {
     /// When the directory for the sockets cannot be created.
     pub fn start(options: ChildOptions, timing: Timing) -> io::Result<Self> {
         let pool = Arc::new(PoolShared {
-            directory: PrivateDirectory::create("pagewire")?,
+            directory: PrivateDirectory::create("")?,
             options,
             timing,
             lane_limits: watch::Sender::default(),

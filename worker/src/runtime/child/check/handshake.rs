@@ -49,7 +49,7 @@ impl Starter {
             needs: Vec::new(),
             applications: None,
         };
-        Ok(Self { options, child, directory: PrivateDirectory::create("pagewire")?, started: 0 })
+        Ok(Self { options, child, directory: PrivateDirectory::create("")?, started: 0 })
     }
 
     /// Starts the program and welcomes it.
