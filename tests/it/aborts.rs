@@ -102,8 +102,15 @@ async fn an_abort_reaches_all_nodes_and_workers_while_the_leader_is_dead_and_is_
         })
         .await;
     }
+    // the watch of a worker may still be on its way to another server
+    eventually("the workers have applied it", Duration::from_secs(60), async || {
+        let applied = one.api().get_json("/api/v1/rollouts/default").await["applied"].clone();
+        (applied["workers"] == 2 && applied["of_workers"] == 2).then_some(())
+    })
+    .await;
 
-    assert_eq!(run(&["set-weight", "default", "canary=100"]).await.code, 0);
+    let changed = run(&["set-weight", "default", "canary=100"]).await;
+    assert_eq!(changed.code, 0, "{changed:?}");
     let to = "pw.main.latches.to.the-test";
     let mut replies = listener.subscribe(to, None, 1 << 20).await.expect("a subscription");
     listener.publish(Message::new("pw.main.latches", recorded.payload)).await.expect("sent");
