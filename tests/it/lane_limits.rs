@@ -104,7 +104,7 @@ async fn an_external_scaler_reads_how_many_processes_a_lane_should_have() {
     becomes("processes", 1.0).await;
     for _ in 0..30 {
         // longer than a busy machine takes to submit them all
-        let job = json!({"kind": "sleep", "data": {"ms": 8000}, "exec_mode": "any"});
+        let job = json!({"kind": "sleep", "data": {"ms": 60_000}, "exec_mode": "any"});
         let sent = node.api().request(Method::POST, "/api/v1/jobs").json(&job).send().await;
         assert!(sent.expect("an answer").status().is_success());
     }
