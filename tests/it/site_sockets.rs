@@ -40,7 +40,9 @@ async fn push(node: &Node, text: &str) {
 async fn poll(node: &Node) -> String {
     let path = format!("/_ping?page_id={PAGE}");
     let response = node.api().request(Method::GET, &path).header("cookie", COOKIE).send().await;
-    response.expect("an answer").text().await.expect("a body")
+    let response = response.expect("an answer");
+    assert_eq!(response.status(), 200);
+    response.text().await.expect("a body")
 }
 
 /// Returns how many polls of the page the process of a node has answered.

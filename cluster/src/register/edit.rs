@@ -107,7 +107,7 @@ impl ItemEdit {
         let changed_data = self.change_data(&mut item.data);
         if changed_data || self.create.is_some() {
             // each mark before is at most the revision
-            item.head.data_mark = item.head.data_mark.max(revision + 1);
+            item.head.data_mark = revision.max(item.head.since) + 1;
         }
         let changed = self.change_head(&mut item.head, time.position) | changed_data;
         Ok(if self.create.is_none() && !changed {
@@ -152,7 +152,7 @@ fn head(key: &ItemKey, time: EditTime) -> ItemHead {
         id: key.id.clone(),
         created: time.now,
         since: time.position,
-        data_mark: time.position + 1,
+        data_mark: 0,
         fields: Fields::new(),
         tables: Subscriptions::new(),
         paths: Subscriptions::new(),

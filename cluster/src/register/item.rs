@@ -34,7 +34,7 @@ pub(super) struct ItemHead {
     pub(super) since: u64,
     /// Another number after each change of the data: one more than the revision that the last change has replaced, or than the
     /// position of the log at which the item was created. 0 if an older release has written the row.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub(super) data_mark: u64,
     /// The fields.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -45,11 +45,6 @@ pub(super) struct ItemHead {
     /// The prefixes of the changes of its user that a page gets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) paths: Subscriptions,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(mark: &u64) -> bool {
-    *mark == 0
 }
 
 impl ItemHead {

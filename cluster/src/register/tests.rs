@@ -323,7 +323,7 @@ async fn a_process_that_waits_for_news_of_a_page_sees_those_of_other_processes_f
 #[tokio::test]
 async fn the_state_of_a_page_changes_with_the_data_of_it_and_its_user_and_not_with_times() {
     let (a, b) = with_pages().await;
-    let state = |register: &Register| register.page_state(&page("p1"));
+    let state = |register: &Register| PageState::of(register, &page("p1"));
     let before = state(&a).expect("the page has a connection and a user");
     assert_eq!((before.connection(), state(&b).as_ref()), ("c1", Some(&before)));
     let data = |value: u64| [("x".to_owned(), raw(&json!(value)))].into();

@@ -100,7 +100,11 @@ impl Poll {
     /// Returns all of its pages, if it carries nothing but times.
     pub(super) fn plain_pages(&self) -> Option<impl Iterator<Item = &str>> {
         let is_plain = !self.page.is_empty() && !self.carries;
-        is_plain.then(|| std::iter::once(&self.page).chain(&self.children).map(String::as_str))
+        is_plain.then(|| self.pages())
+    }
+
+    fn pages(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.page).chain(&self.children).map(String::as_str)
     }
 
     /// Returns whether its browser names this connection.
@@ -141,9 +145,7 @@ impl Poll {
         if let [connection] = self.connections.as_slice() {
             pushes.know(NewPage { id: self.page.clone(), connection: connection.clone() });
         }
-        let all = std::iter::once(&self.page).chain(&self.children);
-        let is_own = |connection: &str| self.connections.iter().any(|own| own == connection);
-        all.map(String::as_str).filter(|page| pushes.is_of(page, is_own)).collect()
+        self.pages().filter(|page| pushes.is_of(page, |connection| self.has_connection(connection))).collect()
     }
 
     fn added(&self, answer: &Bytes, taken: &[Taken<'_>]) -> Option<String> {

@@ -85,8 +85,10 @@ impl QuietPolls {
         let mut pages = Vec::new();
         for id in poll.plain_pages()? {
             let key = ItemKey::new(ItemLevel::Page, id).ok()?;
-            let (register, _) = self.registers.find(&key).await.ok()??;
-            let state = register.page_state(&key).filter(|state| poll.has_connection(state.connection()))?;
+            let (register, state) = self.registers.page_state(&key).await.ok()??;
+            if !poll.has_connection(state.connection()) {
+                return None;
+            }
             pages.push(PolledPage { register, key, state });
         }
         Some(pages)

@@ -21,8 +21,8 @@ const LOCK: &str = "in-use";
 #[derive(Debug)]
 pub struct PrivateDirectory {
     path: PathBuf,
-    /// `None` where the system has no locks: then no other process removes it.
-    _lock: Option<File>,
+    /// The locked file; `None` where the system has no locks: then no other process removes the directory.
+    lock: Option<File>,
 }
 
 impl PrivateDirectory {
@@ -42,13 +42,15 @@ impl PrivateDirectory {
     fn create_in(folder: &Path, kind: &str) -> io::Result<Self> {
         let path = folder.join(format!("{PREFIX}{kind}-{}", Key::random()));
         DirBuilder::new().mode(0o700).create(&path)?;
-        let file = path.join(LOCK);
-        let lock = File::create(&file)?;
-        if lock.lock().is_err() {
-            fs::remove_file(file)?;
-            return Ok(Self { path, _lock: None });
+        // dropped, and so removed, on an error
+        let mut this = Self { path, lock: None };
+        let name = this.path.join(LOCK);
+        let file = File::create(&name)?;
+        match file.lock() {
+            Ok(()) => this.lock = Some(file),
+            Err(_) => fs::remove_file(name)?,
         }
-        Ok(Self { path, _lock: Some(lock) })
+        Ok(this)
     }
 
     /// Returns its path.
