@@ -27,16 +27,15 @@ pub(crate) fn with_canary(releases: &Releases, mount: &str, canary: &str) -> Set
 /// Starts a node with two processes of release 1.0 and one of release 2.0, and waits for them.
 async fn started(releases: &Releases) -> Node {
     let node = with_canary(releases, "", "processes = 1").start().await;
-    ready(&node).await;
+    ready(&node, 1).await;
     node
 }
 
-async fn ready(node: &Node) {
+/// Starts a rollout, and waits until the canary can get users: a lane without ready processes is refused.
+async fn ready(node: &Node, canary: usize) {
     lane_has(node, "stable", 2).await;
-    eventually("the canary is ready", SOON * 3, async || {
-        (children(node, "canary").await.iter().any(|child| child["state"] == "ready")).then_some(())
-    })
-    .await;
+    weigh(node, "0", &[]).await;
+    lane_has(node, "canary", canary).await;
 }
 
 /// Changes the weight of the canary.
@@ -60,8 +59,9 @@ async fn users_are_split_between_two_releases_and_each_stays_until_more_follow_o
     let more = format!("processes = 1\nvenv = {}\nenv = {{ FEATURE = \"new\" }}", json!(own));
     let shared = format!("env = {{ FEATURE = \"old\", COMMON = \"1\" }}\nserver_venv = {}", json!(venv()));
     let node = with_canary(&releases, &shared, &more).start().await;
-    ready(&node).await;
+    lane_has(&node, "stable", 2).await;
     assert_eq!(in_canary(&node).await, BTreeSet::new(), "without a rollout all users have the mount itself");
+    ready(&node, 1).await;
     weigh(&node, "30", &[]).await;
     let few = in_canary(&node).await;
     assert!((5..=35).contains(&few.len()), "{few:?}");
@@ -149,8 +149,8 @@ async fn a_browser_without_a_user_stays_in_its_lane_by_the_cookie_of_its_connect
 async fn an_abort_under_load_fails_no_request_and_what_has_begun_ends_where_it_began() {
     let releases = Releases::create();
     let node = with_canary(&releases, "", "processes = 2").real_timing().start().await;
-    ready(&node).await;
-    weigh(&node, "100", &["--force"]).await;
+    ready(&node, 2).await;
+    weigh(&node, "100", &[]).await;
     let gate = releases.gate();
     let path = format!("/shop/stream?{}", gate.display());
     let mut begun = Visitor::user(0).request(&node, Method::GET, &path).await;
@@ -194,7 +194,6 @@ async fn an_abort_under_load_fails_no_request_and_what_has_begun_ends_where_it_b
 async fn a_lane_whose_processes_die_follows_the_fallback_and_the_node_stays_ready() {
     let releases = Releases::create();
     let node = started(&releases).await;
-    weigh(&node, "0", &[]).await;
     rollout(&node, &["assign", "shop", "canary", "--user", "ann"]).await;
     let (ann, bob) = (Visitor::User("ann".to_owned()), Visitor::User("bob".to_owned()));
     assert_eq!((ann.release(&node).await, bob.release(&node).await), ("2.0".to_owned(), "1.0".to_owned()));
@@ -247,10 +246,11 @@ async fn a_lane_whose_processes_die_follows_the_fallback_and_the_node_stays_read
 #[tokio::test]
 async fn a_user_previews_a_lane_that_no_other_user_has_yet() {
     let releases = Releases::create();
-    let node = started(&releases).await;
+    let node = with_canary(&releases, "", "processes = 1").start().await;
+    lane_has(&node, "stable", 2).await;
     let unknown = rollout(&node, &["assign", "shop", "canary", "--user", "ann"]).await;
     assert!(unknown.code != 0 && unknown.err.contains("has no lane canary"), "{unknown:?}");
-    weigh(&node, "0", &[]).await;
+    ready(&node, 1).await;
     assert_eq!(rollout(&node, &["assign", "shop", "canary", "--user", "user-3"]).await.code, 0);
     assert_eq!(in_canary(&node).await, BTreeSet::from([3]));
     let switched = rollout(&node, &["switch", "shop", "canary"]).await;
@@ -277,7 +277,7 @@ async fn a_websocket_keeps_the_lane_of_its_opening_and_the_next_one_follows_the_
     let releases = Releases::create();
     let file = (releases.mount("") + &releases.canary("")).replace("wsgi = \"shop\"", "asgi = \"shop:app\"");
     let node = setup(&format!("{file}processes = 1")).users().start().await;
-    ready(&node).await;
+    ready(&node, 1).await;
     weigh(&node, "100", &[]).await;
     let open = async || {
         let url = format!("ws://{}/shop/live", node.address());
@@ -331,7 +331,7 @@ async fn a_program_of_any_language_has_lanes_of_its_own_folders() {
 async fn the_processes_of_a_lane_of_a_mount_keep_within_its_limits() {
     let releases = Releases::create();
     let node = with_canary(&releases, "", "processes = 2").start().await;
-    lane_has(&node, "stable", 2).await;
+    ready(&node, 2).await;
     weigh(&node, "50", &[]).await;
     let serve = async |lane: &str, expected: usize| {
         eventually(&format!("{expected} processes of {lane} serve"), SOON * 2, async || {
@@ -346,6 +346,7 @@ async fn the_processes_of_a_lane_of_a_mount_keep_within_its_limits() {
     assert_eq!(limited.code, 0, "{limited:?}");
     serve("canary", 1).await;
     assert!(!in_canary(&node).await.is_empty(), "it serves its users");
-    rollout(&node, &["limits", "shop", "canary"]).await;
+    let unlimited = rollout(&node, &["limits", "shop", "canary"]).await;
+    assert_eq!(unlimited.code, 0, "{unlimited:?}");
     serve("canary", 2).await;
 }
