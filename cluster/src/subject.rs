@@ -112,6 +112,11 @@ impl Subjects {
         format!("{}.nodecall.{pool}.{lane}.{method}", self.prefix)
     }
 
+    /// Subject of new jobs for any worker of a lane that is idle. The workers of the lane share it as one queue group.
+    pub fn new_jobs(&self, pool: &str, lane: &str) -> String {
+        format!("{}.newjob.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))
+    }
+
     /// Subject that every worker of a lane subscribes to.
     pub fn workers(&self, pool: &str, lane: &str) -> String {
         format!("{}.workers.{}.{}", self.prefix, SubjectToken::new(pool), SubjectToken::new(lane))

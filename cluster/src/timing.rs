@@ -154,6 +154,9 @@ pub struct Timing {
     pub slot_wait: Duration,
     /// How long a worker that has drained still refuses calls of processes that have not seen that it drains.
     pub leave_wait: Duration,
+    /// How long a new job waits for the answer of a worker that may be idle, and how long a lane whose worker had none is not
+    /// asked again.
+    pub idle_offer: Duration,
     /// How long the work item of a job waits for a slot before it is returned for another worker.
     pub item_slot_wait: Duration,
     /// Longest pause before the work item of a job is offered again that no worker of its lane has a handler for.
@@ -232,6 +235,7 @@ impl Timing {
         site_quiet: Duration::from_secs(10),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
+        idle_offer: Duration::from_millis(100),
         item_slot_wait: Duration::from_millis(5),
         no_handler_wait: Duration::from_secs(60),
         call: Duration::from_secs(30),
@@ -293,6 +297,7 @@ impl Timing {
         site_quiet: Duration::from_secs(2),
         slot_wait: Duration::from_millis(100),
         leave_wait: Duration::from_millis(200),
+        idle_offer: Duration::from_millis(100),
         item_slot_wait: Duration::from_millis(5),
         no_handler_wait: Duration::from_secs(1),
         call: Duration::from_secs(3),

@@ -30,7 +30,7 @@ pub use resident::{
 pub(crate) use work::present;
 pub use work::{
     CallAnswer, Cancel, ClaimsQuery, Ending, HandlerError, JobEvent, JobNotification, JobOffer, JobUpdate,
-    Progress, Wake, WorkerCall,
+    NewJobAnswer, Progress, Wake, WorkerCall,
 };
 
 /// Encodes a message as JSON. Serialising these shapes cannot fail: string keys, no foreign `Serialize`.

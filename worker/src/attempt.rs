@@ -61,7 +61,8 @@ impl AttemptEnd {
 /// What has led a worker to a job.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// The Queue: this work item, or an offer of another worker, which has the work item.
+    /// The Queue: this work item. `None` for an offer of another worker, which has the work item, or of a submitter, which
+    /// has written none.
     Queue(Option<QueueMessage>),
     /// The open row of an assigned job.
     Row {
@@ -287,7 +288,10 @@ impl AttemptMonitor {
     async fn publish_progress(&self, progress: &Progress) {
         let record = &self.stored.record;
         let state = record.state.text().to_owned();
-        self.jobs.notifier.publish_event(record.id, JobEvent { state, progress: Some(progress.clone()) });
+        self.jobs.notifier.publish_event(
+            record.id,
+            JobEvent { progress: Some(progress.clone()), ..JobEvent::of_state(state) },
+        );
         self.jobs.notifier.tell_progress(record, progress).await;
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pagewire_cluster::engine::QueueMessage;
+use pagewire_cluster::engine::{QueueMessage, Unavailable};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
     Change, Claim, Claimant, JobState, Record, RecordEvent, StoredJob, Transition, TransitionError,
@@ -37,21 +37,47 @@ impl Claims {
         hint: Option<QueueMessage>,
         slot: Slot,
     ) -> Result<(), TransitionFailure> {
-        let WorkerParts { jobs, group, release, lease, running, .. } = &*self.parts;
+        let WorkerParts { jobs, lease, running, .. } = &*self.parts;
         let Some(worker) = self.parts.active() else { return Err(TransitionFailure::Unavailable) };
         // registered before the claim is written, so that no written claim is without a registration
         let Some(running) = running.begin(stored.record.id) else {
             return Err(TransitionFailure::Refused(TransitionError::Running(worker), Box::new(stored)));
         };
-        let change = Change::new(RecordEvent::Claim(Claimant {
-            worker,
-            release: release.clone(),
-            lane: group.lane.clone(),
-        }));
+        let change = Change::new(RecordEvent::Claim(self.claimant(worker)));
         let goes_on = |sent| sent && lease.worker() == Some(worker);
         let Transition { stored, .. } = jobs.records.change_until_known(change, stored, goes_on).await?;
         self.start(stored, worker, Origin::Queue(hint), running, slot).await;
         Ok(())
+    }
+
+    /// Creates a new job as running here and passes it, with the slot, to the receiver that runs handlers. `created` runs in
+    /// between. Returns whether the job was created: not when it exists already.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the job may have been created. [`Claims::check`] gives it back then.
+    pub(crate) async fn create(
+        &self,
+        new: &Record,
+        slot: Slot,
+        created: impl Future<Output = ()>,
+    ) -> Result<bool, Unavailable> {
+        let WorkerParts { jobs, running, .. } = &*self.parts;
+        let Some(worker) = self.parts.active() else { return Ok(false) };
+        // registered before the record is written, as in `claim`
+        let Some(running) = running.begin(new.id) else { return Ok(false) };
+        let Some(stored) = jobs.records.create_running(new, self.claimant(worker)).await? else {
+            return Ok(false);
+        };
+        created.await;
+        self.start(stored, worker, Origin::Queue(None), running, slot).await;
+        Ok(true)
+    }
+
+    /// Returns what a claim of this worker says of it.
+    fn claimant(&self, worker: WorkerId) -> Claimant {
+        let WorkerParts { group, release, .. } = &*self.parts;
+        Claimant { worker, release: release.clone(), lane: group.lane.clone() }
     }
 
     /// Passes a claimed job to the receiver that runs handlers.

@@ -33,12 +33,24 @@ pub(crate) const UNREAD: usize = 8 * 1024 * 1024;
 pub(crate) struct ControlSubscriptions {
     own: Subscription,
     group: Subscription,
+    /// New jobs for any worker; `None` at a worker that is given none.
+    new_jobs: Option<Subscription>,
 }
 
 impl ControlSubscriptions {
-    pub(crate) async fn open(jobs: &Jobs, group: &WorkerGroup, id: Key) -> Result<Self, Unavailable> {
+    pub(crate) async fn open(
+        jobs: &Jobs,
+        group: &WorkerGroup,
+        id: Key,
+        free_work: bool,
+    ) -> Result<Self, Unavailable> {
         let Jobs { engine, subjects, .. } = jobs;
+        let new_jobs = subjects.new_jobs(&group.pool, &group.lane);
         Ok(Self {
+            new_jobs: match free_work {
+                true => Some(engine.subscribe(&new_jobs, Some("workers"), UNREAD).await?),
+                false => None,
+            },
             own: engine.subscribe(&subjects.worker(id, ">"), None, UNREAD).await?,
             group: engine.subscribe(&subjects.workers(&group.pool, &group.lane), None, UNREAD).await?,
         })
@@ -67,7 +79,7 @@ impl WorkerControl {
         subscriptions: ControlSubscriptions,
         leaving: CancellationToken,
     ) {
-        let ControlSubscriptions { mut own, mut group } = subscriptions;
+        let ControlSubscriptions { mut own, mut group, new_jobs } = subscriptions;
         let own = async {
             let mut has_left = false;
             loop {
@@ -94,9 +106,28 @@ impl WorkerControl {
                 }
             }
         };
+        let new_jobs = async {
+            if let Some(offers) = new_jobs {
+                self.take_new_jobs(offers).await;
+            }
+            // the other subscriptions decide when this worker leaves
+            std::future::pending().await
+        };
         tokio::select! {
             () = own => {}
             () = group => {}
+            () = new_jobs => {}
+        }
+    }
+
+    async fn take_new_jobs(&self, mut offers: Subscription) {
+        while let Some(received) = offers.next().await {
+            if let BusEvent::Message(offer) = received
+                && let Some(new) = read(&offer)
+            {
+                let free = self.free.clone();
+                tokio::spawn(async move { free.take_new(new, offer).await });
+            }
         }
     }
 

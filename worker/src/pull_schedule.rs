@@ -96,6 +96,11 @@ impl PullSchedule {
         self.promised() == 0 && self.routes.iter().any(idle)
     }
 
+    /// Returns whether each route was empty when it was looked at last, and the next work item of each is waited for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.routes.iter().all(|(_, state)| *state == RouteState::Armed)
+    }
+
     /// Returns the slots that are meant for outstanding pulls.
     fn promised(&self) -> usize {
         let slots = self.routes.iter().map(|(_, state)| match state {

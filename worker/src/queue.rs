@@ -3,18 +3,21 @@
 //! Owns: how many items are pulled, and what becomes of each. Never: the claim of a record (`claim`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use pagewire_cluster::engine::QueueMessage;
+use pagewire_cluster::engine::{Message, QueueMessage};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
     Affinity, Priority, PulledRoute, Record, RecordEvent, StoredJob, TransitionError, TransitionFailure,
 };
 use pagewire_cluster::rollout::LaneMove;
+use pagewire_cluster::wire::{self, NewJobAnswer};
 use tokio::time::timeout;
 
 use super::assignment::Assignment;
+use super::call::reply_bytes;
 use super::claim::Claims;
 use super::pull_schedule::{Pull, PullSchedule};
 use super::slots::Slot;
@@ -36,9 +39,15 @@ pub(crate) struct FreeJobs {
     pub(crate) parts: Arc<WorkerParts>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) assignment: Assignment,
+    /// Whether no work item waits, as far as this worker knows. A new job may start then without a work item.
+    pub(crate) is_idle: AtomicBool,
 }
 
 impl FreeJobs {
+    pub(crate) fn new(parts: &Arc<WorkerParts>, claims: &Arc<Claims>, assignment: Assignment) -> Self {
+        Self { parts: parts.clone(), claims: claims.clone(), assignment, is_idle: AtomicBool::new(false) }
+    }
+
     /// Pulls work items while there are free slots for jobs. The slots are not reserved meanwhile: a call or a work item
     /// of another route may take one, and a work item without a slot waits a short time or is returned.
     pub(crate) async fn pull(self: Arc<Self>) {
@@ -52,6 +61,7 @@ impl FreeJobs {
             for pull in schedule.start(slots.free_for_jobs()) {
                 pulls.push(self.run_pull(pull, &routes[pull.route]));
             }
+            self.is_idle.store(schedule.is_idle(), Ordering::Relaxed);
             tokio::select! {
                 Some((route, hints)) = pulls.next() => schedule.ended(route, self.accept(hints)),
                 slot = slots.job(), if schedule.waits_for_slot() => {
@@ -195,6 +205,23 @@ impl FreeJobs {
             // when the claim fails, the work item leads to the next one
             let claimed = self.claims.claim(stored, None, slot).await;
             tracing::debug!(%job, claimed = claimed.is_ok(), "a job was offered by a worker without its handler");
+        }
+    }
+
+    /// Takes a new job that its submitter offers, if this worker is idle, and answers whether it did.
+    pub(crate) async fn take_new(&self, new: Record, offer: Message) {
+        let WorkerParts { jobs, group, methods, slots, .. } = &*self.parts;
+        let answer = async |taken, offer| {
+            reply_bytes(&jobs.engine, offer, wire::encode(&NewJobAnswer { taken })).await;
+        };
+        let fits = new.team() == *group && methods.contains(&new.kind);
+        let is_idle = self.is_idle.load(Ordering::Relaxed) && !self.parts.drains();
+        let slot = slots.try_job().filter(|_| fits && is_idle && self.assignment.move_of(&new).is_none());
+        let Some(slot) = slot else { return answer(false, offer).await };
+        let created = self.claims.create(&new, slot, answer(true, offer.clone())).await;
+        // when it is not known whether the job exists, the submitter finds out
+        if let Ok(false) = created {
+            answer(false, offer).await;
         }
     }
 

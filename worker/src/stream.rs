@@ -108,7 +108,7 @@ impl WorkStream {
         let (object_messages, for_objects) = mpsc::unbounded_channel();
         // each unit of work has a slot, so the sender never waits
         let (sender, work) = mpsc::channel(slots.count.max(1) as usize);
-        let subscriptions = ControlSubscriptions::open(jobs, &group, id).await?;
+        let subscriptions = ControlSubscriptions::open(jobs, &group, id, free_work).await?;
         let called = methods.iter().filter(|_| free_work).map(String::as_str);
         let unanswered = TaskTracker::new();
         let leaving = CancellationToken::new();
@@ -151,7 +151,7 @@ impl WorkStream {
         let (open, ownership) = (Arc::new(OpenQueue::default()), turns.events().clone());
         let runner = TurnRunner { parts: parts.clone(), claims: claims.clone(), turns, open };
         let assigned = Arc::new(AssignedJobs::new(assignment.clone(), runner));
-        let free = Arc::new(FreeJobs { parts: parts.clone(), claims: claims.clone(), assignment });
+        let free = Arc::new(FreeJobs::new(&parts, &claims, assignment));
         let entry = WorkerEntry { id, parts: parts.clone(), admission, assigned: assigned.clone() };
         let control = WorkerControl {
             parts: parts.clone(),

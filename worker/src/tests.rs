@@ -9,6 +9,7 @@ mod fairness;
 mod identity;
 mod limits;
 mod methods;
+mod new_jobs;
 mod outgoing;
 mod quarantine;
 mod requests;

@@ -45,7 +45,7 @@ impl ChangeEffects {
                 }
             }
             Effect::NotifyEnd => {
-                self.notifier.publish(record);
+                self.notifier.publish_end(&stored);
                 self.notifier.notify_pages(&stored).await;
                 if let Err(Unavailable) = self.dispatcher.rows.delete(record, row).await {
                     // the worker that serves the user finds the row again

@@ -9,6 +9,9 @@
 //! notified. A worker that is killed before that leaves the work item behind, and the Queue delivers it to another
 //! worker.
 //!
+//! A free job of a program that may start at once is first offered to one worker of its group. An idle worker creates the
+//! record as running, and then there is no work item: if the worker dies, the reconciler enqueues the job.
+//!
 //! An assigned job waits as a row `open.<pool>.<partition>.<user>.<id>`, which names no lane. Each worker of the pool has
 //! the rows of its partitions in memory, fed by one watch, and starts jobs from there. The turn row
 //! `turn.<pool>.<partition>.<user>` names the owner of the user and the one attempt that may run. The owner runs the jobs
@@ -26,6 +29,7 @@ mod change;
 mod dispatch;
 mod effects;
 mod expire;
+mod idle_offer;
 mod lanes;
 mod notify;
 mod obstacle;
@@ -57,7 +61,7 @@ pub use change::Change;
 pub use dispatch::JobDispatcher;
 pub use effects::ChangeEffects;
 pub use lanes::{group_of_user, lane_move};
-pub use notify::{JobNotifier, JobWatch};
+pub use notify::{JobNews, JobNotifier, JobWatch};
 pub use obstacle::{Obstacle, WaitingWorkView, obstacle};
 pub use open_row::OpenJobRow;
 pub use open_rows::OpenRows;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use serde_json::value::RawValue;
 
 use super::dispatch::JobDispatcher;
 use super::record::{Record, Waiter};
@@ -41,12 +42,36 @@ impl JobWatch {
         self.records.get(self.job).await
     }
 
-    /// Waits for the next event. Returns progress, or `None` when the record should be read again. That happens
-    /// periodically even without an event, because published events may be lost.
-    pub async fn next(&mut self) -> Option<Progress> {
-        let received = tokio::time::timeout(self.pace(), self.events.next()).await.ok().flatten()?;
-        let BusEvent::Message(message) = received else { return None };
-        serde_json::from_slice::<JobEvent>(&message.payload).ok()?.progress
+    /// Waits for the next event. [`JobNews::Changed`] comes periodically even without one, because published events may be
+    /// lost.
+    pub async fn next(&mut self) -> JobNews {
+        match tokio::time::timeout(self.pace(), self.events.next()).await {
+            Ok(Some(BusEvent::Message(message))) => JobNews::of(&message),
+            _ => JobNews::Changed,
+        }
+    }
+}
+
+/// What a watcher of a job learns.
+#[derive(Debug)]
+pub enum JobNews {
+    /// The handler reports progress.
+    Progress(Progress),
+    /// The job has ended with this record.
+    Ended(Box<StoredJob>),
+    /// The record should be read again.
+    Changed,
+}
+
+impl JobNews {
+    fn of(message: &Message) -> Self {
+        match serde_json::from_slice(&message.payload) {
+            Ok(JobEvent { progress: Some(progress), .. }) => Self::Progress(progress),
+            Ok(JobEvent { ended: Some(ended), .. }) => {
+                serde_json::from_str(ended.get()).map_or(Self::Changed, Self::Ended)
+            }
+            _ => Self::Changed,
+        }
     }
 }
 
@@ -72,24 +97,32 @@ impl JobNotifier {
     pub async fn wait(&self, job: Key, within: Duration) -> Result<Option<Record>, Unavailable> {
         let until = tokio::time::Instant::now() + within;
         let mut watching = self.watch(job).await?;
-        loop {
-            let Some(stored) = watching.read().await? else { return Ok(None) };
-            if stored.record.state.is_terminal() {
-                return Ok(Some(stored.record));
-            }
-            loop {
-                match tokio::time::timeout_at(until, watching.next()).await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => break,
-                    Err(_) => return Ok(Some(stored.record)),
+        let Some(mut stored) = watching.read().await? else { return Ok(None) };
+        while !stored.record.state.is_terminal() {
+            match tokio::time::timeout_at(until, watching.next()).await {
+                Ok(JobNews::Progress(_)) => {}
+                Ok(JobNews::Ended(ended)) if ended.rev > stored.rev => stored = *ended,
+                Ok(JobNews::Ended(_) | JobNews::Changed) => {
+                    let Some(current) = watching.read().await? else { return Ok(None) };
+                    stored = current;
                 }
+                Err(_) => break,
             }
         }
+        Ok(Some(stored.record))
     }
 
     /// Notifies watchers, without waiting.
     pub fn publish(&self, record: &Record) {
-        self.publish_event(record.id, JobEvent { state: record.state.text().to_owned(), progress: None });
+        self.publish_event(record.id, JobEvent::of_state(record.state.text()));
+    }
+
+    /// Notifies watchers of an end, without waiting. A small record goes with the event, so that they need not read it.
+    pub(super) fn publish_end(&self, stored: &StoredJob) {
+        let ended =
+            String::from_utf8(stored.hint().into()).ok().and_then(|text| RawValue::from_string(text).ok());
+        let event = JobEvent { ended, ..JobEvent::of_state(stored.record.state.text()) };
+        self.publish_event(stored.record.id, event);
     }
 
     /// Publishes an event to the watchers of a job, without waiting.

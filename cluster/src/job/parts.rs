@@ -2,7 +2,7 @@
 //!
 //! Owns: which part gets which, and the cancellation and the retry of a job. Never: how a part works.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::change::Change;
 use super::dispatch::JobDispatcher;
 use super::effects::ChangeEffects;
+use super::idle_offer::IdleOffers;
 use super::notify::JobNotifier;
 use super::open_rows::OpenRows;
 use super::owner_cache::OwnerCache;
@@ -35,6 +36,8 @@ pub struct Jobs {
     pub records: Arc<JobRecords>,
     /// The limits of open jobs.
     pub quotas: Arc<Quotas>,
+    /// Offers new jobs to idle workers.
+    pub(super) idle_offers: Arc<IdleOffers>,
     /// Offers jobs to workers.
     pub dispatcher: Arc<JobDispatcher>,
     /// Notifies pages and watchers.
@@ -81,7 +84,15 @@ impl Jobs {
             subjects: subjects.clone(),
             post: PeerClient::new(engine, subjects, timing.deliver),
         });
+        let idle_offers = IdleOffers {
+            engine: engine.clone(),
+            subjects: subjects.clone(),
+            timing,
+            workers: workers.clone(),
+            paused: Mutex::default(),
+        };
         Self {
+            idle_offers: Arc::new(idle_offers),
             quotas: Arc::new(Quotas::new(records.clone())),
             records,
             effects: Arc::new(ChangeEffects::new(&dispatcher, &notifier)),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::record::Record;
 use super::retention::Retention;
 use super::stored::StoredJob;
+use super::transition::{Claimant, RecordEvent, apply};
 use crate::clock::ClusterClock;
 use crate::engine::{
     Bucket, ConnectionState, Consistency, Engine, Kv, Precondition, Put, Resolution, Unavailable, WriteError,
@@ -66,6 +67,19 @@ impl JobRecords {
     /// Creates a record and returns its revision, or `None` when the record exists already.
     pub(super) async fn create(&self, record: &Record) -> Result<Option<u64>, Unavailable> {
         self.put_until_known(self.put(record, Precondition::Absent)).await
+    }
+
+    /// Creates the record of a new job as running at this worker. Returns `None` when the job exists already.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the record was not written, or the outcome was not known in time.
+    pub async fn create_running(&self, new: &Record, by: Claimant) -> Result<Option<StoredJob>, Unavailable> {
+        let Ok((record, _)) = apply(new, RecordEvent::Claim(by), self.now_ms(), &self.timing) else {
+            return Ok(None);
+        };
+        let created = self.create(&record).await?;
+        Ok(created.map(|rev| StoredJob { record, rev }))
     }
 
     /// Writes a row and resolves an unknown outcome. Returns its revision, or `None` when another row exists.

@@ -12,7 +12,7 @@ use crate::engine::{Entry, QueueMessage};
 use crate::wire;
 
 /// Maximum size of a record inside a work item, in bytes: the worker that pulls the item reads a larger one.
-const MAX_HINT: usize = 4 * 1024;
+pub(super) const MAX_HINT: usize = 4 * 1024;
 
 /// A record and its revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]

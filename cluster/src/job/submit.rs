@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::change::Change;
+use super::idle_offer::Offer;
 use super::parts::Jobs;
 use super::quota::{Quota, QuotaError};
 use super::record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
@@ -121,8 +122,9 @@ struct IdempotencyRow {
 }
 
 impl Jobs {
-    /// Writes the record, then enqueues it for workers; watchers are not notified, because no process can watch a new
-    /// job yet. `accepted` runs in between: a new job is then durable and no worker has seen it.
+    /// Offers the job to an idle worker, or else writes the record and enqueues it for workers; watchers are not notified,
+    /// because no process can watch a new job yet. `accepted` runs when a new job is durable, and before a worker sees the job
+    /// of a page. The record is that of the submission: a worker may run the job already.
     pub async fn submit(
         &self,
         submission: Submission,
@@ -145,6 +147,11 @@ impl Jobs {
         if let Some(quota) = &quota {
             self.quotas.reserve(quota, job, record.due).await?;
         }
+        let offer = self.idle_offers.offer(&record).await;
+        if offer == Offer::Taken {
+            accepted(&record);
+            return Ok(Submitted { record, fresh: true });
+        }
         let mut created = match by_frame {
             Some(_) => self.records.create(&record).await?,
             None => self.create_with_index(&record).await?,
@@ -156,6 +163,11 @@ impl Jobs {
                 self.quotas.reserve(quota, record.id, record.due).await?;
             }
             created = self.create_with_index(&record).await?;
+        }
+        if created.is_none() && offer == Offer::Unknown {
+            // a worker has created it, and its answer was lost or late
+            accepted(&record);
+            return Ok(Submitted { record, fresh: true });
         }
         let Some(rev) = created else {
             let joined = self.add_waiter(record).await?;

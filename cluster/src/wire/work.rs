@@ -39,13 +39,23 @@ pub enum JobUpdate {
 }
 
 /// An event of a job for its watchers, delivered at most once. The record contains the rest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobEvent {
     /// State of the job.
     pub state: String,
     /// Progress of the job, if the event is progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The record of a job that has ended with its revision, unless it is large; absent in events of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Box<RawValue>>,
+}
+
+impl JobEvent {
+    /// The event of a job that is in this state now.
+    pub fn of_state(state: impl Into<String>) -> Self {
+        Self { state: state.into(), progress: None, ended: None }
+    }
 }
 
 /// The progress of a job.
@@ -178,6 +188,13 @@ pub struct ClaimsQuery {
 pub struct Wake {
     /// The user.
     pub user: String,
+}
+
+/// The answer of a worker to a new job that it was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewJobAnswer {
+    /// Whether the worker has created the job, and runs it.
+    pub taken: bool,
 }
 
 /// An offer of a free job that waits, from a worker that has got its work item but has no handler for it. The receiver

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
-use pagewire_cluster::job::{self, JobWatch, Record};
+use pagewire_cluster::job::{self, JobNews, JobWatch, Record};
 
 use super::dto::{JobResponse, ProgressResponse};
 use super::unknown;
@@ -73,7 +73,7 @@ impl EventSource for JobFollower {
 impl JobFollower {
     async fn change(&mut self) -> Option<Event> {
         loop {
-            if let Some(progress) = self.watching.next().await
+            if let JobNews::Progress(progress) = self.watching.next().await
                 && self.reported.state == job::JobState::Running
             {
                 return Some(sse::event("progress", &ProgressResponse::from(progress)));
