@@ -64,7 +64,7 @@ impl Items<'_> {
             let written = match change {
                 ItemChange::Nothing(revision) => return Ok(Changed::Nothing(revision)),
                 ItemChange::Put(item) => self.put(key, &item, revision, edit.is_repeatable()).await,
-                ItemChange::Delete => self.delete(key, revision).await,
+                ItemChange::Delete => self.delete(key, revision, edit.is_repeatable()).await,
             };
             match written {
                 Ok(changed) => return Ok(changed),
@@ -108,12 +108,24 @@ impl Items<'_> {
         Err(Unwritten::Failed(RegisterError::Uncertain))
     }
 
-    async fn delete(&self, key: &ItemKey, revision: u64) -> Result<Changed, Unwritten> {
-        match self.store.delete(&key.row(self.register), Precondition::Rev(revision)).await {
-            Ok(()) => Ok(Changed::Deleted),
-            Err(WriteError::Conflict { .. } | WriteError::Unknown) => Err(Unwritten::Again),
-            Err(WriteError::Down | WriteError::Invalid) => Err(Unwritten::Failed(RegisterError::Unavailable)),
+    async fn delete(&self, key: &ItemKey, revision: u64, is_repeatable: bool) -> Result<Changed, Unwritten> {
+        let row = key.row(self.register);
+        // sent once more, because a deletion leaves nothing that would show whose it is
+        for was_sent in [false, true] {
+            match self.store.delete(&row, Precondition::Rev(revision)).await {
+                Ok(()) => return Ok(Changed::Deleted),
+                Err(WriteError::Conflict { .. }) if is_repeatable || !was_sent => {
+                    return Err(Unwritten::Again);
+                }
+                Err(WriteError::Unknown) if is_repeatable => return Err(Unwritten::Again),
+                Err(WriteError::Down | WriteError::Invalid) if !was_sent => {
+                    return Err(Unwritten::Failed(RegisterError::Unavailable));
+                }
+                Err(_) => {}
+            }
         }
+        // the item was deleted by the first one of the two, or another writer was faster
+        Err(Unwritten::Failed(RegisterError::Uncertain))
     }
 }
 

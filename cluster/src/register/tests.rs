@@ -5,7 +5,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::{Engine, Memory};
+use crate::engine::{Engine, Faults, Faulty, Memory};
 
 fn fields(value: Value) -> Fields {
     value.as_object().unwrap().clone()
@@ -92,6 +92,42 @@ async fn an_item_is_created_once_merged_by_name_and_deleted() {
     assert_eq!(a.write(&ann, &ItemEdit::deletion()).await, Ok(0));
     assert!(b.read(&ann).await.unwrap().is_none());
     assert_eq!(b.write(&ann, &edit).await, Err(RegisterError::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conditional_write_of_the_only_writer_is_no_conflict_when_its_answer_is_lost() {
+    let ann = key(ItemLevel::User, "ann");
+    let mut uncertain = 0;
+    for seed in 0..60 {
+        let (memory, name) = (Memory::new(), RegisterName::new("shop").unwrap());
+        let calm = Registers::new(&Engine::Memory(memory.clone())).open(name.clone()).await.unwrap();
+        let faulty = Faulty::new(memory, seed, Faults::default());
+        let process = faulty.process().clone();
+        let register = Registers::new(&Engine::Faulty(faulty)).open(name).await.unwrap();
+        let first = calm.write(&ann, &created(json!({}))).await.unwrap();
+        process.set_faults(Faults { unknown: 500, hidden_conflict: 500, ..Faults::default() });
+
+        let set = ItemEdit {
+            if_revision: Some(first),
+            fields: fields(json!({"name": "Ann"})),
+            ..ItemEdit::default()
+        };
+        let revision = match register.write(&ann, &set).await {
+            Ok(revision) => revision,
+            Err(error) => {
+                assert_eq!(error, RegisterError::Uncertain, "seed {seed}");
+                continue;
+            }
+        };
+        match register.write(&ann, &ItemEdit { if_revision: Some(revision), ..ItemEdit::deletion() }).await {
+            Ok(_) => assert!(calm.read(&ann).await.unwrap().is_none(), "seed {seed}"),
+            Err(error) => {
+                assert_eq!(error, RegisterError::Uncertain, "seed {seed}");
+                uncertain += 1;
+            }
+        }
+    }
+    assert!(uncertain > 0, "a deletion with a lost answer is met");
 }
 
 #[tokio::test]
