@@ -215,8 +215,12 @@ impl FreeJobs {
             reply_bytes(&jobs.engine, offer, wire::encode(&NewJobAnswer { taken })).await;
         };
         let fits = new.team() == *group && methods.contains(&new.kind);
+        // after a suspension, the job may have run already
+        let until = new.created.saturating_add(jobs.timing.idle_offer.as_millis() as u64);
+        let is_recent = jobs.records.now_ms() <= until;
         let is_idle = self.is_idle.load(Ordering::Relaxed) && !self.parts.drains();
-        let slot = slots.try_job().filter(|_| fits && is_idle && self.assignment.move_of(&new).is_none());
+        let is_taken = fits && is_recent && is_idle && self.assignment.move_of(&new).is_none();
+        let slot = is_taken.then(|| slots.try_job()).flatten();
         let Some(slot) = slot else { return answer(false, offer).await };
         let created = self.claims.create(&new, slot, answer(true, offer.clone())).await;
         // when it is not known whether the job exists, the submitter finds out
