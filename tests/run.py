@@ -42,7 +42,7 @@ PYTHON = ["hatchling==1.33.0", "pytest==9.2.0", "mypy==2.4.1", "pydantic==2.14.4
 # not a variable of this process, because other steps start servers, which refuse an unknown one
 PAGEWIRE_BINARY = f"PAGEWIRE_BINARY={ROOT / 'target/debug/pagewire'}"
 # Seconds after which a command counts as hanging and is killed.
-LIMIT = 30 * 60
+LIMIT = 50 * 60
 
 
 class Failure(Exception):
