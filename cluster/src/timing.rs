@@ -154,7 +154,7 @@ pub struct Timing {
     pub slot_wait: Duration,
     /// How long a worker that has drained still refuses calls of processes that have not seen that it drains.
     pub leave_wait: Duration,
-    /// How long a new job waits for the answer of a worker that may be idle, and how long a lane whose worker had none is not
+    /// How long a new job waits for the answer of a worker that may be idle, and how long a lane without an idle worker is not
     /// asked again.
     pub idle_offer: Duration,
     /// How long the work item of a job waits for a slot before it is returned for another worker.

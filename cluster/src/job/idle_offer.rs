@@ -1,8 +1,8 @@
 //! Offers a new job to an idle worker before its record exists.
 //!
 //! Owns: which jobs are offered, and for how long a lane without an idle worker is not asked. Never: the record; the worker
-//! that takes the job creates it as running. Such a job needs no work item and no claim. Any other job, and any job whose
-//! offer is not answered in time, is written and enqueued by its submitter.
+//! that takes the job creates it as running. Such a job needs no work item and no claim. Any other job, and any job
+//! without an answer in time, is written and enqueued by its submitter.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

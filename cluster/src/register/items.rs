@@ -110,7 +110,7 @@ impl Items<'_> {
 
     async fn delete(&self, key: &ItemKey, revision: u64, is_repeatable: bool) -> Result<Changed, Unwritten> {
         let row = key.row(self.register);
-        // sent once more, because a deletion leaves nothing that would show whose it is
+        // sent once more, because a deletion leaves nothing that names its writer
         for was_sent in [false, true] {
             match self.store.delete(&row, Precondition::Rev(revision)).await {
                 Ok(()) => return Ok(Changed::Deleted),
