@@ -36,11 +36,11 @@ fn pulled_routes() -> Vec<PulledRoute> {
 
 /// The free jobs of one worker.
 pub(crate) struct FreeJobs {
-    pub(crate) parts: Arc<WorkerParts>,
-    pub(crate) claims: Arc<Claims>,
-    pub(crate) assignment: Assignment,
+    parts: Arc<WorkerParts>,
+    claims: Arc<Claims>,
+    assignment: Assignment,
     /// Whether no work item waits, as far as this worker knows. A new job may start then without a work item.
-    pub(crate) is_idle: AtomicBool,
+    is_idle: AtomicBool,
 }
 
 impl FreeJobs {

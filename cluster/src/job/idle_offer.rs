@@ -5,7 +5,7 @@
 //! without an answer in time, is written and enqueued by its submitter.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -72,13 +72,15 @@ impl IdleOffers {
     }
 
     fn is_paused(&self, team: &WorkerGroup) -> bool {
-        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        paused.get(team).is_some_and(|until| Instant::now() < *until)
+        self.paused().get(team).is_some_and(|until| Instant::now() < *until)
     }
 
     fn pause(&self, team: WorkerGroup, pause: Duration) {
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        paused.insert(team, Instant::now() + pause);
+        self.paused().insert(team, Instant::now() + pause);
+    }
+
+    fn paused(&self) -> MutexGuard<'_, HashMap<WorkerGroup, Instant>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

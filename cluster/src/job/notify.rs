@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use serde_json::value::RawValue;
+use serde_json::value::to_raw_value;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dispatch::JobDispatcher;
 use super::record::{Record, Waiter};
 use super::records::JobRecords;
-use super::stored::StoredJob;
+use super::stored::{MAX_HINT, StoredJob};
 use crate::engine::{BusEvent, ConnectionState, Engine, Message, Subscription, Unavailable};
 use crate::id::Key;
 use crate::peer::{PeerClient, PeerError};
@@ -29,6 +30,8 @@ pub struct JobWatch {
     records: Arc<JobRecords>,
     job: Key,
     events: Subscription,
+    /// Revision of the record that was seen last; 0 for none.
+    seen: u64,
 }
 
 impl JobWatch {
@@ -38,17 +41,28 @@ impl JobWatch {
     }
 
     /// Reads the current record.
-    pub async fn read(&self) -> Result<Option<StoredJob>, Unavailable> {
-        self.records.get(self.job).await
+    pub async fn read(&mut self) -> Result<Option<StoredJob>, Unavailable> {
+        let stored = self.records.get(self.job).await?;
+        self.seen = stored.as_ref().map_or(0, |stored| stored.rev);
+        Ok(stored)
     }
 
-    /// Waits for the next event. [`JobNews::Changed`] comes periodically even without one, because published events may be
-    /// lost.
-    pub async fn next(&mut self) -> JobNews {
-        match tokio::time::timeout(self.pace(), self.events.next()).await {
-            Ok(Some(BusEvent::Message(message))) => JobNews::of(&message),
-            _ => JobNews::Changed,
+    /// Waits for the next event. Returns the record periodically even without one, because published events may be lost.
+    pub async fn next(&mut self) -> Result<JobNews, Unavailable> {
+        if let Ok(Some(BusEvent::Message(message))) = timeout(self.pace(), self.events.next()).await
+            && let Ok(JobEvent { progress, ended, .. }) = serde_json::from_slice(&message.payload)
+        {
+            if let Some(progress) = progress {
+                return Ok(JobNews::Progress(progress));
+            }
+            let ended = ended.and_then(|text| serde_json::from_str::<Box<StoredJob>>(text.get()).ok());
+            // an older end is that of an earlier run
+            if let Some(ended) = ended.filter(|ended| ended.rev > self.seen) {
+                self.seen = ended.rev;
+                return Ok(JobNews::Record(Some(ended)));
+            }
         }
+        Ok(JobNews::Record(self.read().await?.map(Box::new)))
     }
 }
 
@@ -57,22 +71,8 @@ impl JobWatch {
 pub enum JobNews {
     /// The handler reports progress.
     Progress(Progress),
-    /// The job has ended with this record.
-    Ended(Box<StoredJob>),
-    /// The record should be read again.
-    Changed,
-}
-
-impl JobNews {
-    fn of(message: &Message) -> Self {
-        match serde_json::from_slice(&message.payload) {
-            Ok(JobEvent { progress: Some(progress), .. }) => Self::Progress(progress),
-            Ok(JobEvent { ended: Some(ended), .. }) => {
-                serde_json::from_str(ended.get()).map_or(Self::Changed, Self::Ended)
-            }
-            _ => Self::Changed,
-        }
-    }
+    /// The record as it is now; `None` if there is no such job.
+    Record(Option<Box<StoredJob>>),
 }
 
 /// Notifies the pages that wait for a job, and its watchers.
@@ -89,23 +89,22 @@ impl JobNotifier {
     /// Watches a job. Read, then wait, then read again: no change after this call is missed.
     pub async fn watch(&self, job: Key) -> Result<JobWatch, Unavailable> {
         let events = self.engine.subscribe(&self.subjects.job(job), None, WATCH_BYTES).await?;
-        Ok(JobWatch { records: self.records.clone(), job, events })
+        Ok(JobWatch { records: self.records.clone(), job, events, seen: 0 })
     }
 
     /// Waits for the end of a job. Returns the record after the end, or the current record when `within` has passed;
     /// `None` if there is no such job.
     pub async fn wait(&self, job: Key, within: Duration) -> Result<Option<Record>, Unavailable> {
-        let until = tokio::time::Instant::now() + within;
+        let until = Instant::now() + within;
         let mut watching = self.watch(job).await?;
         let Some(mut stored) = watching.read().await? else { return Ok(None) };
         while !stored.record.state.is_terminal() {
-            match tokio::time::timeout_at(until, watching.next()).await {
-                Ok(JobNews::Progress(_)) => {}
-                Ok(JobNews::Ended(ended)) if ended.rev > stored.rev => stored = *ended,
-                Ok(JobNews::Ended(_) | JobNews::Changed) => {
-                    let Some(current) = watching.read().await? else { return Ok(None) };
-                    stored = current;
-                }
+            match timeout_at(until, watching.next()).await {
+                Ok(news) => match news? {
+                    JobNews::Progress(_) => {}
+                    JobNews::Record(Some(current)) => stored = *current,
+                    JobNews::Record(None) => return Ok(None),
+                },
                 Err(_) => break,
             }
         }
@@ -119,8 +118,7 @@ impl JobNotifier {
 
     /// Notifies watchers of an end, without waiting. A small record goes with the event, so that they need not read it.
     pub(super) fn publish_end(&self, stored: &StoredJob) {
-        let ended =
-            String::from_utf8(stored.hint().into()).ok().and_then(|text| RawValue::from_string(text).ok());
+        let ended = to_raw_value(stored).ok().filter(|text| text.get().len() <= MAX_HINT);
         let event = JobEvent { ended, ..JobEvent::of_state(stored.record.state.text()) };
         self.publish_event(stored.record.id, event);
     }

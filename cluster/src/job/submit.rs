@@ -148,13 +148,10 @@ impl Jobs {
             self.quotas.reserve(quota, job, record.due).await?;
         }
         let offer = self.idle_offers.offer(&record).await;
-        if offer == Offer::Taken {
-            accepted(&record);
-            return Ok(Submitted { record, fresh: true });
-        }
-        let mut created = match by_frame {
-            Some(_) => self.records.create(&record).await?,
-            None => self.create_with_index(&record).await?,
+        let mut created = match (offer, by_frame) {
+            (Offer::Taken, _) => None,
+            (_, Some(_)) => self.records.create(&record).await?,
+            (_, None) => self.create_with_index(&record).await?,
         };
         if created.is_none() && by_frame.is_some() {
             // the page has used this request id for an earlier job
@@ -164,8 +161,8 @@ impl Jobs {
             }
             created = self.create_with_index(&record).await?;
         }
-        if created.is_none() && offer == Offer::Unknown {
-            // a worker has created it, and its answer was lost or late
+        if created.is_none() && offer != Offer::Declined {
+            // a worker has created it, and its answer may have been lost or late
             accepted(&record);
             return Ok(Submitted { record, fresh: true });
         }

@@ -47,7 +47,7 @@ pub(in crate::api) async fn events(
     State(parts): State<ApiState>,
     KeyId(id): KeyId,
 ) -> Result<Response, ApiError> {
-    let watching = parts.context.jobs.notifier.watch(id).await?;
+    let mut watching = parts.context.jobs.notifier.watch(id).await?;
     let stored = watching.read().await?.ok_or_else(|| unknown(id))?;
     let beat = Some(watching.pace());
     let context = parts.context.clone();
@@ -73,12 +73,15 @@ impl EventSource for JobFollower {
 impl JobFollower {
     async fn change(&mut self) -> Option<Event> {
         loop {
-            if let JobNews::Progress(progress) = self.watching.next().await
-                && self.reported.state == job::JobState::Running
-            {
-                return Some(sse::event("progress", &ProgressResponse::from(progress)));
-            }
-            match self.watching.read().await {
+            let record = match self.watching.next().await {
+                Ok(JobNews::Progress(progress)) if self.reported.state == job::JobState::Running => {
+                    return Some(sse::event("progress", &ProgressResponse::from(progress)));
+                }
+                Ok(JobNews::Progress(_)) => self.watching.read().await,
+                Ok(JobNews::Record(record)) => Ok(record.map(|stored| *stored)),
+                Err(error) => Err(error),
+            };
+            match record {
                 Ok(Some(stored)) => {
                     let (now, event) = report(stored.record, &self.context).await;
                     if self.reported != now {

@@ -49,6 +49,14 @@ impl ScriptedWorker {
     }
 }
 
+/// The only worker of a cluster, and what submits to it.
+async fn scripted() -> (Engine, Jobs, ScriptedWorker) {
+    let engine = memory();
+    let jobs = jobs(&engine).await;
+    let worker = ScriptedWorker::start(&engine, &jobs).await;
+    (engine, jobs, worker)
+}
+
 async fn fresh(jobs: &Jobs, submission: Submission) -> Submitted {
     let submitted = jobs.submit(submission, |_| {}).await.unwrap();
     assert!(submitted.fresh, "{submitted:?}");
@@ -94,9 +102,7 @@ async fn an_idle_worker_runs_a_new_job_that_has_no_work_item() {
 
 #[tokio::test]
 async fn a_job_whose_worker_does_not_answer_exists_once_and_its_submitter_knows_it() {
-    let engine = memory();
-    let jobs = jobs(&engine).await;
-    let mut worker = ScriptedWorker::start(&engine, &jobs).await;
+    let (engine, jobs, mut worker) = scripted().await;
     let lost = async {
         let (new, _) = worker.offered().await;
         jobs.records.create_running(&new, claimant(worker.id)).await.unwrap().expect("it is created");
@@ -113,9 +119,7 @@ async fn a_job_whose_worker_does_not_answer_exists_once_and_its_submitter_knows_
 
 #[tokio::test]
 async fn a_worker_that_comes_too_late_does_not_create_the_job_again() {
-    let engine = memory();
-    let jobs = jobs(&engine).await;
-    let mut worker = ScriptedWorker::start(&engine, &jobs).await;
+    let (engine, jobs, mut worker) = scripted().await;
     let (job, (new, _)) = tokio::join!(fresh(&jobs, submission("echo")), worker.offered());
     assert_eq!(
         jobs.records.create_running(&new, claimant(worker.id)).await.map(|created| created.is_some()),
@@ -127,9 +131,7 @@ async fn a_worker_that_comes_too_late_does_not_create_the_job_again() {
 
 #[tokio::test]
 async fn a_worker_that_declines_is_asked_again_after_a_pause() {
-    let engine = memory();
-    let jobs = jobs(&engine).await;
-    let mut worker = ScriptedWorker::start(&engine, &jobs).await;
+    let (engine, jobs, mut worker) = scripted().await;
     let declines = async {
         let (_, offer) = worker.offered().await;
         let answer = wire::encode(&NewJobAnswer { taken: false });
@@ -153,9 +155,7 @@ async fn a_worker_that_declines_is_asked_again_after_a_pause() {
 
 #[tokio::test]
 async fn only_a_job_that_may_start_before_its_submitter_knows_it_is_offered() {
-    let engine = memory();
-    let jobs = jobs(&engine).await;
-    let mut worker = ScriptedWorker::start(&engine, &jobs).await;
+    let (_engine, jobs, mut worker) = scripted().await;
     let page: Address = format!("{}|p01", Key::random()).parse().unwrap();
     let key = Idempotency { scope: "s".into(), key: "k".into() };
     let large = RawValue::from_string(format!("\"{}\"", "x".repeat(8 * 1024))).unwrap();
