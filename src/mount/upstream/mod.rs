@@ -40,7 +40,7 @@ use self::connection::UpstreamConnection;
 use self::idle::IdleConnections;
 use self::response::{ArrivingResponse, StopOnDrop};
 pub(crate) use self::response::{UpstreamBody, UpstreamTunnel};
-use self::response_head::ResponseHead;
+use self::response_head::{BodyEnd, ResponseHead};
 use self::sending::{SendError, Sending};
 use self::socket::connect;
 use super::body::MountBody;
@@ -147,7 +147,10 @@ impl UpstreamClient {
             let connection = self.connection().await?;
             let mut exchange = Exchange { connection, sending: sending.take(), send_error: None };
             match poll_fn(|cx| exchange.poll(cx, &method)).await? {
-                ExchangeEnd::Answered(head) => return self.response(head, exchange),
+                ExchangeEnd::Answered(head) => {
+                    exchange.wait_for_body(&head).await?;
+                    return self.response(head, exchange);
+                }
                 ExchangeEnd::Unused => sending = exchange.sending,
             }
         }
@@ -185,6 +188,20 @@ impl UpstreamClient {
 }
 
 impl Exchange {
+    /// Waits for the first bytes of a body whose length is known, so that a small response is one write to its client, and
+    /// one without its body is none. Many upstreams send a head and its body separately.
+    async fn wait_for_body(&mut self, head: &ResponseHead) -> Result<(), UpstreamError> {
+        let follows = matches!(head.body, BodyEnd::Sized(1..));
+        if !follows || self.sending.is_some() || !self.connection.input.filled().is_empty() {
+            return Ok(());
+        }
+        match poll_fn(|cx| self.connection.poll_input(cx)).await {
+            Ok(0) => Err(UpstreamError::Broken("it has closed the connection before the body".to_owned())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(UpstreamError::Broken(error.to_string())),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<ExchangeEnd, UpstreamError>> {
         let broken = |text: String| Poll::Ready(Err(UpstreamError::Broken(text)));
         if let (Some(sending), Some(writer)) = (&mut self.sending, &mut self.connection.writer) {

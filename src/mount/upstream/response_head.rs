@@ -68,6 +68,9 @@ impl ResponseHead {
 ///
 /// [`HeadError`] for a head that must not be passed on.
 pub(super) fn read(bytes: &[u8], method: &Method) -> Result<Option<ResponseHead>, HeadError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = ParserConfig::default();

@@ -167,6 +167,19 @@ async fn one_connection_serves_requests_whose_responses_have_an_end() {
 }
 
 #[tokio::test]
+async fn a_head_waits_for_the_first_bytes_of_a_body_of_known_length() {
+    let (listener, client) = upstream().await;
+    let mut response = tokio::spawn(async move { client.send(get(), None).await.unwrap() });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    answer(&mut stream, "\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    tokio::time::timeout(Duration::from_millis(50), &mut response).await.expect_err("it waits");
+    stream.write_all(b"he").await.unwrap();
+    let response = response.await.unwrap();
+    stream.write_all(b"llo").await.unwrap();
+    assert_eq!(text(response).await, "hello");
+}
+
+#[tokio::test]
 async fn what_an_upstream_sends_behind_a_response_is_no_response() {
     let (listener, client) = upstream().await;
     let forged = format!("{HELLO}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged");
@@ -248,6 +261,7 @@ async fn an_upstream_that_cannot_be_understood_has_not_answered() {
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         "SSH-2.0-server\r\n",
         "HTTP/1.1 200 OK\r\nContent-",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
     ] {
         let (listener, client) = upstream().await;
         tokio::spawn(async move {
