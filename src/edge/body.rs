@@ -74,7 +74,7 @@ pub(super) struct Arriving {
     /// Bytes that have arrived.
     read: u64,
     allowance: BodyAllowance,
-    bounds: HttpLimits,
+    bounds: Arc<HttpLimits>,
     /// Time limit of the body, or of its next part. Starts with the first read.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The client sent `Expect` and waits for `100 Continue`: a final response instead of it means that no body
@@ -83,7 +83,7 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    pub(super) fn new(body: Incoming, headers: &HeaderMap, bounds: HttpLimits) -> Self {
+    pub(super) fn new(body: Incoming, headers: &HeaderMap, bounds: Arc<HttpLimits>) -> Self {
         let waits = headers.contains_key(header::EXPECT);
         let allowance = BodyAllowance::new(bounds.body as u64);
         Self { rest: Some(body), read: 0, allowance, bounds, deadline: None, waits }

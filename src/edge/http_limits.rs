@@ -13,7 +13,7 @@ const ADDED_HEADERS: usize = 16;
 const ADDED_BYTES: usize = 4096;
 
 /// Limits of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct HttpLimits {
     /// Maximum bytes of a request head.
     pub(super) head: usize,

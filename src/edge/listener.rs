@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::connection_limit::{ConnectionLimiter, LimitError, Permit};
+use crate::mount::trust::ClientAddress;
 
 /// Pause when the system has no resources for another connection, because retrying at once would keep a core busy.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +32,8 @@ const SHARE: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConne
 pub(super) struct Peer {
     /// Remote address.
     pub(super) address: SocketAddr,
+    /// Its IP address, as mounts pass it on.
+    pub(super) client: ClientAddress,
     /// Whether a complete request head has arrived.
     request_seen: AtomicBool,
     _permit: Permit,
@@ -98,10 +101,8 @@ pub(super) async fn accept(
         }
         match limiter.try_acquire(address.ip()) {
             Ok(permit) => {
-                serve(
-                    stream,
-                    Arc::new(Peer { address, request_seen: AtomicBool::new(false), _permit: permit }),
-                );
+                let (client, request_seen) = (ClientAddress::new(address.ip()), AtomicBool::new(false));
+                serve(stream, Arc::new(Peer { address, client, request_seen, _permit: permit }));
             }
             Err(refusal) => {
                 if let Ok(turn) = refusing.clone().try_acquire_owned() {

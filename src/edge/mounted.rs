@@ -53,11 +53,11 @@ impl MountedRouter {
         self,
         request: Request<Incoming>,
         peer: Arc<Peer>,
-        bounds: HttpLimits,
+        bounds: Arc<HttpLimits>,
     ) -> Result<Response<Body>, Infallible> {
         let (router, mounts, edge) = match self {
             Self::Native(router) => return native(router, request, peer, bounds).await,
-            Self::ForNodes(mounts) => return Ok(for_node(&mounts, request, bounds).await),
+            Self::ForNodes(mounts) => return Ok(Box::pin(for_node(&mounts, request, bounds)).await),
             Self::Mounted { native, mounts, edge } => (native, mounts, edge),
         };
         let response = match mounts.route(request.uri().path()) {
@@ -74,8 +74,8 @@ impl MountedRouter {
                     request.extensions_mut().insert(ConnectInfo(peer.address));
                 }
                 allowance.iter().for_each(|allowance| allowance.stream(mounts.max_body(index)));
-                let (peer, body_failure) = (peer.address.ip(), failure(allowance));
-                mounts.respond(index, MountRequest { request, peer, user, body_failure }).await
+                let (peer, body_failure) = (peer.client.clone(), failure(allowance));
+                mounts.respond(index, Box::new(MountRequest { request, peer, user, body_failure })).await
             }
         };
         Ok(response.map(Body::new))
@@ -86,7 +86,7 @@ async fn native(
     router: Router,
     request: Request<Incoming>,
     peer: Arc<Peer>,
-    bounds: HttpLimits,
+    bounds: Arc<HttpLimits>,
 ) -> Result<Response<Body>, Infallible> {
     let (mut head, body) = request.into_parts();
     let body = match body.is_end_stream() {
@@ -98,7 +98,7 @@ async fn native(
     router.oneshot(Request::from_parts(head, body)).await
 }
 
-async fn for_node(mounts: &Mounts, request: Request<Incoming>, bounds: HttpLimits) -> Response<Body> {
+async fn for_node(mounts: &Mounts, request: Request<Incoming>, bounds: Arc<HttpLimits>) -> Response<Body> {
     let (request, allowance) = with_allowance(request, bounds);
     let failure = failure(allowance.clone());
     let allow = |bytes| allowance.iter().for_each(|allowance| allowance.stream(bytes));
@@ -108,7 +108,7 @@ async fn for_node(mounts: &Mounts, request: Request<Incoming>, bounds: HttpLimit
 /// Returns a request with its body, and the limits of that if there is one.
 fn with_allowance(
     request: Request<Incoming>,
-    bounds: HttpLimits,
+    bounds: Arc<HttpLimits>,
 ) -> (Request<MountBody>, Option<BodyAllowance>) {
     let (head, body) = request.into_parts();
     if body.is_end_stream() {

@@ -67,7 +67,7 @@ pub(super) fn upgrade(
         return refusal(StatusCode::BAD_REQUEST, &edge);
     };
     let user = edge.user_of_mount(&head.headers);
-    let visitor = SiteVisitor::new(head.headers, peer.address.ip(), user);
+    let visitor = SiteVisitor::new(head.headers, peer.client.clone(), user);
     edge.metrics.connections_opened.inc();
     tokio::spawn(async move {
         if let Some(wire) = stream_of(upgrade).await {

@@ -25,7 +25,7 @@ pub struct StartupServer {
     listener: TcpListener,
     routes: CurrentRouter,
     pub(super) limiter: Arc<ConnectionLimiter>,
-    bounds: HttpLimits,
+    bounds: Arc<HttpLimits>,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -44,7 +44,7 @@ impl StartupServer {
             listener,
             routes,
             limiter,
-            bounds: HttpLimits::new(config, timing),
+            bounds: Arc::new(HttpLimits::new(config, timing)),
             stopping: watch::Sender::new(false),
         }
     }
@@ -59,7 +59,8 @@ impl StartupServer {
         let limits = &config.limits;
         let limiter = ConnectionLimiter::new(limits.connections, limits.connections);
         let routes = CurrentRouter::new(MountedRouter::ForNodes(mounts));
-        let (bounds, stopping) = (HttpLimits::of_nodes(config, timing), watch::Sender::new(false));
+        let bounds = Arc::new(HttpLimits::of_nodes(config, timing));
+        let stopping = watch::Sender::new(false);
         Self { listener, routes, limiter, bounds, stopping }
     }
 
@@ -84,7 +85,7 @@ impl StartupServer {
             self.bounds.timing.close_timeout,
             |stream, peer| {
                 let stopped = self.stopping.subscribe();
-                tokio::spawn(http::serve(stream, peer, self.routes.clone(), self.bounds, stopped));
+                tokio::spawn(http::serve(stream, peer, self.routes.clone(), self.bounds.clone(), stopped));
             },
         );
         tokio::select! {

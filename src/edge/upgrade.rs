@@ -78,7 +78,7 @@ fn facts(edge: &Edge, peer: &Peer, headers: &HeaderMap) -> PageFacts {
     };
     PageFacts {
         headers: named.into_iter().flat_map(values).collect(),
-        address: Some(origin(peer.address.ip(), headers, &edge.trusted).address),
+        address: Some(origin(&peer.client, headers, &edge.trusted).address.ip),
         ..PageFacts::default()
     }
 }

@@ -47,13 +47,20 @@ const NOT_OF_CLIENTS: [&str; 20] = [
 /// Prefixes of such headers.
 const PREFIXES_NOT_OF_CLIENTS: [&str; 3] = ["x-forwarded-", "x-pagewire-", "x-remote-"];
 
+/// What an upstream is told about a client and its request.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// `Host` of a request of HTTP/1.0 without one: the upstream is asked in HTTP/1.1, which requires it.
 const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");
 
 /// What an upstream is told about a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardFacts<'a> {
-    pub(crate) origin: Origin,
+    pub(crate) origin: &'a Origin,
     pub(crate) request_id: &'a str,
     /// The path of the mount, if the upstream gets paths without it.
     pub(crate) prefix: Option<&'a str>,
@@ -67,21 +74,21 @@ pub(crate) struct ForwardFacts<'a> {
 pub(crate) fn request_headers(headers: HeaderMap, facts: ForwardFacts<'_>) -> HeaderMap {
     let (host, protocol) = (headers.get(header::HOST).cloned(), headers.get(header::UPGRADE).cloned());
     let mut passed = end_to_end(headers, |name| is_of_client(name) && *name != header::EXPECT);
-    let mut set = |name: &'static str, value: &str| {
-        // the values are addresses, ids, and paths of the configuration
+    let mut set = |name: HeaderName, value: &str| {
+        // the values are ids, and paths of the configuration
         if let Ok(value) = HeaderValue::from_str(value) {
             passed.insert(name, value);
         }
     };
-    set("x-forwarded-for", &facts.origin.address.to_string());
-    set("x-request-id", facts.request_id);
+    set(REQUEST_ID, facts.request_id);
     if let Some(prefix) = facts.prefix {
-        set("x-forwarded-prefix", prefix);
+        set(FORWARDED_PREFIX, prefix);
     }
     let scheme = if facts.origin.is_secure { "https" } else { "http" };
-    passed.insert("x-forwarded-proto", HeaderValue::from_static(scheme));
+    passed.insert(FORWARDED_FOR, facts.origin.address.text.clone());
+    passed.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     match host {
-        Some(host) => passed.insert("x-forwarded-host", host),
+        Some(host) => passed.insert(FORWARDED_HOST, host),
         None => passed.insert(header::HOST, NO_HOST),
     };
     if let Some(host) = facts.host {
@@ -101,7 +108,7 @@ pub(crate) fn response_headers(headers: HeaderMap, is_upgrade: bool, request_id:
         keep_upgrade(protocol, &mut passed);
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        passed.entry("x-request-id").or_insert(id);
+        passed.entry(REQUEST_ID).or_insert(id);
     }
     passed
 }
@@ -148,6 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mount::trust::ClientAddress;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -161,8 +169,11 @@ mod tests {
         headers[name].to_str().unwrap()
     }
 
-    fn facts() -> ForwardFacts<'static> {
-        let origin = Origin { address: "9.9.9.9".parse().unwrap(), is_secure: true };
+    fn origin() -> Origin {
+        Origin { address: ClientAddress::new("9.9.9.9".parse().unwrap()), is_secure: true }
+    }
+
+    fn facts(origin: &Origin) -> ForwardFacts<'_> {
         ForwardFacts { origin, request_id: "r1", prefix: None, host: None, is_upgrade: false }
     }
 
@@ -192,7 +203,7 @@ mod tests {
             ("x-request-id", "chosen"),
             ("accept", "*/*"),
         ]);
-        let passed = request_headers(sent.clone(), facts());
+        let passed = request_headers(sent.clone(), facts(&origin()));
         assert_eq!(
             names(&passed),
             [
@@ -223,7 +234,9 @@ mod tests {
         assert!(asks_for_upgrade(Version::HTTP_11, &sent) && !asks_for_upgrade(Version::HTTP_10, &sent));
         assert!(!asks_for_upgrade(Version::HTTP_11, &headers(&[("upgrade", "websocket")])));
         let own = HeaderValue::from_static("127.0.0.1:3000");
-        let facts = ForwardFacts { is_upgrade: true, host: Some(&own), prefix: Some("/shop"), ..facts() };
+        let origin = origin();
+        let facts =
+            ForwardFacts { is_upgrade: true, host: Some(&own), prefix: Some("/shop"), ..facts(&origin) };
         let passed = request_headers(sent.clone(), facts);
         assert_eq!((text(&passed, "connection"), text(&passed, "upgrade")), ("upgrade", "websocket"));
         assert_eq!(
@@ -240,10 +253,12 @@ mod tests {
 
     #[test]
     fn a_request_without_host_is_for_the_upstream_itself() {
-        let passed = request_headers(headers(&[("accept", "*/*")]), facts());
+        let passed = request_headers(headers(&[("accept", "*/*")]), facts(&origin()));
         assert_eq!((text(&passed, "host"), passed.get("x-forwarded-host")), ("localhost", None));
         let own = HeaderValue::from_static("127.0.0.1:3000");
-        let passed = request_headers(HeaderMap::new(), ForwardFacts { host: Some(&own), ..facts() });
+        let origin = origin();
+        let facts = ForwardFacts { host: Some(&own), ..facts(&origin) };
+        let passed = request_headers(HeaderMap::new(), facts);
         assert_eq!(text(&passed, "host"), "127.0.0.1:3000");
     }
 
@@ -267,7 +282,7 @@ mod tests {
             name in "(x-forwarded-|x-pagewire-|x-remote-)[a-z-]{1,8}|[a-z]{1,5}_[a-z]{1,5}", connection in "[a-z, -]{0,20}"
         ) {
             let sent = headers(&[("connection", &connection), (&name, "forged")]);
-            let passed = request_headers(sent.clone(), facts());
+            let passed = request_headers(sent.clone(), facts(&origin()));
             prop_assert!(passed.values().all(|value| value != "forged"));
         }
     }

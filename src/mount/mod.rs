@@ -36,7 +36,6 @@ mod tunnel;
 mod unit;
 mod upstream;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Request, StatusCode, header};
@@ -62,7 +61,7 @@ use self::route::{Route, RouteTable};
 pub(crate) use self::site::{SiteListener, SitePage, SiteVisitor};
 use self::site::{SitePages, poll};
 use self::sticky_upstream::{LocalProcesses, StickyUpstream};
-use self::trust::origin;
+use self::trust::{ClientAddress, origin};
 use self::unit::Unit;
 use crate::config::{Config, MountConfig, Sticky, TrustedNet};
 use crate::telemetry::MountMetrics;
@@ -104,7 +103,7 @@ enum MountTarget {
 pub(crate) struct MountRequest {
     pub(crate) request: Request<MountBody>,
     /// The address that the connection came from.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: ClientAddress,
     /// The user whom the token of the request names. It decides which process serves it, and an application in Python learns
     /// it.
     pub(crate) user: Option<Arc<str>>,
@@ -208,7 +207,7 @@ impl Mounts {
     }
 
     /// Answers a request of a mount.
-    pub(crate) async fn respond(&self, index: usize, request: MountRequest) -> MountResponse {
+    pub(crate) async fn respond(&self, index: usize, request: Box<MountRequest>) -> MountResponse {
         let request_id = Key::random().to_string();
         let Some(mount) = self.mounts.get(index) else {
             return refusal(
@@ -218,7 +217,7 @@ impl Mounts {
             );
         };
         let measure = self.metrics.begin(&mount.path);
-        let origin = origin(request.peer, request.request.headers(), &self.trusted);
+        let origin = origin(&request.peer, request.request.headers(), &self.trusted);
         let response = mount.respond(ProxyRequest { request, origin, request_id: &request_id }).await;
         measure.end(response.status());
         response
@@ -263,11 +262,19 @@ impl Mount {
     /// site.
     async fn respond_by(&self, proxy: &Proxy, asked: ProxyRequest<'_>) -> MountResponse {
         let pages = self.site_pages.as_ref().filter(|_| poll::is_poll(&self.path, &asked.request.request));
-        let Some(pages) = pages else { return proxy.respond(asked).await };
+        match pages {
+            // on the heap, because it is larger than every other answer
+            Some(pages) => Box::pin(Self::respond_to_poll(pages, proxy, asked)).await,
+            None => proxy.respond(asked).await,
+        }
+    }
+
+    /// Answers a poll of a Genropy site.
+    async fn respond_to_poll(pages: &SitePages, proxy: &Proxy, asked: ProxyRequest<'_>) -> MountResponse {
         let ProxyRequest { request, origin, request_id } = asked;
         let failed = |status| refusal(status, None, request_id);
-        let (request, poll) = match poll::read(request).await {
-            Ok(read) => read,
+        let (request, poll) = match poll::read(*request).await {
+            Ok((request, poll)) => (Box::new(request), poll),
             Err(status) => return failed(status),
         };
         let site = proxy.respond(ProxyRequest { request, origin, request_id });

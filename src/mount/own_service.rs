@@ -90,10 +90,10 @@ impl OwnService {
     /// Passes a request to the service and returns its answer, or the page for its failure.
     pub(super) async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
         let ProxyRequest { request, origin, request_id } = asked;
-        let MountRequest { mut request, body_failure, .. } = request;
+        let MountRequest { mut request, body_failure, .. } = *request;
         let accept = request.headers().get(header::ACCEPT).cloned();
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
-        let facts = ForwardFacts { origin, request_id, prefix: None, host: None, is_upgrade };
+        let facts = ForwardFacts { origin: &origin, request_id, prefix: None, host: None, is_upgrade };
         let headers = std::mem::take(request.headers_mut());
         *request.headers_mut() = request_headers(headers, facts);
         let answered = self.0.clone().oneshot(request).await;

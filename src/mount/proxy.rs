@@ -53,7 +53,8 @@ type Answer = (Response<UpstreamBody>, Option<HttpLease>);
 
 /// A request for an upstream.
 pub(super) struct ProxyRequest<'a> {
-    pub(super) request: MountRequest,
+    /// On the heap, because it passes through many calls.
+    pub(super) request: Box<MountRequest>,
     pub(super) origin: Origin,
     pub(super) request_id: &'a str,
 }
@@ -96,7 +97,7 @@ impl Proxy {
     /// Sends a request to the upstream and returns its answer, or the page for its failure.
     pub(super) async fn respond(&self, asked: ProxyRequest<'_>) -> MountResponse {
         let ProxyRequest { request, origin, request_id } = asked;
-        let MountRequest { mut request, body_failure, user, .. } = request;
+        let MountRequest { mut request, body_failure, user, .. } = *request;
         let accept = request.headers().get(header::ACCEPT).cloned();
         let failed = |status| refusal(status, accept.as_ref(), request_id);
         let is_upgrade = asks_for_upgrade(request.version(), request.headers());
@@ -104,7 +105,7 @@ impl Proxy {
         let units = self.units(&request, user.as_deref());
         let set_cookie = units.browser.and_then(|browser| browser.set_cookie(origin.is_secure));
         let facts = ForwardFacts {
-            origin,
+            origin: &origin,
             request_id,
             prefix: self.rewrite.as_ref().map(|(mount, _)| mount.as_str()),
             host: self.host.as_ref(),
@@ -179,7 +180,8 @@ impl Proxy {
                 (client.send(request, self.timeout).await.map(|response| (response, None)), None)
             }
             ProxyUpstream::Processes(processes) => {
-                let sent = processes.send(request, units, self.timeout).await;
+                // on the heap, because it is much larger than that of a server
+                let sent = Box::pin(processes.send(request, units, self.timeout)).await;
                 (sent.answer.map(|answer| (answer.response, answer.lease)), sent.served)
             }
         }

@@ -4,28 +4,44 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::config::TrustedNet;
 
+/// The address of a client, and its text, which each request of a connection is passed on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientAddress {
+    /// An IPv4 address is one also if the socket has it as IPv6.
+    pub(crate) ip: IpAddr,
+    pub(crate) text: HeaderValue,
+}
+
+impl ClientAddress {
+    pub(crate) fn new(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        // never the other text: an address is a header value
+        let text = HeaderValue::from_str(&ip.to_string());
+        Self { ip, text: text.unwrap_or(HeaderValue::from_static("unknown")) }
+    }
+}
+
 /// The client of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// Address of the client.
-    pub(crate) address: IpAddr,
+    pub(crate) address: ClientAddress,
     /// Whether the client uses HTTPS.
     pub(crate) is_secure: bool,
 }
 
 /// Returns the client of a request that came from `peer`. Each trusted proxy has appended the address that it saw to
 /// `X-Forwarded-For`, so the client is the last address of a peer that is not trusted; what is before it may be invented.
-pub(crate) fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[TrustedNet]) -> Origin {
+pub(crate) fn origin(peer: &ClientAddress, headers: &HeaderMap, trusted: &[TrustedNet]) -> Origin {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(address));
-    let peer = peer.to_canonical();
-    if !is_trusted(peer) {
-        return Origin { address: peer, is_secure: false };
+    if !is_trusted(peer.ip) {
+        return Origin { address: peer.clone(), is_secure: false };
     }
-    let mut address = peer;
+    let mut address = peer.ip;
     for text in values(headers, "x-forwarded-for").rev() {
         let Ok(next) = text.parse::<IpAddr>() else { break };
         address = next.to_canonical();
@@ -34,7 +50,7 @@ pub(crate) fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[TrustedNet]) 
         }
     }
     let is_secure = values(headers, "x-forwarded-proto").next_back() == Some("https");
-    Origin { address, is_secure }
+    Origin { address: ClientAddress::new(address), is_secure }
 }
 
 /// Iterates over the items of a list header, over all its lines.
@@ -47,8 +63,6 @@ fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl DoubleEndedIterator<It
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -81,9 +95,10 @@ mod tests {
             ("::ffff:10.0.0.1", &[("x-forwarded-for", "2001:db8::1")], "2001:db8::1", false),
             ("10.0.0.1", &[("x-forwarded-proto", "https, http")], "10.0.0.1", false),
         ] {
-            let expected = Origin { address: address.parse().unwrap(), is_secure };
+            let address = ClientAddress::new(address.parse().unwrap());
+            let expected = Origin { address, is_secure };
             assert_eq!(
-                origin(peer.parse().unwrap(), &headers(lines), &trusted),
+                origin(&ClientAddress::new(peer.parse().unwrap()), &headers(lines), &trusted),
                 expected,
                 "{peer} {lines:?}"
             );

@@ -276,10 +276,9 @@ impl Mounts {
         let uri = format!("{path}/_ping?page_id={id}&reason=push&position={position}");
         let mut request = Request::get(uri).body(empty()).map_err(|_| missing)?;
         *request.headers_mut() = visitor.headers.clone();
-        let (peer, user) = (visitor.peer, visitor.user.clone());
-        let response =
-            self.respond(mount, MountRequest { request, peer, user, body_failure: Box::new(|| None) });
-        let response = response.await;
+        let (peer, user) = (visitor.peer.clone(), visitor.user.clone());
+        let asked = MountRequest { request, peer, user, body_failure: Box::new(|| None) };
+        let response = Box::pin(self.respond(mount, Box::new(asked))).await;
         if response.status() != StatusCode::OK {
             return Err(NewsError::Status(response.status()));
         }

@@ -2,12 +2,13 @@
 //!
 //! Owns: what the upgrade of its socket says about it, and which connection a cookie names. Never: pages.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap};
+
+use crate::mount::trust::ClientAddress;
 
 /// Number of characters of the id of a page or connection.
 const ID: usize = 22;
@@ -18,13 +19,13 @@ const CONNECTION: &str = "?connection_id=";
 pub(crate) struct SiteVisitor {
     /// The headers of its requests.
     pub(super) headers: HeaderMap,
-    pub(super) peer: IpAddr,
+    pub(super) peer: ClientAddress,
     pub(super) user: Option<Arc<str>>,
 }
 
 impl SiteVisitor {
     /// A client with the headers of its upgrade.
-    pub(crate) fn new(mut headers: HeaderMap, peer: IpAddr, user: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(mut headers: HeaderMap, peer: ClientAddress, user: Option<Arc<str>>) -> Self {
         let of_the_socket = [
             header::CONNECTION,
             header::UPGRADE,
@@ -95,7 +96,7 @@ mod tests {
         for name in ["connection", "upgrade", "sec-websocket-key", "accept-encoding", "cookie", "host"] {
             headers.insert(name, "a".parse().unwrap());
         }
-        let visitor = SiteVisitor::new(headers, IpAddr::from([127, 0, 0, 1]), None);
+        let visitor = SiteVisitor::new(headers, ClientAddress::new([127, 0, 0, 1].into()), None);
         let mut left: Vec<&str> = visitor.headers.keys().map(http::HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["cookie", "host"]);
