@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_request_is_not_much_to_move() {
-        // 30 KiB were half of the instructions for a request of a mount
+        // the copies of 30 KiB were 43 % of the instructions for a request of a mount
         let size = size_of_returned(respond);
         assert!(size <= 6 * 1024, "{size} bytes");
     }

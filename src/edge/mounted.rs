@@ -57,6 +57,7 @@ impl MountedRouter {
     ) -> Result<Response<Body>, Infallible> {
         let (router, mounts, edge) = match self {
             Self::Native(router) => return native(router, request, peer, bounds).await,
+            // on the heap, because the listener for clients would keep room for it
             Self::ForNodes(mounts) => return Ok(Box::pin(for_node(&mounts, request, bounds)).await),
             Self::Mounted { native, mounts, edge } => (native, mounts, edge),
         };

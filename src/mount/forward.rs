@@ -6,7 +6,7 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
 
-use super::trust::Origin;
+use super::trust::{FORWARDED_FOR, FORWARDED_PROTO, Origin};
 
 /// Headers of one connection, which end at the proxy; in addition to those that `Connection` names.
 static HOP_BY_HOP: [HeaderName; 8] = [
@@ -47,12 +47,12 @@ const NOT_OF_CLIENTS: [&str; 20] = [
 /// Prefixes of such headers.
 const PREFIXES_NOT_OF_CLIENTS: [&str; 3] = ["x-forwarded-", "x-pagewire-", "x-remote-"];
 
-/// What an upstream is told about a client and its request.
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `Host` of the client.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Path of the mount.
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Id of a request, in the log as well.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// `Host` of a request of HTTP/1.0 without one: the upstream is asked in HTTP/1.1, which requires it.
 const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");

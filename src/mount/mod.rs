@@ -273,8 +273,8 @@ impl Mount {
     async fn respond_to_poll(pages: &SitePages, proxy: &Proxy, asked: ProxyRequest<'_>) -> MountResponse {
         let ProxyRequest { request, origin, request_id } = asked;
         let failed = |status| refusal(status, None, request_id);
-        let (request, poll) = match poll::read(*request).await {
-            Ok((request, poll)) => (Box::new(request), poll),
+        let (request, poll) = match poll::read(request).await {
+            Ok(read) => read,
             Err(status) => return failed(status),
         };
         let site = proxy.respond(ProxyRequest { request, origin, request_id });

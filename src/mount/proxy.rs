@@ -13,7 +13,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::HttpLease;
 
 use super::body::{MountBody, MountResponse, empty};
-use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
+use super::forward::{ForwardFacts, REQUEST_ID, asks_for_upgrade, request_headers, response_headers};
 use super::hops::NO_PROCESS;
 use super::identity::{SenderIdentity, knows_identity};
 use super::lanes::{LaneRef, LanedUpstream, RequestUnits, ServedLane};
@@ -139,7 +139,7 @@ impl Proxy {
     /// Answers a request that another node has received and rewritten, in a process of this node.
     pub(super) async fn respond_to_node(&self, asked: NodeRequest<'_>) -> MountResponse {
         let NodeRequest { mut request, unit, lane, body_failure } = asked;
-        let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+        let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let request_id = id.unwrap_or_default().to_owned();
         let failed = |status| refusal(status, None, &request_id);
         let ProxyUpstream::Processes(processes) = &self.upstream else {

@@ -6,6 +6,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::{MountResponse, whole};
+use super::forward::REQUEST_ID;
 
 /// Returns the page for a status: HTML for a client whose `Accept` names it, JSON for other ones.
 pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>, request_id: &str) -> MountResponse {
@@ -33,7 +34,7 @@ pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>, request_
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert("x-request-id", id);
+        headers.insert(REQUEST_ID, id);
     }
     response
 }

@@ -4,9 +4,14 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::TrustedNet;
+
+/// Addresses of a client and of the proxies before this one; Pagewire passes on one.
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Scheme of a client.
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The address of a client, and its text, which each request of a connection is passed on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +47,19 @@ pub(crate) fn origin(peer: &ClientAddress, headers: &HeaderMap, trusted: &[Trust
         return Origin { address: peer.clone(), is_secure: false };
     }
     let mut address = peer.ip;
-    for text in values(headers, "x-forwarded-for").rev() {
+    for text in values(headers, &FORWARDED_FOR).rev() {
         let Ok(next) = text.parse::<IpAddr>() else { break };
         address = next.to_canonical();
         if !is_trusted(address) {
             break;
         }
     }
-    let is_secure = values(headers, "x-forwarded-proto").next_back() == Some("https");
+    let is_secure = values(headers, &FORWARDED_PROTO).next_back() == Some("https");
     Origin { address: ClientAddress::new(address), is_secure }
 }
 
 /// Iterates over the items of a list header, over all its lines.
-fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl DoubleEndedIterator<Item = &'a str> {
+fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a str> {
     // a line that is not text has no address
     let lines: Vec<&str> =
         headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect();

@@ -278,7 +278,7 @@ impl Mounts {
         *request.headers_mut() = visitor.headers.clone();
         let (peer, user) = (visitor.peer.clone(), visitor.user.clone());
         let asked = MountRequest { request, peer, user, body_failure: Box::new(|| None) };
-        let response = Box::pin(self.respond(mount, Box::new(asked))).await;
+        let response = self.respond(mount, Box::new(asked)).await;
         if response.status() != StatusCode::OK {
             return Err(NewsError::Status(response.status()));
         }

@@ -15,7 +15,7 @@ use super::message::NewPage;
 use super::pushes::{SiteMessage, SitePushes};
 use super::visitor::{connections, is_id};
 use crate::mount::MountRequest;
-use crate::mount::body::{MountResponse, whole};
+use crate::mount::body::{MountResponse, empty, whole};
 
 /// Maximum size of a poll, in bytes.
 const MAX_POLL: usize = 1024 * 1024;
@@ -57,17 +57,18 @@ pub(in crate::mount) fn is_poll<B>(path: &str, request: &Request<B>) -> bool {
 /// # Errors
 ///
 /// The status of the refusal, if its body does not arrive or is too large.
-pub(in crate::mount) async fn read(asked: MountRequest) -> Result<(MountRequest, Poll), StatusCode> {
-    let MountRequest { request, peer, user, body_failure } = asked;
-    let (mut head, body) = request.into_parts();
+pub(in crate::mount) async fn read(
+    mut asked: Box<MountRequest>,
+) -> Result<(Box<MountRequest>, Poll), StatusCode> {
+    let (mut head, body) = std::mem::replace(&mut asked.request, Request::new(empty())).into_parts();
     let body = match Limited::new(body, MAX_POLL).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(_) => return Err(body_failure().unwrap_or(StatusCode::PAYLOAD_TOO_LARGE)),
+        Err(_) => return Err((asked.body_failure)().unwrap_or(StatusCode::PAYLOAD_TOO_LARGE)),
     };
     head.headers.remove(header::ACCEPT_ENCODING);
     let poll = Poll::of(&head.headers, head.uri.query().unwrap_or_default(), &body);
-    let request = Request::from_parts(head, whole(body));
-    Ok((MountRequest { request, peer, user, body_failure }, poll))
+    asked.request = Request::from_parts(head, whole(body));
+    Ok((asked, poll))
 }
 
 #[cfg(test)]

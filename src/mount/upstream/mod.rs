@@ -195,11 +195,17 @@ impl Exchange {
         if !follows || self.sending.is_some() || !self.connection.input.filled().is_empty() {
             return Ok(());
         }
-        match poll_fn(|cx| self.connection.poll_input(cx)).await {
-            Ok(0) => Err(UpstreamError::Broken("it has closed the connection before the body".to_owned())),
-            Ok(_) => Ok(()),
-            Err(error) => Err(UpstreamError::Broken(error.to_string())),
-        }
+        poll_fn(|cx| self.poll_more(cx)).await
+    }
+
+    /// Reads further bytes of the response. Its end is an error.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        let reason = match ready!(self.connection.poll_input(cx)) {
+            Ok(0) => self.send_error.take().unwrap_or_else(|| "it has closed the connection".to_owned()),
+            Ok(_) => return Poll::Ready(Ok(())),
+            Err(error) => error.to_string(),
+        };
+        Poll::Ready(Err(UpstreamError::Broken(reason)))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<ExchangeEnd, UpstreamError>> {
@@ -230,14 +236,7 @@ impl Exchange {
                 Ok(None) => {}
                 Err(error) => return broken(error.to_string()),
             }
-            match ready!(self.connection.poll_input(cx)) {
-                Ok(0) => {
-                    let reason = self.send_error.take();
-                    return broken(reason.unwrap_or_else(|| "it has closed the connection".to_owned()));
-                }
-                Ok(_) => {}
-                Err(error) => return broken(error.to_string()),
-            }
+            ready!(self.poll_more(cx))?;
         }
     }
 }
