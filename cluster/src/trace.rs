@@ -26,6 +26,11 @@ impl TraceParent {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the id of the trace: 32 hexadecimal digits.
+    pub fn trace_id(&self) -> &str {
+        self.0.split('-').nth(1).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -35,7 +40,8 @@ mod tests {
     #[test]
     fn only_well_formed_contexts_travel() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(TraceParent::parse(good).map(|t| t.as_str().to_owned()).as_deref(), Some(good));
+        let parsed = TraceParent::parse(good).unwrap();
+        assert_eq!((parsed.as_str(), parsed.trace_id()), (good, "4bf92f3577b34da6a3ce929d0e0e4736"));
         for bad in ["", "00-4bf9-00f0-01", &good.to_uppercase(), &format!("{good}-x"), "a\r\nb"] {
             assert_eq!(TraceParent::parse(bad), None, "{bad}");
         }

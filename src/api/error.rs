@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::trace::request_id;
 use crate::calls::ExecutorError;
 use crate::protocol::{CommandError, ErrorCode};
+use crate::telemetry::RequestId;
 
 /// A refused or failed request.
 #[derive(Debug, Clone)]
@@ -38,7 +39,8 @@ struct Detail {
     /// Whether the same request can succeed later.
     retryable: bool,
     /// Also in the header `x-request-id` and, as `trace`, in the node's log.
-    request_id: String,
+    #[schema(value_type = String)]
+    request_id: RequestId,
 }
 
 impl ApiError {

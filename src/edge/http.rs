@@ -23,7 +23,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
 use super::current_router::CurrentRouter;
 use super::framing::{GuardState, GuardedStream, refusal_response};
@@ -31,7 +30,7 @@ use super::http_limits::HttpLimits;
 use super::listener::{self, Peer};
 use super::mounted::MountedRouter;
 use super::write_timeout::WriteTimeout;
-use crate::telemetry::count_refused_request;
+use crate::telemetry::{RequestId, count_refused_request};
 
 /// Minimum buffer size that hyper accepts, in bytes.
 const MIN_BUFFER: usize = 8192;
@@ -67,9 +66,9 @@ pub(super) async fn serve(
     let upgrade = guard.take_upgrade();
     let Some(refusal) = guard.refusal() else { return };
     count_refused_request(refusal.word());
-    let request_id = Uuid::new_v4().simple().to_string();
+    let request_id = RequestId::random();
     let reason = refusal.word();
-    tracing::debug!(peer = %peer.address, reason, request_id, "the framing of a request was refused");
+    tracing::debug!(peer = %peer.address, reason, %request_id, "the framing of a request was refused");
     let io = match connection.into_parts() {
         Some(parts) => Some(parts.io),
         None => handed_over(upgrade).await,

@@ -27,7 +27,7 @@ use super::listener::Peer;
 use super::origin::OriginCheck;
 use crate::calls::{CallRequest, ExecutorError, Mode};
 use crate::protocol::{CommandError, ErrorCode, TOO_DEEP, is_too_deep, read};
-use crate::telemetry::{child_of, current_trace};
+use crate::telemetry::{REQUEST_ID, RequestId, child_of};
 
 /// The path of the route.
 pub(super) const PATH: &str = "/_call/{method}";
@@ -92,7 +92,7 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let span = child_of(tracing::info_span!("http call", trace = Empty), parent);
     async move {
-        let id = trace_id().unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+        let id = RequestId::of_trace();
         match call.await {
             Ok(value) => respond(StatusCode::OK, Box::<str>::from(value).into(), None, &id),
             Err(failure) => failure.respond(&id),
@@ -100,11 +100,6 @@ pub(super) async fn answer(
     }
     .instrument(span)
     .await
-}
-
-/// Returns the trace id from the middle of a `traceparent`.
-fn trace_id() -> Option<String> {
-    current_trace()?.as_str().split('-').nth(1).map(str::to_owned)
 }
 
 async fn run(
@@ -235,7 +230,7 @@ fn unread(error: &(dyn std::error::Error + 'static)) -> HttpCallError {
 }
 
 impl HttpCallError {
-    fn respond(self, request_id: &str) -> Response<Body> {
+    fn respond(self, request_id: &RequestId) -> Response<Body> {
         let (code, message, retryable, status) = match self.error {
             ExecutorError::Refused(CommandError { code, message }) => {
                 (code.text().to_owned(), message.into_owned(), code.retryable(), code.status())
@@ -252,14 +247,17 @@ impl HttpCallError {
     }
 }
 
-fn respond(status: StatusCode, body: String, after: Option<Duration>, request_id: &str) -> Response<Body> {
+fn respond(
+    status: StatusCode,
+    body: String,
+    after: Option<Duration>,
+    request_id: &RequestId,
+) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.extend(HEADERS);
-    if let Ok(id) = HeaderValue::try_from(request_id) {
-        headers.insert("x-request-id", id);
-    }
+    headers.insert(REQUEST_ID, request_id.header());
     if let Some(after) = after {
         headers.insert(header::RETRY_AFTER, retry_after(after));
     }

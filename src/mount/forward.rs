@@ -7,6 +7,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
 
 use super::trust::{FORWARDED_FOR, FORWARDED_PROTO, Origin};
+use crate::telemetry::{REQUEST_ID, RequestId};
 
 /// Headers of one connection, which end at the proxy; in addition to those that `Connection` names.
 static HOP_BY_HOP: [HeaderName; 8] = [
@@ -51,8 +52,6 @@ const PREFIXES_NOT_OF_CLIENTS: [&str; 3] = ["x-forwarded-", "x-pagewire-", "x-re
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Path of the mount.
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// Id of a request, in the log as well.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// `Host` of a request of HTTP/1.0 without one: the upstream is asked in HTTP/1.1, which requires it.
 const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");
@@ -61,7 +60,7 @@ const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardFacts<'a> {
     pub(crate) origin: &'a Origin,
-    pub(crate) request_id: &'a str,
+    pub(crate) request_id: &'a RequestId,
     /// The path of the mount, if the upstream gets paths without it.
     pub(crate) prefix: Option<&'a str>,
     /// The name of the upstream, if it gets that as `Host`.
@@ -74,15 +73,9 @@ pub(crate) struct ForwardFacts<'a> {
 pub(crate) fn request_headers(headers: HeaderMap, facts: ForwardFacts<'_>) -> HeaderMap {
     let (host, protocol) = (headers.get(header::HOST).cloned(), headers.get(header::UPGRADE).cloned());
     let mut passed = end_to_end(headers, |name| is_of_client(name) && *name != header::EXPECT);
-    let mut set = |name: HeaderName, value: &str| {
-        // the values are ids, and paths of the configuration
-        if let Ok(value) = HeaderValue::from_str(value) {
-            passed.insert(name, value);
-        }
-    };
-    set(REQUEST_ID, facts.request_id);
-    if let Some(prefix) = facts.prefix {
-        set(FORWARDED_PREFIX, prefix);
+    passed.insert(REQUEST_ID, facts.request_id.header());
+    if let Some(prefix) = facts.prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()) {
+        passed.insert(FORWARDED_PREFIX, prefix);
     }
     let scheme = if facts.origin.is_secure { "https" } else { "http" };
     passed.insert(FORWARDED_FOR, facts.origin.address.text.clone());
@@ -101,15 +94,13 @@ pub(crate) fn request_headers(headers: HeaderMap, facts: ForwardFacts<'_>) -> He
 }
 
 /// Returns the headers of a response for the client. The id of the request is added unless the response has one.
-pub(crate) fn response_headers(headers: HeaderMap, is_upgrade: bool, request_id: &str) -> HeaderMap {
+pub(crate) fn response_headers(headers: HeaderMap, is_upgrade: bool, request_id: &RequestId) -> HeaderMap {
     let protocol = headers.get(header::UPGRADE).cloned();
     let mut passed = end_to_end(headers, |_| true);
     if is_upgrade {
         keep_upgrade(protocol, &mut passed);
     }
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        passed.entry(REQUEST_ID).or_insert(id);
-    }
+    passed.entry(REQUEST_ID).or_insert_with(|| request_id.header());
     passed
 }
 
@@ -169,12 +160,13 @@ mod tests {
         headers[name].to_str().unwrap()
     }
 
-    fn origin() -> Origin {
-        Origin { address: ClientAddress::new("9.9.9.9".parse().unwrap()), is_secure: true }
+    fn known() -> (Origin, RequestId) {
+        let address = ClientAddress::new("9.9.9.9".parse().unwrap());
+        (Origin { address, is_secure: true }, RequestId::random())
     }
 
-    fn facts(origin: &Origin) -> ForwardFacts<'_> {
-        ForwardFacts { origin, request_id: "r1", prefix: None, host: None, is_upgrade: false }
+    fn facts((origin, request_id): &(Origin, RequestId)) -> ForwardFacts<'_> {
+        ForwardFacts { origin, request_id, prefix: None, host: None, is_upgrade: false }
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -203,7 +195,8 @@ mod tests {
             ("x-request-id", "chosen"),
             ("accept", "*/*"),
         ]);
-        let passed = request_headers(sent.clone(), facts(&origin()));
+        let known = known();
+        let passed = request_headers(sent.clone(), facts(&known));
         assert_eq!(
             names(&passed),
             [
@@ -220,7 +213,10 @@ mod tests {
             (text(&passed, "x-forwarded-for"), text(&passed, "x-forwarded-proto")),
             ("9.9.9.9", "https")
         );
-        assert_eq!((text(&passed, "cookie"), text(&passed, "x-request-id")), ("mysite=a?b&c=+", "r1"));
+        assert_eq!(
+            (text(&passed, "cookie"), text(&passed, "x-request-id")),
+            ("mysite=a?b&c=+", known.1.as_str())
+        );
     }
 
     #[test]
@@ -234,9 +230,9 @@ mod tests {
         assert!(asks_for_upgrade(Version::HTTP_11, &sent) && !asks_for_upgrade(Version::HTTP_10, &sent));
         assert!(!asks_for_upgrade(Version::HTTP_11, &headers(&[("upgrade", "websocket")])));
         let own = HeaderValue::from_static("127.0.0.1:3000");
-        let origin = origin();
+        let known = known();
         let facts =
-            ForwardFacts { is_upgrade: true, host: Some(&own), prefix: Some("/shop"), ..facts(&origin) };
+            ForwardFacts { is_upgrade: true, host: Some(&own), prefix: Some("/shop"), ..facts(&known) };
         let passed = request_headers(sent.clone(), facts);
         assert_eq!((text(&passed, "connection"), text(&passed, "upgrade")), ("upgrade", "websocket"));
         assert_eq!(
@@ -253,11 +249,11 @@ mod tests {
 
     #[test]
     fn a_request_without_host_is_for_the_upstream_itself() {
-        let passed = request_headers(headers(&[("accept", "*/*")]), facts(&origin()));
+        let passed = request_headers(headers(&[("accept", "*/*")]), facts(&known()));
         assert_eq!((text(&passed, "host"), passed.get("x-forwarded-host")), ("localhost", None));
         let own = HeaderValue::from_static("127.0.0.1:3000");
-        let origin = origin();
-        let facts = ForwardFacts { host: Some(&own), ..facts(&origin) };
+        let known = known();
+        let facts = ForwardFacts { host: Some(&own), ..facts(&known) };
         let passed = request_headers(HeaderMap::new(), facts);
         assert_eq!(text(&passed, "host"), "127.0.0.1:3000");
     }
@@ -271,7 +267,7 @@ mod tests {
             ("keep-alive", "5"),
             ("x-gnrtime", "3"),
         ]);
-        let passed = response_headers(sent, false, "r1");
+        let passed = response_headers(sent, false, &RequestId::random());
         assert_eq!(names(&passed), ["set-cookie", "x-gnrtime", "x-request-id"]);
         assert_eq!(passed.get_all("set-cookie").iter().count(), 2);
     }
@@ -282,7 +278,7 @@ mod tests {
             name in "(x-forwarded-|x-pagewire-|x-remote-)[a-z-]{1,8}|[a-z]{1,5}_[a-z]{1,5}", connection in "[a-z, -]{0,20}"
         ) {
             let sent = headers(&[("connection", &connection), (&name, "forged")]);
-            let passed = request_headers(sent.clone(), facts(&origin()));
+            let passed = request_headers(sent.clone(), facts(&known()));
             prop_assert!(passed.values().all(|value| value != "forged"));
         }
     }

@@ -39,7 +39,6 @@ mod upstream;
 use std::sync::Arc;
 
 use http::{Request, StatusCode, header};
-use pagewire_cluster::id::Key;
 use pagewire_cluster::timing::Timing;
 
 pub use self::body::MountBody;
@@ -64,7 +63,7 @@ use self::sticky_upstream::{LocalProcesses, StickyUpstream};
 use self::trust::{ClientAddress, origin};
 use self::unit::Unit;
 use crate::config::{Config, MountConfig, Sticky, TrustedNet};
-use crate::telemetry::MountMetrics;
+use crate::telemetry::{MountMetrics, RequestId};
 
 /// What this server serves beside its own paths.
 pub struct Mounts {
@@ -163,8 +162,8 @@ impl Mounts {
 
     /// Refuses a path that no server may see.
     pub(crate) fn refuse<B>(&self, request: &Request<B>, reason: &'static str) -> MountResponse {
-        let request_id = Key::random().to_string();
-        tracing::debug!(request_id, reason, path = request.uri().path(), "a path is refused");
+        let request_id = RequestId::random();
+        tracing::debug!(%request_id, reason, path = request.uri().path(), "a path is refused");
         self.metrics.refused(reason);
         refusal(StatusCode::BAD_REQUEST, request.headers().get(header::ACCEPT), &request_id)
     }
@@ -193,12 +192,12 @@ impl Mounts {
                 let reason = refused.text();
                 tracing::warn!(reason, "a request that no node of the cluster has sent is refused");
                 self.metrics.refused(reason);
-                return refusal(StatusCode::FORBIDDEN, None, &Key::random().to_string());
+                return refusal(StatusCode::FORBIDDEN, None, &RequestId::random());
             }
         };
         let mount = self.mounts.iter().find(|mount| mount.path == ticket.mount);
         let Some((mount, proxy)) = mount.and_then(|mount| Some((mount, mount.proxy()?))) else {
-            return refusal(StatusCode::NOT_FOUND, None, &Key::random().to_string());
+            return refusal(StatusCode::NOT_FOUND, None, &RequestId::random());
         };
         allow(mount.max_body);
         let unit = Unit::of(ticket.unit);
@@ -208,7 +207,7 @@ impl Mounts {
 
     /// Answers a request of a mount.
     pub(crate) async fn respond(&self, index: usize, request: Box<MountRequest>) -> MountResponse {
-        let request_id = Key::random().to_string();
+        let request_id = RequestId::random();
         let Some(mount) = self.mounts.get(index) else {
             return refusal(
                 StatusCode::NOT_FOUND,

@@ -19,6 +19,7 @@ use super::body::{MountBody, MountResponse};
 use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
 use super::proxy::ProxyRequest;
 use super::refusal::refusal;
+use crate::telemetry::RequestId;
 
 /// An error of a service or of its body.
 type ServiceError = Box<dyn Error + Send + Sync>;
@@ -102,14 +103,14 @@ impl OwnService {
             (Some(status), _) => failed(status),
             (None, Ok(response)) => passed_on(response, request_id),
             (None, Err(error)) => {
-                tracing::error!(request_id, error, "a service of a mount has failed");
+                tracing::error!(%request_id, error, "a service of a mount has failed");
                 failed(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
     }
 }
 
-fn passed_on(mut response: MountResponse, request_id: &str) -> MountResponse {
+fn passed_on(mut response: MountResponse, request_id: &RequestId) -> MountResponse {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = std::mem::take(response.headers_mut());
     *response.headers_mut() = response_headers(headers, switches, request_id);

@@ -13,7 +13,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::HttpLease;
 
 use super::body::{MountBody, MountResponse, empty};
-use super::forward::{ForwardFacts, REQUEST_ID, asks_for_upgrade, request_headers, response_headers};
+use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
 use super::hops::NO_PROCESS;
 use super::identity::{SenderIdentity, knows_identity};
 use super::lanes::{LaneRef, LanedUpstream, RequestUnits, ServedLane};
@@ -26,6 +26,7 @@ use super::unit::Unit;
 use super::upstream::{UpstreamBody, UpstreamClient, UpstreamError};
 use super::{BodyFailure, MountRequest};
 use crate::config::{MountConfig, Upstream};
+use crate::telemetry::RequestId;
 
 /// The upstream of a mount.
 pub(super) struct Proxy {
@@ -56,7 +57,7 @@ pub(super) struct ProxyRequest<'a> {
     /// On the heap, because it passes through many calls.
     pub(super) request: Box<MountRequest>,
     pub(super) origin: Origin,
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a RequestId,
 }
 
 /// A request that another node has received from its client and rewritten.
@@ -123,7 +124,7 @@ impl Proxy {
             Err(error) => {
                 let status = body_failure().unwrap_or_else(|| error.status());
                 let lane = served.as_ref().map(|served| &served.lane);
-                tracing::warn!(request_id, %error, status = status.as_u16(), lane, "an upstream has not answered");
+                tracing::warn!(%request_id, %error, status = status.as_u16(), lane, "an upstream has not answered");
                 failed(status)
             }
         };
@@ -139,8 +140,7 @@ impl Proxy {
     /// Answers a request that another node has received and rewritten, in a process of this node.
     pub(super) async fn respond_to_node(&self, asked: NodeRequest<'_>) -> MountResponse {
         let NodeRequest { mut request, unit, lane, body_failure } = asked;
-        let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
-        let request_id = id.unwrap_or_default().to_owned();
+        let request_id = RequestId::passed_on(request.headers()).unwrap_or_else(RequestId::random);
         let failed = |status| refusal(status, None, &request_id);
         let ProxyUpstream::Processes(processes) = &self.upstream else {
             return no_process(failed(StatusCode::SERVICE_UNAVAILABLE));
@@ -154,7 +154,7 @@ impl Proxy {
             }
             Err(error) => {
                 let status = body_failure().unwrap_or_else(|| error.status());
-                tracing::warn!(request_id, %error, status = status.as_u16(), "a process has not answered");
+                tracing::warn!(%request_id, %error, status = status.as_u16(), "a process has not answered");
                 let is_unserved = matches!(error, UpstreamError::NoProcess(_) | UpstreamError::NoLane);
                 if is_unserved { no_process(failed(status)) } else { failed(status) }
             }
@@ -233,7 +233,7 @@ fn passed_on(
     (response, lease): Answer,
     client_side: Option<ClientSide>,
     rest: Duration,
-    request_id: &str,
+    request_id: &RequestId,
 ) -> Result<MountResponse, StatusCode> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let (parts, body) = response.into_parts();

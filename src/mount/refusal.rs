@@ -6,10 +6,14 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::{MountResponse, whole};
-use super::forward::REQUEST_ID;
+use crate::telemetry::{REQUEST_ID, RequestId};
 
 /// Returns the page for a status: HTML for a client whose `Accept` names it, JSON for other ones.
-pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>, request_id: &str) -> MountResponse {
+pub(crate) fn refusal(
+    status: StatusCode,
+    accept: Option<&HeaderValue>,
+    request_id: &RequestId,
+) -> MountResponse {
     let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let reason = status.canonical_reason().unwrap_or("Error");
     let (content_type, body) = if accept.contains("text/html") {
@@ -33,9 +37,7 @@ pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>, request_
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert(REQUEST_ID, id);
-    }
+    headers.insert(REQUEST_ID, request_id.header());
     response
 }
 
@@ -52,15 +54,19 @@ mod tests {
     #[tokio::test]
     async fn a_page_has_the_status_and_the_request_id_and_nothing_else() {
         let browser = HeaderValue::from_static("text/html,*/*");
-        let page = refusal(StatusCode::BAD_GATEWAY, Some(&browser), "r1");
+        let id = RequestId::random();
+        let page = refusal(StatusCode::BAD_GATEWAY, Some(&browser), &id);
         assert_eq!(page.status(), StatusCode::BAD_GATEWAY);
-        assert_eq!(page.headers()["x-request-id"], "r1");
+        assert_eq!(page.headers()["x-request-id"], id.as_str());
         let page = text(page).await;
-        assert!(page.contains("<h1>502 Bad Gateway</h1>") && page.contains("<code>r1</code>"), "{page}");
-        let answer = refusal(StatusCode::SERVICE_UNAVAILABLE, None, "r2");
+        assert!(
+            page.contains("<h1>502 Bad Gateway</h1>") && page.contains(&format!("<code>{id}</code>")),
+            "{page}"
+        );
+        let answer = refusal(StatusCode::SERVICE_UNAVAILABLE, None, &id);
         assert_eq!(answer.headers()[header::RETRY_AFTER], "1");
         let answer: serde_json::Value = serde_json::from_str(&text(answer).await).unwrap();
-        assert_eq!(answer["request_id"], "r2");
+        assert_eq!(answer["request_id"], id.as_str());
         assert_eq!(answer["status"], 503);
     }
 }

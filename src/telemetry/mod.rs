@@ -1,7 +1,7 @@
 //! Logs, trace contexts and metrics for operators.
 //!
 //! Owns: the process's subscriber ([`init`]), the conversion between a span and the `traceparent` in messages
-//! ([`trace`]), the export of spans, the metrics ([`Metrics`]), and whether the node is ready ([`Readiness`]). Never: which
+//! ([`trace`]), the ids of requests ([`RequestId`]), the export of spans, the metrics ([`Metrics`]), and whether the node is ready ([`Readiness`]). Never: which
 //! events get a span or a log line; the code that performs them decides. The only module that names OpenTelemetry.
 //!
 //! A span of the level `INFO` is for the log as well and always has its W3C ids. A span of the level `DEBUG` is for traces
@@ -14,6 +14,7 @@ mod metrics;
 mod mounts;
 mod readiness;
 mod refused_requests;
+mod request_id;
 mod resident;
 mod rollouts;
 mod trace;
@@ -37,6 +38,7 @@ pub use metrics::{CONTENT_TYPE, Metrics};
 pub use mounts::MountMetrics;
 pub use readiness::{Latch, Readiness};
 pub use refused_requests::count_refused_request;
+pub use request_id::{REQUEST_ID, RequestId};
 pub use trace::{child_of, current_trace};
 pub use work::{ExecutorPlace, WorkMetrics, executor_name};
 

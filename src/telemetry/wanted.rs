@@ -37,12 +37,12 @@ fn gauge(value: u64) -> ConstGauge {
 
 /// The processes of a lane, and their work by the kind of their workers, whose processes are apart.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct LaneWork {
+struct LaneLoad {
     processes: u64,
     kinds: Vec<(WorkerType, LaneDemand)>,
 }
 
-impl LaneWork {
+impl LaneLoad {
     fn add_worker(&mut self, row: &WorkerRow) {
         let load = row.load.unwrap_or(RowLoad { processes: 1, process_slots: row.slots, work: 0 });
         self.processes += u64::from(load.processes);
@@ -75,8 +75,8 @@ fn work_of<'a>(
     rows: impl Iterator<Item = &'a WorkerRow>,
     waiting: &[WaitingJobs],
     now: u64,
-) -> BTreeMap<WorkerGroup, LaneWork> {
-    let mut lanes = BTreeMap::<_, LaneWork>::new();
+) -> BTreeMap<WorkerGroup, LaneLoad> {
+    let mut lanes = BTreeMap::<_, LaneLoad>::new();
     for row in rows.filter(|row| !row.draining) {
         lanes.entry(WorkerGroup::new(row.pool.as_str(), row.lane.as_str())).or_default().add_worker(row);
     }

@@ -7,9 +7,10 @@ use pagewire_cluster::code::ErrorCode;
 use serde_json::json;
 
 use super::FramingError;
+use crate::telemetry::RequestId;
 
 /// Returns the response to a refused head, in the shape of every error response. It is the last one of its connection.
-pub(in crate::edge) fn refusal_response(refusal: FramingError, request_id: &str) -> String {
+pub(in crate::edge) fn refusal_response(refusal: FramingError, request_id: &RequestId) -> String {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let code = match status {
         StatusCode::BAD_REQUEST => ErrorCode::Malformed,
