@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use pagewire_worker::runtime::child::options::ListenerAddress;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -99,15 +100,6 @@ pub enum MountApplication<'a> {
     Program(&'a [String]),
 }
 
-/// An entry of `needs`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Need {
-    /// A host and a port.
-    Tcp(String),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
 impl MountProcessConfig {
     /// Returns the application, if the mount has one.
     pub fn application(&self) -> Option<MountApplication<'_>> {
@@ -158,8 +150,8 @@ impl MountProcessConfig {
     }
 
     /// Returns what the processes need before they start.
-    pub fn needs(&self) -> impl Iterator<Item = Need> {
-        self.needs.iter().filter_map(|text| need(text))
+    pub fn needs(&self) -> impl Iterator<Item = ListenerAddress> {
+        self.needs.iter().filter_map(|text| ListenerAddress::parse(text))
     }
 
     /// Checks the keys of the mount at `path`.
@@ -240,7 +232,7 @@ impl MountProcessConfig {
         found.range("mount.max_requests", self.max_requests.unwrap_or(1), 1..=u64::MAX);
         found.range("mount.max_age_s", self.max_age_s.unwrap_or(1), 1..=366 * DAY_S);
         found.range("mount.max_rss", self.max_rss.unwrap_or(1 << 20), 1 << 20..=1 << 50);
-        for text in self.needs.iter().filter(|text| need(text).is_none()) {
+        for text in self.needs.iter().filter(|text| ListenerAddress::parse(text).is_none()) {
             found.add(
                 "mount.needs",
                 format!("{text:?} is not of the form tcp:host:port or unix:/path/of/socket"),
@@ -278,15 +270,6 @@ impl MountProcessConfig {
 /// Returns whether these can be variables of an environment.
 pub(super) fn are_variables(env: &BTreeMap<String, String>) -> bool {
     !env.keys().any(|name| name.is_empty() || name.contains(['=', '\0']))
-}
-
-fn need(text: &str) -> Option<Need> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return path.starts_with('/').then(|| Need::Unix(path.into()));
-    }
-    let address = text.strip_prefix("tcp:")?;
-    let (host, port) = address.rsplit_once(':')?;
-    (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| Need::Tcp(address.to_owned()))
 }
 
 /// Returns the keys.
@@ -334,8 +317,8 @@ mod tests {
         let process = &mount.process;
         assert_eq!(process.application(), Some(MountApplication::Wsgi("site:application")));
         assert_eq!((process.processes(), process.threads(), process.max_rss), (2, 8, Some(512 << 20)));
-        let needs: Vec<Need> = process.needs().collect();
-        assert_eq!(needs, [Need::Tcp("[::1]:40404".to_owned()), Need::Unix("/run/a.sock".into())]);
+        let needs: Vec<_> = process.needs().map(|address| address.to_string()).collect();
+        assert_eq!(needs, ["tcp:[::1]:40404", "unix:/run/a.sock"]);
         assert_eq!(mount.timeout_ms(), None, "a request may take minutes");
         let asgi = loaded("asgi = \"api:app\"\nserver = \"uvicorn\"").unwrap().mount.remove(0).process;
         assert_eq!((asgi.application(), asgi.threads()), (Some(MountApplication::Asgi("api:app")), 256));

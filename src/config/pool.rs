@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pagewire_cluster::engine::MAX_WORKERS;
+use pagewire_worker::runtime::child::options::FreeAffinity;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -90,19 +91,6 @@ pub enum PoolRuntime {
     Child,
     /// The user's own HTTP backend.
     Http,
-}
-
-/// Which child gets a piece of free work.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FreeAffinity {
-    /// The same child for all work of a user.
-    User,
-    /// One child after the other.
-    RoundRobin,
-    /// The child that runs the least.
-    #[default]
-    LeastLoaded,
 }
 
 /// `[pool.scale]`: the number of children of each kind.

@@ -46,11 +46,13 @@ impl Coding {
 /// Returns the codings that the client accepts and prefers to an uncoded answer, the best one first. A request without
 /// `Accept-Encoding` gets an uncoded answer.
 pub(crate) fn accepted(headers: &HeaderMap) -> Vec<Coding> {
-    let fields = || {
-        let values = headers.get_all(header::ACCEPT_ENCODING).iter();
-        values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).map(weighted)
-    };
-    let weight = |is_named: &dyn Fn(&str) -> bool| fields().find(|(name, _)| is_named(name)).map(|(_, q)| q);
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let fields: Vec<_> = values.flat_map(|text| text.split(',')).map(weighted).collect();
+    if fields.is_empty() {
+        return Vec::new();
+    }
+    let weight =
+        |is_named: &dyn Fn(&str) -> bool| fields.iter().find(|(name, _)| is_named(name)).map(|(_, q)| *q);
     let any = weight(&|name| name == "*");
     let uncoded = weight(&|name| name.eq_ignore_ascii_case("identity")).unwrap_or(0);
     let weights =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pagewire_cluster::worker::{WorkerGroup, WorkerType};
-use pagewire_worker::runtime::child::options::{ChildOptions, FreeAffinity, RecycleLimits, ScaleLimits};
+use pagewire_worker::runtime::child::options::{ChildOptions, RecycleLimits, ScaleLimits};
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +19,7 @@ use super::mount_processes::MountProcesses;
 use super::pools::{PoolPart, PoolServices};
 use super::tasks::TaskKind;
 use super::worker::WorkProcesses;
-use crate::config::{self, Config, PoolConfig, PoolRuntime, ScaleConfig};
+use crate::config::{Config, PoolConfig, PoolRuntime, ScaleConfig};
 use crate::mount::{LanePool, MountPools};
 use crate::telemetry::Readiness;
 
@@ -223,11 +223,7 @@ fn options(config: &Config, pool: &PoolConfig) -> ChildOptions {
             max_age: pool.recycle.max_age_s.map(Duration::from_secs),
             objects_rss: pool.pages.max_rss,
         },
-        affinity: match pool.affinity() {
-            config::FreeAffinity::User => FreeAffinity::User,
-            config::FreeAffinity::RoundRobin => FreeAffinity::RoundRobin,
-            config::FreeAffinity::LeastLoaded => FreeAffinity::LeastLoaded,
-        },
+        affinity: pool.affinity(),
         methods: pool.methods.clone(),
         http: None,
         program: None,

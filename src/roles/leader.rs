@@ -35,7 +35,7 @@ pub(crate) struct Turns {
 
 /// One turn of a duty on the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub(crate) struct LeaderTurn {
     /// This node has not led at the turn before: what a duty remembered is out of date.
     pub(crate) is_first: bool,
 }
@@ -65,7 +65,7 @@ impl Turns {
     }
 
     /// Waits for the next turn: the next tick at which this node leads.
-    pub(crate) async fn next(&mut self) -> Turn {
+    pub(crate) async fn next(&mut self) -> LeaderTurn {
         loop {
             if let Some(turn) = self.next_or_loss().await {
                 return turn;
@@ -74,7 +74,7 @@ impl Turns {
     }
 
     /// Waits for the next turn. Returns `None` once when this node does not lead any more.
-    pub(crate) async fn next_or_loss(&mut self) -> Option<Turn> {
+    pub(crate) async fn next_or_loss(&mut self) -> Option<LeaderTurn> {
         loop {
             tokio::select! {
                 _ = self.ticks.tick() => {}
@@ -82,7 +82,7 @@ impl Turns {
             }
             if self.leadership.is_leader() {
                 let is_first = !std::mem::replace(&mut self.led, true);
-                return Some(Turn { is_first });
+                return Some(LeaderTurn { is_first });
             }
             if std::mem::take(&mut self.led) {
                 return None;

@@ -13,8 +13,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::effects::application::Applications;
 use pagewire_worker::runtime::child::options::{
-    ChildOptions, FreeAffinity, HttpLimits, HttpProgram, ListenerAddress, ProgramListens, RecycleLimits,
-    ScaleLimits,
+    ChildOptions, FreeAffinity, HttpProgram, HttpQueueLimits, ProgramListens, RecycleLimits, ScaleLimits,
 };
 use pagewire_worker::runtime::child::pool::ChildPool;
 use pagewire_worker::slots::SlotOptions;
@@ -24,7 +23,7 @@ use super::genropy_package;
 use super::pools::{PoolPart, PoolServices};
 use super::python_package::PythonPackage;
 use super::worker::WorkProcesses;
-use crate::config::{Config, MountApplication, MountConfig, MountLaneConfig, Need};
+use crate::config::{Config, MountApplication, MountConfig, MountLaneConfig};
 use crate::mount::{LanePool, MountPool, MountPools};
 
 /// The processes of all mounts.
@@ -160,21 +159,14 @@ fn options(
         },
         affinity: FreeAffinity::LeastLoaded,
         methods: Vec::new(),
-        http: Some(HttpLimits {
+        http: Some(HttpQueueLimits {
             queue: process.queue() as usize,
             wait: Duration::from_millis(process.queue_ms()),
             drain: timeout.unwrap_or(timing.request_drain).max(timing.drain),
         }),
         program: program(mount),
-        needs: process.needs().map(address).collect(),
+        needs: process.needs().collect(),
         applications: None,
-    }
-}
-
-fn address(need: Need) -> ListenerAddress {
-    match need {
-        Need::Tcp(address) => ListenerAddress::Tcp(address),
-        Need::Unix(path) => ListenerAddress::Unix(path),
     }
 }
 

@@ -60,7 +60,7 @@ impl AttemptEnd {
 
 /// What has led a worker to a job.
 #[derive(Debug)]
-pub(crate) enum Origin {
+pub(crate) enum JobSource {
     /// The Queue: this work item. `None` for an offer of another worker, which has the work item, or of a submitter, which
     /// has written none.
     Queue(Option<QueueMessage>),
@@ -73,7 +73,7 @@ pub(crate) enum Origin {
     },
 }
 
-impl Origin {
+impl JobSource {
     /// Returns the work item of the job; `None` for an assigned job.
     fn item(&self) -> Option<&QueueMessage> {
         match self {
@@ -108,7 +108,7 @@ pub struct Attempt {
     stored: StoredJob,
     claim: Claim,
     /// `None` after the end.
-    origin: Option<Origin>,
+    source: Option<JobSource>,
     reporter: Reporter,
     cancelled: watch::Receiver<bool>,
     upkeep: tokio::task::JoinHandle<()>,
@@ -121,7 +121,7 @@ impl Attempt {
         jobs: &Jobs,
         stored: StoredJob,
         claim: Claim,
-        origin: Origin,
+        source: JobSource,
         running: RunningGuard,
         slot: Slot,
     ) -> Self {
@@ -130,14 +130,14 @@ impl Attempt {
             jobs: jobs.clone(),
             stored: stored.clone(),
             claim,
-            hint: origin.item().cloned(),
+            hint: source.item().cloned(),
             cancel: running.cancel.clone(),
         };
         Self {
             jobs: jobs.clone(),
             stored,
             claim,
-            origin: Some(origin),
+            source: Some(source),
             reporter: Reporter(Some(progress)),
             cancelled: running.cancel.subscribe(),
             upkeep: tokio::spawn(upkeep.run(reports)),
@@ -183,13 +183,13 @@ impl Attempt {
             }
             Err(_) => None,
         };
-        let (item, row) = match self.origin.take() {
-            Some(Origin::Row { rev, ended }) => {
+        let (item, row) = match self.source.take() {
+            Some(JobSource::Row { rev, ended }) => {
                 // the next job need not wait until the pages are notified
                 let _ = ended.send(AttemptEnd::of(changed.as_ref()));
                 (None, Some(rev))
             }
-            Some(Origin::Queue(item)) => (item, None),
+            Some(JobSource::Queue(item)) => (item, None),
             None => (None, None),
         };
         let record = changed.as_ref().map(|changed| changed.stored.record.clone());

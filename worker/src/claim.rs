@@ -13,7 +13,7 @@ use pagewire_cluster::job::{
 };
 use pagewire_cluster::worker::WorkerId;
 
-use super::attempt::{Attempt, Origin};
+use super::attempt::{Attempt, JobSource};
 use super::running::RunningGuard;
 use super::slots::Slot;
 use super::work::{Work, WorkerParts};
@@ -46,7 +46,7 @@ impl Claims {
         let change = Change::new(RecordEvent::Claim(self.claimant(worker)));
         let goes_on = |sent| sent && lease.worker() == Some(worker);
         let Transition { stored, .. } = jobs.records.change_until_known(change, stored, goes_on).await?;
-        self.start(stored, worker, Origin::Queue(hint), running, slot).await;
+        self.start(stored, worker, JobSource::Queue(hint), running, slot).await;
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Claims {
             return Ok(false);
         };
         created.await;
-        self.start(stored, worker, Origin::Queue(None), running, slot).await;
+        self.start(stored, worker, JobSource::Queue(None), running, slot).await;
         Ok(true)
     }
 
@@ -85,13 +85,13 @@ impl Claims {
         &self,
         stored: StoredJob,
         worker: WorkerId,
-        origin: Origin,
+        source: JobSource,
         mut running: RunningGuard,
         slot: Slot,
     ) {
         let claim = Claim { worker, attempt: stored.record.attempts };
         running.begun();
-        let attempt = Attempt::begin(&self.parts.jobs, stored, claim, origin, running, slot);
+        let attempt = Attempt::begin(&self.parts.jobs, stored, claim, source, running, slot);
         let _ = self.parts.work.send(Work::Job(Box::new(attempt))).await;
     }
 

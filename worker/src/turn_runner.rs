@@ -11,7 +11,7 @@ use pagewire_cluster::job::{Claimant, Jobs, StoredJob, TransitionError};
 use pagewire_cluster::worker::WorkerId;
 use tokio::sync::oneshot;
 
-use super::attempt::{AttemptEnd, Origin};
+use super::attempt::{AttemptEnd, JobSource};
 use super::claim::Claims;
 use super::open_jobs::OpenRow;
 use super::open_queue::OpenQueue;
@@ -66,8 +66,8 @@ impl TurnRunner {
         match self.turns.claim(user, self.claimant(me), &read).await {
             Ok(TurnOutcome::Claimed(claimed)) => {
                 let (ended, end) = oneshot::channel();
-                let origin = Origin::Row { rev: row.rev, ended };
-                self.claims.start(*claimed, me, origin, running, slot).await;
+                let source = JobSource::Row { rev: row.rev, ended };
+                self.claims.start(*claimed, me, source, running, slot).await;
                 // an error means that the attempt was dropped, which is an end as well
                 if let Ok(end) = end.await {
                     self.ended(user, &row, &end);

@@ -15,7 +15,7 @@ use pagewire_cluster::worker::WorkerType;
 use pagewire_worker::runtime::child::guard;
 use pagewire_worker::runtime::child::http_lease::{HttpLease, NoProcess};
 use pagewire_worker::runtime::child::options::{
-    ChildOptions, FreeAffinity, HttpLimits, ListenerAddress, RecycleLimits, ScaleLimits,
+    ChildOptions, FreeAffinity, HttpQueueLimits, ListenerAddress, RecycleLimits, ScaleLimits,
 };
 use pagewire_worker::runtime::child::pool::ChildPool;
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,8 +29,8 @@ use tokio::sync::watch;
 const SOON: Duration = Duration::from_secs(20);
 /// The folders of the package and of the application, for PYTHONPATH. Tests run in the folder of their crate.
 const PATH: &str = "../clients/python/src:../clients/python/tests/apps";
-const LIMITS: HttpLimits =
-    HttpLimits { queue: 2, wait: Duration::from_millis(300), drain: Duration::from_secs(20) };
+const LIMITS: HttpQueueLimits =
+    HttpQueueLimits { queue: 2, wait: Duration::from_millis(300), drain: Duration::from_secs(20) };
 
 fn options(target: &str, children: usize) -> ChildOptions {
     let python = std::env::var("WSGI_PYTHON").expect("a Python with gunicorn: tests/run.py sets WSGI_PYTHON");
@@ -223,7 +223,7 @@ async fn a_place_has_one_child_after_the_other_and_requests_without_a_place_go_t
 
 async fn a_reload_under_load_loses_no_request() {
     let pool = started(ChildOptions {
-        http: Some(HttpLimits { queue: 10, wait: SOON, ..LIMITS }),
+        http: Some(HttpQueueLimits { queue: 10, wait: SOON, ..LIMITS }),
         ..options("site_wsgi", 2)
     })
     .await;
@@ -243,7 +243,7 @@ async fn a_reload_under_load_loses_no_request() {
 
 async fn a_child_is_replaced_after_its_requests_and_none_is_lost() {
     let recycle = RecycleLimits { max_work: Some(10), ..RecycleLimits::default() };
-    let http = Some(HttpLimits { queue: 10, wait: SOON, ..LIMITS });
+    let http = Some(HttpQueueLimits { queue: 10, wait: SOON, ..LIMITS });
     let pool = started(ChildOptions { recycle, http, ..options("site_wsgi", 1) }).await;
     let before = pool.status().children[0].child;
     let recycled = async {

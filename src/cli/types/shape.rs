@@ -55,7 +55,7 @@ pub(super) enum Others {
 impl Shape {
     /// Returns the type that a schema describes.
     pub(super) fn of(schema: &Value) -> Self {
-        Reader { scopes: Vec::new(), open: Vec::new(), level: 0 }.read(schema)
+        ShapeReader { scopes: Vec::new(), open: Vec::new(), level: 0 }.read(schema)
     }
 
     /// Returns a union without repetitions and unions within it.
@@ -81,7 +81,7 @@ impl Shape {
 }
 
 /// Reads schemas within each other.
-struct Reader<'a> {
+struct ShapeReader<'a> {
     /// The definitions that a reference may name, the innermost last.
     scopes: Vec<&'a Map<String, Value>>,
     /// The names of the definitions that are being read.
@@ -89,7 +89,7 @@ struct Reader<'a> {
     level: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ShapeReader<'a> {
     fn read(&mut self, schema: &'a Value) -> Shape {
         let schema = match schema {
             Value::Bool(false) => return Shape::Never,

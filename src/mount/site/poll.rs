@@ -134,9 +134,10 @@ impl Poll {
         let (head, body) = response.into_parts();
         let body =
             Limited::new(body, MAX_ANSWER).collect().await.map_err(|_| StatusCode::BAD_GATEWAY)?.to_bytes();
-        let taken: Vec<Taken<'_>> = pages.iter().map(|page| Taken::of(pushes, page)).collect();
+        let taken: Vec<TakenMessages<'_>> =
+            pages.iter().map(|page| TakenMessages::of(pushes, page)).collect();
         let Some(text) = self.added(&body, &taken) else { return Ok(response_of(head, body)) };
-        taken.into_iter().for_each(Taken::sent);
+        taken.into_iter().for_each(TakenMessages::sent);
         Ok(response_of(head, text.into()))
     }
 
@@ -149,8 +150,8 @@ impl Poll {
         self.pages().filter(|page| pushes.is_of(page, |connection| self.has_connection(connection))).collect()
     }
 
-    fn added(&self, answer: &Bytes, taken: &[Taken<'_>]) -> Option<String> {
-        let of = |page: &str| taken.iter().find(|taken| taken.page == page).map(Taken::kept);
+    fn added(&self, answer: &Bytes, taken: &[TakenMessages<'_>]) -> Option<String> {
+        let of = |page: &str| taken.iter().find(|taken| taken.page == page).map(TakenMessages::kept);
         let children: Vec<_> =
             self.children.iter().filter_map(|child| Some((child.as_str(), of(child)?))).collect();
         merged(std::str::from_utf8(answer).ok()?, &of(&self.page).unwrap_or_default(), &children)
@@ -158,13 +159,13 @@ impl Poll {
 }
 
 /// Messages that were taken for an answer. Those that are not sent are put back.
-struct Taken<'a> {
+struct TakenMessages<'a> {
     pushes: &'a SitePushes,
     page: &'a str,
     messages: Vec<Arc<SiteMessage>>,
 }
 
-impl<'a> Taken<'a> {
+impl<'a> TakenMessages<'a> {
     fn of(pushes: &'a SitePushes, page: &'a str) -> Self {
         Self { pushes, page, messages: pushes.take_changes(page) }
     }
@@ -178,7 +179,7 @@ impl<'a> Taken<'a> {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for TakenMessages<'_> {
     fn drop(&mut self) {
         if !self.messages.is_empty() {
             self.pushes.put_back(self.page, std::mem::take(&mut self.messages));

@@ -34,11 +34,12 @@ use http::{Method, Request, Response, StatusCode};
 use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::NoProcess;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::body_reader::BodyReader;
 use self::connection::UpstreamConnection;
 use self::idle::IdleConnections;
-use self::response::{ArrivingResponse, StopOnDrop};
+use self::response::ArrivingResponse;
 pub(crate) use self::response::{UpstreamBody, UpstreamTunnel};
 use self::response_head::{BodyEnd, ResponseHead};
 use self::sending::{SendError, Sending};
@@ -175,7 +176,7 @@ impl UpstreamClient {
         let is_kept = head.is_kept && sending.is_none() && send_error.is_none();
         let sending = sending.and_then(|sending| {
             let task = tokio::spawn(sending.finish(connection.writer.take()?));
-            Some(StopOnDrop::new(task.abort_handle()))
+            Some(AbortOnDropHandle::new(task))
         });
         let idle = is_kept.then(|| self.idle.clone());
         let body = ArrivingResponse { connection, reader: BodyReader::new(head.body), idle, sending };

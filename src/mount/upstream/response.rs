@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::body_reader::{BodyPart, BodyReader};
 use super::connection::UpstreamConnection;
@@ -39,30 +39,7 @@ pub(super) struct ArrivingResponse {
     /// Where the connection goes after the response, if it can be used again.
     pub(super) idle: Option<Arc<IdleConnections>>,
     /// Stops the rest of the request if the response is given up.
-    pub(super) sending: Option<StopOnDrop>,
-}
-
-/// A task that is stopped when this is dropped.
-#[derive(Debug)]
-pub(super) struct StopOnDrop(Option<AbortHandle>);
-
-impl StopOnDrop {
-    pub(super) const fn new(task: AbortHandle) -> Self {
-        Self(Some(task))
-    }
-
-    /// Lets the task go on until it ends by itself.
-    fn release(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
+    pub(super) sending: Option<AbortOnDropHandle<()>>,
 }
 
 impl UpstreamBody {
@@ -100,7 +77,7 @@ impl ArrivingResponse {
     fn end(mut self) {
         if let Some(sending) = self.sending.take() {
             // the upstream may still read the request that it has answered
-            sending.release();
+            sending.detach();
         } else if let Some(idle) = self.idle.filter(|_| self.connection.input.filled().is_empty()) {
             idle.put(self.connection);
         }

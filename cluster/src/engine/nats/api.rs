@@ -101,21 +101,21 @@ pub(super) enum PublishResult {
 
 /// The reason why a conditional write is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Retry {
+pub(super) enum RetryReason {
     Busy,
     Mismatch,
 }
 
 impl PublishResult {
     /// Returns the outcome of the write, or the reason to repeat it.
-    pub(super) fn settle(self) -> ControlFlow<Result<u64, WriteError>, Retry> {
+    pub(super) fn settle(self) -> ControlFlow<Result<u64, WriteError>, RetryReason> {
         match self {
             Self::Written { seq } => ControlFlow::Break(Ok(seq)),
             Self::Unknown => ControlFlow::Break(Err(WriteError::Unknown)),
             Self::Down => ControlFlow::Break(Err(WriteError::Down)),
             Self::Invalid => ControlFlow::Break(Err(WriteError::Invalid)),
-            Self::Busy => ControlFlow::Continue(Retry::Busy),
-            Self::Mismatch => ControlFlow::Continue(Retry::Mismatch),
+            Self::Busy => ControlFlow::Continue(RetryReason::Busy),
+            Self::Mismatch => ControlFlow::Continue(RetryReason::Mismatch),
         }
     }
 }

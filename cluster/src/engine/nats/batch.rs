@@ -21,7 +21,7 @@ use async_nats::header::{
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
-use super::api::{PublishResult, Retry, read_ack};
+use super::api::{PublishResult, RetryReason, read_ack};
 use super::connection::RequestFailure;
 use super::headers;
 use super::kv::{KvStream, StoredEntry, check, first_expectation, is_key, next_expectation, put_headers};
@@ -140,8 +140,10 @@ impl Commit<'_> {
         loop {
             match self.send().await.settle() {
                 ControlFlow::Break(outcome) => return outcome,
-                ControlFlow::Continue(why @ Retry::Busy) => self.kv.pause_write(self.deadline, why).await?,
-                ControlFlow::Continue(why @ Retry::Mismatch) => {
+                ControlFlow::Continue(why @ RetryReason::Busy) => {
+                    self.kv.pause_write(self.deadline, why).await?
+                }
+                ControlFlow::Continue(why @ RetryReason::Mismatch) => {
                     if !self.correct().await? {
                         // the expectations hold now: a conflicting write in flight has ended
                         self.kv.pause_write(self.deadline, why).await?;

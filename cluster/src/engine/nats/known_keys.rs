@@ -14,7 +14,7 @@ use crate::table;
 
 /// The identity and position of a stream, as its leader reports them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct StreamPosition {
     pub(super) created: String,
     pub(super) last_seq: u64,
 }
@@ -34,13 +34,13 @@ impl KnownKeys {
     /// Prepares for a new consumer, which yields everything again. If the stream was replaced or has lost
     /// messages that were seen, its revisions count anew, so the known revisions are reset to 0 and order
     /// nothing.
-    pub(super) fn restart(&mut self, origin: &Origin) {
-        let lost = origin.created != self.created || origin.last_seq < self.highest;
+    pub(super) fn restart(&mut self, position: &StreamPosition) {
+        let lost = position.created != self.created || position.last_seq < self.highest;
         self.unseen.extend(std::mem::take(&mut self.known));
         if lost {
             self.unseen.values_mut().for_each(|rev| *rev = 0);
             self.highest = 0;
-            self.created.clone_from(&origin.created);
+            self.created.clone_from(&position.created);
         }
     }
 
@@ -155,7 +155,7 @@ mod tests {
                         _ => drop(truth.remove(&key)),
                     }
                 }
-                held.restart(&Origin { created: "c".to_owned(), last_seq: seq });
+                held.restart(&StreamPosition { created: "c".to_owned(), last_seq: seq });
                 consume(&mut held, &mut reader, &truth);
                 let present: BTreeMap<String, u64> =
                     truth.iter().filter(|(_, (_, present))| *present).map(|(k, (rev, _))| (k.clone(), *rev)).collect();
@@ -167,10 +167,10 @@ mod tests {
     #[test]
     fn a_replica_that_is_behind_takes_nothing_back() {
         let mut held = KnownKeys::default();
-        let origin = Origin { created: "c".to_owned(), last_seq: 9 };
-        held.restart(&origin);
+        let position = StreamPosition { created: "c".to_owned(), last_seq: 9 };
+        held.restart(&position);
         assert!(held.put(entry("k", 9)).is_some());
-        held.restart(&origin);
+        held.restart(&position);
         assert_eq!(held.put(entry("k", 5)), None);
         assert_eq!(held.delete("k", 6, Marker { expired: true }), None);
         assert_eq!(held.unseen(), Vec::<String>::new());
@@ -180,13 +180,13 @@ mod tests {
     #[test]
     fn a_stream_that_lost_its_past_is_believed() {
         let mut held = KnownKeys::default();
-        held.restart(&Origin { created: "old".to_owned(), last_seq: 100 });
+        held.restart(&StreamPosition { created: "old".to_owned(), last_seq: 100 });
         for key in ["a", "b"] {
             held.put(entry(key, 100));
         }
-        for origin in [("old", 3), ("new", 200)] {
-            held.restart(&Origin { created: origin.0.to_owned(), last_seq: origin.1 });
-            assert!(held.put(entry("a", 2)).is_some(), "{origin:?}");
+        for position in [("old", 3), ("new", 200)] {
+            held.restart(&StreamPosition { created: position.0.to_owned(), last_seq: position.1 });
+            assert!(held.put(entry("a", 2)).is_some(), "{position:?}");
         }
     }
 

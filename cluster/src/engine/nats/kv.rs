@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{JetStreamFailure, NOTHING_STORED, Retry, api, store};
+use super::api::{JetStreamFailure, NOTHING_STORED, RetryReason, api, store};
 use super::connect::jitter;
 use super::connection::{NatsConnection, RequestFailure};
 use super::headers::{self, Marker};
@@ -243,7 +243,7 @@ impl KvStream {
     }
 
     /// Waits like [`KvStream::pause`] before a write is repeated.
-    pub(super) async fn pause_write(&self, deadline: Instant, why: Retry) -> Result<(), WriteError> {
+    pub(super) async fn pause_write(&self, deadline: Instant, why: RetryReason) -> Result<(), WriteError> {
         self.pause(deadline, &why).await.map_err(|Unavailable| WriteError::Down)
     }
 
@@ -287,8 +287,8 @@ impl KvStream {
             within = deadline.saturating_duration_since(Instant::now());
             match ack.settle() {
                 ControlFlow::Break(outcome) => return outcome,
-                ControlFlow::Continue(why @ Retry::Busy) => self.pause_write(deadline, why).await?,
-                ControlFlow::Continue(why @ Retry::Mismatch) => {
+                ControlFlow::Continue(why @ RetryReason::Busy) => self.pause_write(deadline, why).await?,
+                ControlFlow::Continue(why @ RetryReason::Mismatch) => {
                     // boxed, so that this rare case does not enlarge the future of every put
                     let stored = Box::pin(self.latest(key, deadline)).await;
                     // nothing was written, so the conflict is certain even if the leader is unavailable now

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::api::{Delivered, api};
 use super::connect::jitter;
 use super::headers;
-use super::known_keys::{KnownKeys, Origin};
+use super::known_keys::{KnownKeys, StreamPosition};
 use super::kv::{KvStream, StoredEntry};
 use super::streams::nanos;
 use crate::engine::{ConnectionState, WatchEvent, WatchMode, WatchSender};
@@ -104,7 +104,7 @@ impl WatchTask {
         let generation = up.map_err(|_| WatchEnd::Closed)?;
         let info = self.store.streams.ensure_bucket(&self.store.control, self.store.bucket).await;
         let info = info.map_err(|_| WatchEnd::Resync("no leader"))?;
-        self.held.restart(&Origin { created: info.created, last_seq: info.state.last_seq });
+        self.held.restart(&StreamPosition { created: info.created, last_seq: info.state.last_seq });
 
         let mut consumer = self.create().await?;
         let end = tokio::select! {

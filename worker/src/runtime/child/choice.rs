@@ -3,9 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use pagewire_cluster::worker::{WorkKind, WorkerType};
+use serde::{Deserialize, Serialize};
 
 /// How the child for work is chosen that any executor may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FreeAffinity {
     /// The child that runs the least.
     #[default]

@@ -16,7 +16,7 @@ use super::choice::Wanted;
 use super::http_socket::HttpSocket;
 use super::listener_address::ListenerAddress;
 pub use super::members::LostChildren;
-use super::members::{Member, Need, PoolState, WaitingWork};
+use super::members::{Member, Need, PoolState, QueuedWork};
 use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
 
 /// Requests of HTTP as work of a child: the place alone says which child serves them.
@@ -24,7 +24,7 @@ const WANTED: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: fal
 
 /// How requests of HTTP wait for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HttpLimits {
+pub struct HttpQueueLimits {
     /// Requests that wait at a time.
     pub queue: usize,
     /// How long a request waits.
@@ -181,12 +181,12 @@ impl PoolShared {
     }
 
     /// Adds a request to those that wait.
-    fn wait_for_http(&self, ticket: u64, limits: HttpLimits) -> Result<WaitingPiece<'_>, NoProcess> {
+    fn wait_for_http(&self, ticket: u64, limits: HttpQueueLimits) -> Result<WaitingPiece<'_>, NoProcess> {
         let mut state = self.lock();
         if state.waiting.len() >= limits.queue {
             return Err(NoProcess::Busy);
         }
-        state.waiting.insert(ticket, WaitingWork { work: WANTED.work, since: Instant::now() });
+        state.waiting.insert(ticket, QueuedWork { work: WANTED.work, since: Instant::now() });
         drop(state);
         Ok(WaitingPiece { pool: self, ticket })
     }

@@ -40,7 +40,7 @@ pub(super) struct PoolState {
     /// The candidates of the last decision. The next decision uses their memory.
     candidates: Vec<Candidate>,
     /// Work that waits for a child, by its ticket.
-    pub(super) waiting: HashMap<u64, WaitingWork>,
+    pub(super) waiting: HashMap<u64, QueuedWork>,
     /// Whether more children for assigned users may be started.
     pub(super) is_growing: bool,
     pub(super) failures: RecentFailures,
@@ -124,7 +124,7 @@ pub(super) enum SeatedTake {
 }
 
 /// Work that waits for a child.
-pub(super) struct WaitingWork {
+pub(super) struct QueuedWork {
     pub(super) work: WorkKind,
     pub(super) since: Instant,
 }

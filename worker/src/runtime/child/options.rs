@@ -9,7 +9,7 @@ use pagewire_cluster::worker::WorkerType;
 
 pub use super::adapter::{HttpProgram, ProgramListens};
 pub use super::choice::FreeAffinity;
-pub use super::http_lease::HttpLimits;
+pub use super::http_lease::HttpQueueLimits;
 pub use super::listener_address::ListenerAddress;
 pub use super::recycling::RecycleLimits;
 pub use super::scaling::ScaleLimits;
@@ -46,7 +46,7 @@ pub struct ChildOptions {
     /// The only handlers that are used; empty for all.
     pub methods: Vec<String>,
     /// How requests of HTTP wait for a child; `None` when the children do not serve HTTP.
-    pub http: Option<HttpLimits>,
+    pub http: Option<HttpQueueLimits>,
     /// How the children serve HTTP if they do not speak the child wire; `None` when they speak it.
     pub program: Option<HttpProgram>,
     /// What has to accept connections before the first child starts.

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::choice::Wanted;
 use super::http_socket::HttpSocket;
-use super::members::{ChoiceRules, Member, Need, PoolState, WaitingWork};
+use super::members::{ChoiceRules, Member, Need, PoolState, QueuedWork};
 use super::objects::PoolObjects;
 use super::options::ChildOptions;
 use super::prerequisites::connectable;
@@ -363,7 +363,7 @@ impl PoolShared {
         if let Some(taken) = self.try_take(method, wanted, ticket) {
             return Some(taken);
         }
-        let waiting = WaitingWork { work: wanted.work, since: Instant::now() };
+        let waiting = QueuedWork { work: wanted.work, since: Instant::now() };
         self.lock().waiting.insert(ticket, waiting);
         let _waiting = WaitingPiece { pool: self, ticket };
         loop {

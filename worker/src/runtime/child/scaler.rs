@@ -20,11 +20,11 @@ pub(super) struct Scaler {
     pool: Arc<PoolShared>,
     kind: WorkerType,
     limits: ScaleLimits,
-    places: Vec<Place>,
+    places: Vec<RunningPlace>,
 }
 
 /// A place that runs in a task.
-struct Place {
+struct RunningPlace {
     number: u32,
     stop: CancellationToken,
     /// The number of its child, 0 while there is none.
@@ -90,11 +90,11 @@ impl Scaler {
         let number = (0..).find(is_free).unwrap_or_default();
         let slot = ChildSlot::new(self.pool.clone(), self.kind, number, stop.clone(), child.clone());
         self.pool.tasks.spawn(slot.run());
-        self.places.push(Place { number, stop, child });
+        self.places.push(RunningPlace { number, stop, child });
     }
 
     fn remove(&mut self, child: u64) {
-        let is_of = |place: &Place| place.child.load(Ordering::Relaxed) == child;
+        let is_of = |place: &RunningPlace| place.child.load(Ordering::Relaxed) == child;
         if let Some(index) = self.places.iter().position(is_of) {
             tracing::info!(pool = self.pool.options.pool, child, "a child is not needed any more");
             self.places.swap_remove(index).stop.cancel();

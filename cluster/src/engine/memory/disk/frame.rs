@@ -49,7 +49,7 @@ pub(super) fn encode(salt: Salt, number: u64, group: &[JournalEntry], out: &mut 
 
 /// Reads the frame at the start of these bytes. Returns `None` if there is none, or it is not complete.
 pub(super) fn decode(salt: Salt, bytes: &[u8]) -> Option<Frame> {
-    let mut header = Reader(bytes.get(..HEADER)?);
+    let mut header = ByteReader(bytes.get(..HEADER)?);
     if header.array()? != MAGIC {
         return None;
     }
@@ -60,7 +60,7 @@ pub(super) fn decode(salt: Salt, bytes: &[u8]) -> Option<Frame> {
     if checksum(salt, frame) != stored {
         return None;
     }
-    let (mut payload, mut steps) = (Reader(&frame[HEADER..]), Vec::new());
+    let (mut payload, mut steps) = (ByteReader(&frame[HEADER..]), Vec::new());
     while !payload.0.is_empty() {
         steps.push(payload.step()?);
     }
@@ -136,9 +136,9 @@ fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Takes values from the start of bytes. Each method returns `None` if there are too few, or the value is none.
-struct Reader<'a>(&'a [u8]);
+struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
