@@ -63,7 +63,7 @@ use self::sticky_upstream::{LocalProcesses, StickyUpstream};
 use self::trust::{ClientAddress, origin};
 use self::unit::Unit;
 use crate::config::{Config, MountConfig, Sticky, TrustedNet};
-use crate::telemetry::{MountMetrics, RequestId};
+use crate::telemetry::{MountAnswers, MountMetrics, RequestId};
 
 /// What this server serves beside its own paths.
 pub struct Mounts {
@@ -78,6 +78,7 @@ pub struct Mounts {
 /// One mount.
 struct Mount {
     path: String,
+    answers: MountAnswers,
     /// The folders that are looked into first.
     folders: Folders,
     /// What answers then; `None`: what no folder has is missing.
@@ -138,9 +139,9 @@ impl Mounts {
         let registers = &hops.cluster().registers;
         let configured = config.mount.iter().map(|mount| {
             let site_pages = SitePages::of(mount, registers, timing, &metrics);
-            Mount { site_pages, ..Mount::new(mount, timing, processes(mount)) }
+            Mount { site_pages, ..Mount::new(mount, timing, &metrics, processes(mount)) }
         });
-        let mounts: Vec<Mount> = configured.chain(own.iter().map(Mount::own)).collect();
+        let mounts: Vec<Mount> = configured.chain(own.iter().map(|own| Mount::own(own, &metrics))).collect();
         let websocket = std::iter::once(config.websocket.path.clone());
         let table = RouteTable {
             native: config.native.iter().cloned().chain(websocket).collect(),
@@ -215,7 +216,7 @@ impl Mounts {
                 &request_id,
             );
         };
-        let measure = self.metrics.begin(&mount.path);
+        let measure = mount.answers.begin();
         let origin = origin(&request.peer, request.request.headers(), &self.trusted);
         let response = mount.respond(ProxyRequest { request, origin, request_id: &request_id }).await;
         measure.end(response.status());
@@ -224,9 +225,15 @@ impl Mounts {
 }
 
 impl Mount {
-    fn new(config: &MountConfig, timing: &Timing, processes: Option<LanedUpstream>) -> Self {
+    fn new(
+        config: &MountConfig,
+        timing: &Timing,
+        metrics: &MountMetrics,
+        processes: Option<LanedUpstream>,
+    ) -> Self {
         Self {
             path: config.path.clone(),
+            answers: metrics.answers(&config.path),
             folders: Folders::new(config),
             target: Proxy::new(config, timing, processes).map(MountTarget::Proxy),
             compressed: config.compress.then(Arc::default),
@@ -245,9 +252,10 @@ impl Mount {
         }
     }
 
-    fn own(own: &OwnMount) -> Self {
+    fn own(own: &OwnMount, metrics: &MountMetrics) -> Self {
         Self {
             path: own.path.clone(),
+            answers: metrics.answers(&own.path),
             folders: Folders::default(),
             target: Some(MountTarget::Service(own.service.clone())),
             compressed: own.compress.then(Arc::default),

@@ -35,6 +35,7 @@ use crate::config::Config;
 
 pub use export::{ExportFailure, TraceExport};
 pub use metrics::{CONTENT_TYPE, Metrics};
+pub(crate) use mounts::MountAnswers;
 pub use mounts::MountMetrics;
 pub use readiness::{Latch, Readiness};
 pub use refused_requests::count_refused_request;

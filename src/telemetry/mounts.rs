@@ -2,6 +2,7 @@
 //!
 //! Owns: how many requests each mount has answered, and how fast. Never: paths, which clients choose.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
@@ -13,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
-    mount: String,
+    mount: Arc<str>,
     status: u16,
 }
 
@@ -73,11 +74,18 @@ impl Default for MountMetrics {
     }
 }
 
+/// The metrics of the requests of one mount, looked up once.
+#[derive(Debug)]
+pub(crate) struct MountAnswers {
+    mount: Arc<str>,
+    requests: Family<AnswerLabels, Counter>,
+    seconds: Histogram,
+}
+
 /// A request that is being answered.
 #[derive(Debug)]
 pub(crate) struct MountMeasure<'a> {
-    metrics: &'a MountMetrics,
-    mount: &'a str,
+    answers: &'a MountAnswers,
     began: Instant,
 }
 
@@ -158,9 +166,10 @@ impl MountMetrics {
         self.quiet_polls.get_or_create(&MountLabels { mount: mount.to_owned() }).inc();
     }
 
-    /// Begins to measure a request of a mount.
-    pub(crate) fn begin<'a>(&'a self, mount: &'a str) -> MountMeasure<'a> {
-        MountMeasure { metrics: self, mount, began: Instant::now() }
+    /// Returns the metrics of the requests of a mount.
+    pub(crate) fn answers(&self, mount: &str) -> MountAnswers {
+        let seconds = self.seconds.get_or_create_owned(&MountLabels { mount: mount.to_owned() });
+        MountAnswers { mount: mount.into(), requests: self.requests.clone(), seconds }
     }
 
     /// Counts a request whose path is refused.
@@ -169,15 +178,19 @@ impl MountMetrics {
     }
 }
 
+impl MountAnswers {
+    /// Begins to measure a request.
+    pub(crate) fn begin(&self) -> MountMeasure<'_> {
+        MountMeasure { answers: self, began: Instant::now() }
+    }
+}
+
 impl MountMeasure<'_> {
     /// Counts the answer.
     pub(crate) fn end(self, status: StatusCode) {
-        let mount = self.mount.to_owned();
+        let MountAnswers { mount, requests, seconds } = self.answers;
         let labels = AnswerLabels { mount: mount.clone(), status: status.as_u16() };
-        self.metrics.requests.get_or_create(&labels).inc();
-        self.metrics
-            .seconds
-            .get_or_create(&MountLabels { mount })
-            .observe(self.began.elapsed().as_secs_f64());
+        requests.get_or_create(&labels).inc();
+        seconds.observe(self.began.elapsed().as_secs_f64());
     }
 }
