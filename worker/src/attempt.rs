@@ -1,41 +1,20 @@
 //! One attempt of a job, held by the task that runs its handler.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::engine::QueueMessage;
-use pagewire_cluster::job::Change;
-use pagewire_cluster::job::Jobs;
-use pagewire_cluster::job::{Claim, RecordEvent, TransitionError};
-use pagewire_cluster::job::{MAX_CONTENT, Record};
-use pagewire_cluster::job::{StoredJob, Transition, TransitionFailure};
+use pagewire_cluster::job::{
+    Change, Claim, Jobs, MAX_CONTENT, Record, RecordEvent, StoredJob, Transition, TransitionError,
+    TransitionFailure,
+};
 use pagewire_cluster::wire::{HandlerError, JobEvent, Progress};
-use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
+use super::handlers::{RunFailure, RunResult};
 use super::running::RunningGuard;
 use super::slots::Slot;
-
-/// The result of an attempt.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The handler returned a value.
-    Value(Box<RawValue>),
-    /// The handler returned an error.
-    Failed(HandlerError),
-    /// The handler returned an error; the job is tried again after this time.
-    RetryAfter(HandlerError, Duration),
-    /// The handler puts the job off for this time. This does not count as an attempt.
-    Snoozed(Duration),
-    /// The handler stopped because the job is cancelled.
-    Stopped,
-    /// The executor that ran the handler died. The job starts again; this does not count as a failure of the handler.
-    Lost,
-    /// The handler stopped because the worker shuts down. The job starts again on another worker.
-    Returned,
-}
 
 /// How the record stands after an attempt.
 #[derive(Debug)]
@@ -167,13 +146,16 @@ impl Attempt {
     }
 
     /// Writes the end, notifies the page and acknowledges the work item, in this order, and returns the record after
-    /// that. The acknowledgement is not confirmed: if it is lost, the item comes again and leads to the ended record. Repeats while the engine is unavailable. Changes nothing and returns `None` when this attempt has lost the
-    /// job meanwhile.
-    pub async fn end(mut self, outcome: Outcome) -> Option<Record> {
+    /// that. The acknowledgement is not confirmed: if it is lost, the item comes again and leads to the ended record.
+    /// Repeats while the engine is unavailable. Changes nothing and returns `None` when this attempt has lost the job
+    /// meanwhile.
+    ///
+    /// A job whose executor died or leaves begins again, which does not count as a failure of its handler.
+    pub async fn end(mut self, result: RunResult) -> Option<Record> {
         self.upkeep.abort();
         // no progress may be published after the end
         let _ = (&mut self.upkeep).await;
-        let change = Change::new(event(self.claim, outcome));
+        let change = Change::new(event(self.claim, result));
         let changed = match self.jobs.records.change_until_known(change, self.stored.clone(), |_| true).await
         {
             Ok(changed) => Some(changed),
@@ -199,7 +181,7 @@ impl Attempt {
         if let Some(item) = &item
             && let Err(error) = self.jobs.engine.ack_unconfirmed(item).await
         {
-            tracing::debug!(%error, "hint not settled, it comes again and dies at the record");
+            tracing::debug!(%error, "a work item was not acknowledged: it comes again and leads to the ended record");
         }
         self.running.over();
         record
@@ -212,20 +194,20 @@ impl Drop for Attempt {
     }
 }
 
-fn event(claim: Claim, outcome: Outcome) -> RecordEvent {
-    match outcome {
-        Outcome::Value(value) if value.get().len() > MAX_CONTENT => {
+fn event(claim: Claim, result: RunResult) -> RecordEvent {
+    match result {
+        Ok(value) if value.get().len() > MAX_CONTENT => {
             let message = format!("the result of a job has at most {MAX_CONTENT} bytes");
             let failure = HandlerError::new(ErrorCode::TooLarge, message);
             RecordEvent::Fail(claim, failure)
         }
-        Outcome::Value(value) => RecordEvent::Succeed(claim, value),
-        Outcome::Failed(failure) => RecordEvent::Fail(claim, failure),
-        Outcome::RetryAfter(failure, after) => RecordEvent::RetryAfter(claim, failure, after),
-        Outcome::Snoozed(after) => RecordEvent::Snooze(claim, after),
-        Outcome::Stopped => RecordEvent::StopAcknowledged(claim),
-        Outcome::Lost => RecordEvent::ExecutorLost(claim),
-        Outcome::Returned => RecordEvent::Release(claim),
+        Ok(value) => RecordEvent::Succeed(claim, value),
+        Err(RunFailure::Failed(failure)) => RecordEvent::Fail(claim, failure),
+        Err(RunFailure::RetryAfter(failure, after)) => RecordEvent::RetryAfter(claim, failure, after),
+        Err(RunFailure::Snoozed(after)) => RecordEvent::Snooze(claim, after),
+        Err(RunFailure::Stopped) => RecordEvent::StopAcknowledged(claim),
+        Err(RunFailure::Lost { .. }) => RecordEvent::ExecutorLost(claim),
+        Err(RunFailure::Returned | RunFailure::NoObject) => RecordEvent::Release(claim),
     }
 }
 

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use pagewire_cluster::engine::{QueueMessage, Unavailable};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
-    Change, Claim, Claimant, JobState, Record, RecordEvent, StoredJob, Transition, TransitionError,
-    TransitionFailure,
+    Change, Claim, JobState, Record, RecordEvent, StoredJob, Transition, TransitionError, TransitionFailure,
 };
 use pagewire_cluster::worker::WorkerId;
 
@@ -43,7 +42,7 @@ impl Claims {
         let Some(running) = running.begin(stored.record.id) else {
             return Err(TransitionFailure::Refused(TransitionError::Running(worker), Box::new(stored)));
         };
-        let change = Change::new(RecordEvent::Claim(self.claimant(worker)));
+        let change = Change::new(RecordEvent::Claim(self.parts.claimant(worker)));
         let goes_on = |sent| sent && lease.worker() == Some(worker);
         let Transition { stored, .. } = jobs.records.change_until_known(change, stored, goes_on).await?;
         self.start(stored, worker, JobSource::Queue(hint), running, slot).await;
@@ -66,18 +65,12 @@ impl Claims {
         let Some(worker) = self.parts.active() else { return Ok(false) };
         // registered before the record is written, as in `claim`
         let Some(running) = running.begin(new.id) else { return Ok(false) };
-        let Some(stored) = jobs.records.create_running(new, self.claimant(worker)).await? else {
+        let Some(stored) = jobs.records.create_running(new, self.parts.claimant(worker)).await? else {
             return Ok(false);
         };
         created.await;
         self.start(stored, worker, JobSource::Queue(None), running, slot).await;
         Ok(true)
-    }
-
-    /// Returns what a claim of this worker says of it.
-    fn claimant(&self, worker: WorkerId) -> Claimant {
-        let WorkerParts { group, release, .. } = &*self.parts;
-        Claimant { worker, release: release.clone(), lane: group.lane.clone() }
     }
 
     /// Passes a claimed job to the receiver that runs handlers.

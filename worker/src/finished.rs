@@ -13,19 +13,21 @@ use pagewire_cluster::rollout::RoutingKey;
 use pagewire_cluster::rollout::analysis::{FinishedWork, LaneWork, WorkOutcome};
 use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 
-use super::attempt::Outcome;
+use super::handlers::{RunFailure, RunResult};
 
 /// Codes of errors that a handler has not chosen.
 const FAULTS: [ErrorCode; 4] =
     [ErrorCode::Failed, ErrorCode::Timeout, ErrorCode::TooLarge, ErrorCode::Unavailable];
 
 /// Returns what an attempt of a job says; `None` if the handler has not ended by itself.
-pub(crate) fn attempt<'a>(record: &'a Record, outcome: &Outcome, ran: Duration) -> Option<FinishedWork<'a>> {
-    let outcome = match outcome {
-        Outcome::Value(_) => WorkOutcome::Served,
-        Outcome::Failed(error) | Outcome::RetryAfter(error, _) => of_error(error),
-        Outcome::Lost => WorkOutcome::Crashed,
-        Outcome::Snoozed(_) | Outcome::Stopped | Outcome::Returned => return None,
+pub(crate) fn attempt<'a>(record: &'a Record, result: &RunResult, ran: Duration) -> Option<FinishedWork<'a>> {
+    let outcome = match result {
+        Ok(_) => WorkOutcome::Served,
+        Err(RunFailure::Failed(error) | RunFailure::RetryAfter(error, _)) => of_error(error),
+        Err(RunFailure::Lost { .. }) => WorkOutcome::Crashed,
+        Err(RunFailure::Snoozed(_) | RunFailure::Stopped | RunFailure::Returned | RunFailure::NoObject) => {
+            return None;
+        }
     };
     // the lane of assigned work is that of its user, which this process has decided
     let revision = (record.affinity == Affinity::Free).then_some(record.lane_rev);

@@ -57,9 +57,16 @@ pub enum RunFailure {
 impl RunFailure {
     /// Returns the error of a call that has no result; `None` when its executor is gone.
     pub fn call_error(self) -> Option<HandlerError> {
+        self.error_of("a call")
+    }
+
+    /// Returns the error of work that is no job, such as `a call`, which cannot be put off; `None` when its executor is gone.
+    pub(crate) fn error_of(self, work: &str) -> Option<HandlerError> {
         match self {
             Self::Failed(error) | Self::RetryAfter(error, _) => Some(error),
-            Self::Snoozed(_) => Some(HandlerError::new(ErrorCode::Failed, "a call cannot be put off")),
+            Self::Snoozed(_) => {
+                Some(HandlerError::new(ErrorCode::Failed, format!("{work} cannot be put off")))
+            }
             Self::Stopped | Self::Returned | Self::NoObject | Self::Lost { .. } => None,
         }
     }

@@ -13,6 +13,7 @@ use pagewire_cluster::engine::Entry;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::JobState;
 use pagewire_cluster::job::{OpenJobRow, StoredJob};
+use pagewire_cluster::subject::job_key;
 
 /// Maximum number of records in memory beside their rows; the worker reads the others before their claims.
 const MAX_RECORDS: usize = 16 * 1024;
@@ -62,7 +63,7 @@ impl OpenJobs {
     /// Adds a row. Returns its user when a job of the user is due; `None` when the added one waits, or for a row of an
     /// unknown shape.
     pub(crate) fn put(&mut self, entry: &Entry, now: u64) -> Option<Arc<str>> {
-        let id = id_of(&entry.key)?;
+        let id = job_key::id_of(&entry.key)?;
         let OpenJobRow { user, due, kind, job, .. } = serde_json::from_slice(&entry.meta)
             .inspect_err(|error| tracing::warn!(key = entry.key, %error, "open row of an unknown shape"))
             .ok()?;
@@ -110,7 +111,7 @@ impl OpenJobs {
 
     /// Removes the row with this key. Returns its user, if another job of the user is due.
     pub(crate) fn delete(&mut self, key: &str) -> Option<Arc<str>> {
-        let id = id_of(key)?;
+        let id = job_key::id_of(key)?;
         let user = self.jobs.get(&id).map(|tracked| tracked.user.clone());
         self.remove(id);
         user.filter(|user| self.has(user))
@@ -118,7 +119,7 @@ impl OpenJobs {
 
     /// Returns the user of the row with this key, if a job of the user is due.
     pub(crate) fn user_of(&self, key: &str) -> Option<Arc<str>> {
-        let user = &self.jobs.get(&id_of(key)?)?.user;
+        let user = &self.jobs.get(&job_key::id_of(key)?)?.user;
         self.has(user).then(|| user.clone())
     }
 
@@ -236,10 +237,6 @@ impl OpenJobs {
             }
         }
     }
-}
-
-fn id_of(key: &str) -> Option<Key> {
-    key.rsplit('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

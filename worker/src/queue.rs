@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use pagewire_cluster::engine::{Message, QueueMessage};
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
-    Affinity, Priority, PulledRoute, Record, RecordEvent, StoredJob, TransitionError, TransitionFailure,
+    Affinity, Priority, PulledRoute, Record, StoredJob, TransitionError, TransitionFailure,
 };
 use pagewire_cluster::rollout::LaneMove;
 use pagewire_cluster::wire::{self, NewJobAnswer};
@@ -232,17 +232,12 @@ impl FreeJobs {
     /// Moves a job to another lane. The work item there is new, and this one is acknowledged.
     async fn move_to(&self, stored: StoredJob, moved: LaneMove, hint: &QueueMessage) {
         let jobs = &self.parts.jobs;
-        let LaneMove { lane, revision } = moved;
-        tracing::debug!(job = %stored.record.id, lane, "a job that waits moves to another lane");
-        match jobs.records.change(stored, RecordEvent::MoveToLane { lane, revision }).await {
-            Ok(changed) => {
-                jobs.run_effect(changed).await;
-                self.settle(hint).await;
+        match jobs.move_to_lane(stored, moved).await {
+            Ok(()) | Err(TransitionFailure::Gone) => self.settle(hint).await,
+            // refused: the job is claimed, has ended or was moved meanwhile
+            Err(TransitionFailure::Refused(..) | TransitionFailure::Unavailable) => {
+                self.nak(hint, jobs.timing.lease_renew).await;
             }
-            // the job is claimed, has ended or was moved meanwhile
-            Err(TransitionFailure::Refused(..)) => self.nak(hint, jobs.timing.lease_renew).await,
-            Err(TransitionFailure::Gone) => self.settle(hint).await,
-            Err(TransitionFailure::Unavailable) => self.nak(hint, jobs.timing.lease_renew).await,
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tracing::Instrument;
 
-use super::attempt::{Attempt, Outcome};
+use super::attempt::Attempt;
 use super::call::IncomingCall;
 use super::call_lines::{CallLines, LineKey};
 use super::effects::Supervisor;
@@ -79,11 +79,11 @@ impl Runner {
     async fn run_to_end(self, attempt: Attempt, trace: Option<TraceParent>, leaving: watch::Receiver<bool>) {
         let started = Instant::now();
         let kind = attempt.record().kind.clone();
-        let outcome = self.run_until_stopped(&attempt, trace, leaving).await;
-        if let Some(work) = finished::attempt(attempt.record(), &outcome, started.elapsed()) {
+        let result = self.run_until_stopped(&attempt, trace, leaving).await;
+        if let Some(work) = finished::attempt(attempt.record(), &result, started.elapsed()) {
             self.observer.work_finished(work);
         }
-        let Some(record) = attempt.end(outcome).await else { return };
+        let Some(record) = attempt.end(result).await else { return };
         let waited = Duration::from_millis(record.started.unwrap_or(record.due).saturating_sub(record.due));
         let kind = self.handlers.label(&kind);
         self.observer.attempt_ended(kind, record.affinity, record.state, waited, started.elapsed());
@@ -95,39 +95,44 @@ impl Runner {
         attempt: &Attempt,
         trace: Option<TraceParent>,
         mut leaving: watch::Receiver<bool>,
-    ) -> Outcome {
+    ) -> RunResult {
         let (stop, signal) = StopSignal::new();
         let mut running = std::pin::pin!(self.run_attempt(attempt, trace, signal));
         let reason = tokio::select! {
-            outcome = &mut running => return outcome,
+            result = &mut running => return result,
             () = attempt.cancelled() => StopReason::Cancelled,
             Ok(_) = leaving.wait_for(|leaving| *leaving) => StopReason::Drain,
         };
         let stopped = match reason {
-            StopReason::Cancelled => Outcome::Stopped,
-            StopReason::Drain => Outcome::Returned,
+            StopReason::Cancelled => RunFailure::Stopped,
+            StopReason::Drain => RunFailure::Returned,
         };
         if !self.handlers.options(&attempt.record().kind).stops {
-            return stopped;
+            return Err(stopped);
         }
         stop.send_replace(Some(reason));
         // the runtime limits how long the handler takes to stop
         match running.await {
-            Outcome::Stopped => stopped,
+            Err(RunFailure::Stopped) => Err(stopped),
             ended => ended,
         }
     }
 
-    async fn run_attempt(&self, attempt: &Attempt, trace: Option<TraceParent>, stop: StopSignal) -> Outcome {
+    async fn run_attempt(
+        &self,
+        attempt: &Attempt,
+        trace: Option<TraceParent>,
+        stop: StopSignal,
+    ) -> RunResult {
         let record = attempt.record();
         if self.handlers.options(&record.kind).object != ObjectRole::None {
             let message = "a method of a resident page is called, it is no job";
-            return Outcome::Failed(HandlerError::new(ErrorCode::Malformed, message));
+            return Err(RunFailure::Failed(HandlerError::new(ErrorCode::Malformed, message)));
         }
         let (owner, user) = (record.owner(), record.user.as_deref());
         // without the right to have effects, the job begins again where that right is
         let Ok(standing) = self.supervisor.begin(owner.as_deref(), user).await else {
-            return Outcome::Returned;
+            return Err(RunFailure::Returned);
         };
         let asker = record.askers.first();
         let left = (record.retries + 1).saturating_sub(record.failures());
@@ -145,15 +150,7 @@ impl Runner {
             stop,
             ..HandlerInput::call(record.data.clone())
         };
-        match self.run_handler(&record.kind, input).await {
-            Ok(value) => Outcome::Value(value),
-            Err(RunFailure::Failed(error)) => Outcome::Failed(error),
-            Err(RunFailure::RetryAfter(error, after)) => Outcome::RetryAfter(error, after),
-            Err(RunFailure::Snoozed(after)) => Outcome::Snoozed(after),
-            Err(RunFailure::Returned | RunFailure::NoObject) => Outcome::Returned,
-            Err(RunFailure::Stopped) => Outcome::Stopped,
-            Err(RunFailure::Lost { .. }) => Outcome::Lost,
-        }
+        self.run_handler(&record.kind, input).await
     }
 
     /// Runs a handler, unless its kind is quarantined, and reports what became of its executor.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagewire_cluster::engine::{Precondition, Unavailable, WriteError};
-use pagewire_cluster::job::{Claimant, Jobs, StoredJob, TransitionError};
+use pagewire_cluster::job::{Jobs, StoredJob, TransitionError};
 use pagewire_cluster::worker::WorkerId;
 use tokio::sync::oneshot;
 
@@ -63,7 +63,7 @@ impl TurnRunner {
         let Some(me) = self.parts.active() else { return pause };
         // registered before the claim is written, so that no written claim is without a registration
         let Some(running) = self.parts.running.begin(row.id) else { return NextStep::Retry };
-        match self.turns.claim(user, self.claimant(me), &read).await {
+        match self.turns.claim(user, self.parts.claimant(me), &read).await {
             Ok(TurnOutcome::Claimed(claimed)) => {
                 let (ended, end) = oneshot::channel();
                 let source = JobSource::Row { rev: row.rev, ended };
@@ -94,10 +94,6 @@ impl TurnRunner {
                 self.forget(&row).await
             }
         }
-    }
-
-    fn claimant(&self, worker: WorkerId) -> Claimant {
-        Claimant { worker, release: self.parts.release.clone(), lane: self.parts.group.lane.clone() }
     }
 
     /// Applies the end of an attempt before the watch does.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pagewire_cluster::job::Jobs;
+use pagewire_cluster::job::{Claimant, Jobs};
 use pagewire_cluster::register::Registers;
 use pagewire_cluster::worker::{WorkerGroup, WorkerId, WorkerLease};
 use tokio::sync::{mpsc, watch};
@@ -50,6 +50,11 @@ pub(crate) struct WorkerParts {
 }
 
 impl WorkerParts {
+    /// Returns what a claim of this worker says of it.
+    pub(crate) fn claimant(&self, worker: WorkerId) -> Claimant {
+        Claimant { worker, release: self.release.clone(), lane: self.group.lane.clone() }
+    }
+
     /// Returns this incarnation of the worker, while it holds its lease and its work is received.
     pub(crate) fn active(&self) -> Option<WorkerId> {
         self.lease.worker().filter(|_| !self.work.is_closed())

@@ -18,7 +18,7 @@ use super::quota::Quotas;
 use super::record::Record;
 use super::records::JobRecords;
 use super::retention::Retention;
-use super::stored::{Transition, TransitionFailure};
+use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::transition::RecordEvent;
 use super::waiting::WaitingJobsList;
 use crate::engine::{Engine, Unavailable};
@@ -117,6 +117,14 @@ impl Jobs {
         self.apply_event(job, RecordEvent::Retry(to)).await
     }
 
+    /// Moves a job that waits to another lane, and offers it there.
+    pub async fn move_to_lane(&self, stored: StoredJob, to: LaneMove) -> Result<(), TransitionFailure> {
+        tracing::debug!(job = %stored.record.id, lane = to.lane, "a job that waits moves to another lane");
+        let changed = self.records.change(stored, RecordEvent::MoveToLane(to)).await?;
+        self.run_effect(changed).await;
+        Ok(())
+    }
+
     async fn apply_event(&self, job: Key, event: RecordEvent) -> Result<Record, TransitionFailure> {
         let stored = self
             .records
@@ -124,12 +132,21 @@ impl Jobs {
             .await
             .map_err(|Unavailable| TransitionFailure::Unavailable)?
             .ok_or(TransitionFailure::Gone)?;
-        let until = Instant::now() + self.timing.deliver;
-        let goes_on = |sent| sent && Instant::now() < until;
-        let changed = self.records.change_until_known(Change::new(event), stored, goes_on).await?;
+        let changed = self.change_in_time(event, stored).await?;
         let record = changed.stored.record.clone();
         self.run_effect(changed).await;
         Ok(record)
+    }
+
+    /// Writes the change, and learns within the time of a delivery whether it is written.
+    pub(super) async fn change_in_time(
+        &self,
+        event: RecordEvent,
+        stored: StoredJob,
+    ) -> Result<Transition, TransitionFailure> {
+        let until = Instant::now() + self.timing.deliver;
+        let goes_on = |sent| sent && Instant::now() < until;
+        self.records.change_until_known(Change::new(event), stored, goes_on).await
     }
 
     /// Runs the effect of a change, like [`ChangeEffects::run`], for a process that does not know the job's open row.

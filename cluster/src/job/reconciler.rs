@@ -146,14 +146,16 @@ impl JobReconciler {
         match event.ok_or(Unavailable)? {
             WatchEvent::Live => return Ok(false),
             WatchEvent::Delete { key, .. } => {
-                if let Some(id) = job_of(&key) {
+                if let Some(id) = job_key::id_of(&key) {
                     self.tracked.remove(id);
                 }
             }
-            WatchEvent::Put(entry) => match (job_of(&entry.key), RecordSummary::decode(&entry.meta)) {
-                (Some(id), Some(summary)) => self.track(jobs, id, entry.rev, &summary),
-                _ => tracing::debug!(key = entry.key, "record of an unknown shape ignored"),
-            },
+            WatchEvent::Put(entry) => {
+                match (job_key::id_of(&entry.key), RecordSummary::decode(&entry.meta)) {
+                    (Some(id), Some(summary)) => self.track(jobs, id, entry.rev, &summary),
+                    _ => tracing::debug!(key = entry.key, "record of an unknown shape ignored"),
+                }
+            }
         }
         Ok(true)
     }
@@ -286,10 +288,6 @@ impl JobReconciler {
     }
 }
 
-fn job_of(key: &str) -> Option<Key> {
-    key.rsplit('.').next()?.parse().ok()
-}
-
 fn patience(timing: &Timing) -> Patience {
     let ms = |duration: Duration| duration.as_millis() as u64;
     Patience {
@@ -321,13 +319,6 @@ async fn repair(jobs: Jobs, stored: StoredJob) -> Result<bool, Unavailable> {
 }
 
 async fn change_lane(jobs: &Jobs, rollouts: &Rollouts, stored: StoredJob) -> Result<bool, Unavailable> {
-    let record = &stored.record;
-    let Some(moved) = lane_move(record, rollouts, &jobs.workers) else { return Ok(false) };
-    let (lane, revision) = (moved.lane, moved.revision);
-    tracing::debug!(job = %record.id, lane, "a job that waits moves to another lane");
-    let Ok(changed) = jobs.records.change(stored, RecordEvent::MoveToLane { lane, revision }).await else {
-        return Ok(false);
-    };
-    jobs.run_effect(changed).await;
-    Ok(true)
+    let Some(to) = lane_move(&stored.record, rollouts, &jobs.workers) else { return Ok(false) };
+    Ok(jobs.move_to_lane(stored, to).await.is_ok())
 }

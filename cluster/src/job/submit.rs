@@ -5,9 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
-use super::change::Change;
 use super::idle_offer::Offer;
 use super::parts::Jobs;
 use super::quota::{Quota, QuotaError};
@@ -236,13 +234,7 @@ impl Jobs {
         let standing = entry.and_then(StoredJob::parse).ok_or(SubmitError::Unavailable)?;
         let asker = wanted.askers.into_iter().next();
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
-        let until = Instant::now() + self.timing.deliver;
-        let goes_on = |sent| sent && Instant::now() < until;
-        match self
-            .records
-            .change_until_known(Change::new(RecordEvent::AddWaiter(asker)), standing, goes_on)
-            .await
-        {
+        match self.change_in_time(RecordEvent::AddWaiter(asker), standing).await {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // the job has ended, so the caller reads its end from this record; or too many pages wait for it
             Err(TransitionFailure::Refused(_, stored)) => {

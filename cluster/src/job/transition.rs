@@ -45,12 +45,7 @@ pub enum RecordEvent {
     /// A worker claims the job.
     Claim(Claimant),
     /// The job, which waits, moves to another lane by this revision of its pool's rollout.
-    MoveToLane {
-        /// Name of the lane.
-        lane: String,
-        /// Revision of the rollout.
-        revision: u64,
-    },
+    MoveToLane(LaneMove),
     /// The handler reports progress.
     Progress(Claim, Progress),
     /// The handler returned a value.
@@ -143,7 +138,7 @@ impl RecordEvent {
         };
         match self {
             Self::Claim(by) => record.state == JobState::Running && record.worker == Some(by.worker),
-            Self::MoveToLane { lane, revision } => record.lane == *lane && record.lane_rev >= *revision,
+            Self::MoveToLane(to) => record.lane == to.lane && record.lane_rev >= to.revision,
             Self::Succeed(by, _) | Self::StopAcknowledged(by) | Self::ExecutorLost(by) => ended_by(by),
             Self::Fail(by, error) | Self::RetryAfter(by, error, _) => ended_by(by) || waits_after(by, error),
             Self::Snooze(by, _) => snoozed_by(by),
@@ -181,7 +176,7 @@ pub fn apply(
     }
     let after = match event {
         RecordEvent::Claim(by) => claim(&mut next, by, now)?,
-        RecordEvent::MoveToLane { lane, revision } => move_to_lane(&mut next, lane, revision, now)?,
+        RecordEvent::MoveToLane(to) => move_to_lane(&mut next, to, now)?,
         RecordEvent::Progress(_, progress) => {
             next.progress = Some(progress);
             Effect::Nothing
@@ -245,17 +240,11 @@ fn claim(record: &mut Record, by: Claimant, now: u64) -> Result<Effect, Transiti
     Ok(Effect::Nothing)
 }
 
-fn move_to_lane(
-    record: &mut Record,
-    lane: String,
-    revision: u64,
-    now: u64,
-) -> Result<Effect, TransitionError> {
+fn move_to_lane(record: &mut Record, to: LaneMove, now: u64) -> Result<Effect, TransitionError> {
     if !record.state.is_waiting() {
         return Err(TransitionError::OutOfPlace);
     }
-    record.lane = lane;
-    record.lane_rev = revision;
+    (record.lane, record.lane_rev) = (to.lane, to.revision);
     Ok(Effect::Enqueue { delay_ms: record.due.saturating_sub(now) })
 }
 
@@ -325,8 +314,8 @@ fn retry(record: &mut Record, to: Option<LaneMove>, now: u64) -> Result<Effect, 
     if !matches!(record.state, JobState::Failed | JobState::Cancelled | JobState::Dead) {
         return Err(TransitionError::OutOfPlace);
     }
-    if let Some(LaneMove { lane, revision }) = to {
-        (record.lane, record.lane_rev) = (lane, revision);
+    if let Some(to) = to {
+        (record.lane, record.lane_rev) = (to.lane, to.revision);
     }
     record.retried = record.retried.saturating_add(1);
     record.attempts = 0;

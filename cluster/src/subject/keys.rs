@@ -129,6 +129,11 @@ pub mod job_key {
         format!("{JOBS}{shard:02}.{job}")
     }
 
+    /// Returns the job of a record or of an open row.
+    pub fn id_of(key: &str) -> Option<Key> {
+        key.rsplit('.').next()?.parse().ok()
+    }
+
     /// Key of the row that maps an idempotency key to its job. `digest` is the hash of the idempotency key
     /// and its user.
     pub fn idempotency(digest: &str) -> String {

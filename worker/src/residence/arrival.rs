@@ -15,7 +15,6 @@ use super::places::{HeldPlace, LivingObject};
 use super::rows::{ObjectReply, ObjectRows};
 use super::steps::{ObjectSteps, StepInput, log_failure};
 use super::{TRIES, Unreached, moving};
-use crate::handlers::RunFailure;
 use crate::object::{ObjectMessage, ObjectStep, Seat};
 use crate::observer::ObjectChange;
 
@@ -83,7 +82,7 @@ impl Arrivals {
             Err(failure) => {
                 self.steps.terms.end(page);
                 self.give_back(of, worker, term, before).await;
-                Err(Unreached::Error(error_of(failure)))
+                Err(Unreached::Error(failure.error_of("an object").unwrap_or_else(died)))
             }
         }
     }
@@ -187,13 +186,6 @@ fn silent() -> HandlerError {
     HandlerError::new(ErrorCode::Unavailable, message)
 }
 
-/// Returns the error of an object that could not be made.
-fn error_of(failure: RunFailure) -> HandlerError {
-    match failure {
-        RunFailure::Failed(error) | RunFailure::RetryAfter(error, _) => error,
-        RunFailure::Snoozed(_) => HandlerError::new(ErrorCode::Failed, "an object cannot be put off"),
-        RunFailure::Stopped | RunFailure::Returned | RunFailure::Lost { .. } | RunFailure::NoObject => {
-            HandlerError::new(ErrorCode::WorkerLost, "the executor died while it made the object of the page")
-        }
-    }
+fn died() -> HandlerError {
+    HandlerError::new(ErrorCode::WorkerLost, "the executor died while it made the object of the page")
 }

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 
 use super::outgoing::Outgoing;
 use super::{PATIENCE, TIMING, team};
-use crate::attempt::Outcome;
 use crate::effects::Supervisor;
+use crate::handlers::RunFailure;
 use crate::residence::ObjectLimits;
 use crate::slots::SlotOptions;
 use crate::stream::{WorkStream, WorkerSetup};
@@ -194,6 +194,10 @@ async fn work(mut intake: WorkStream, id: Key, log: Log, mut stopped: watch::Rec
     }
 }
 
+fn lost() -> RunFailure {
+    RunFailure::Lost { alone: false, log: String::new() }
+}
+
 async fn run(work: Work, id: Key, log: Log) {
     let attempt = match work {
         Work::Job(attempt) => attempt,
@@ -211,20 +215,21 @@ async fn run(work: Work, id: Key, log: Log) {
     let kind = attempt.record().kind.clone();
     log.lock().unwrap().push((id, kind.clone()));
     let cancelled = attempt.cancelled();
-    let outcome = match kind.as_str() {
+    let result = match kind.as_str() {
         "fail" => {
-            Outcome::Failed(HandlerError { code: "failed".into(), message: "no".into(), retryable: true })
+            let error = HandlerError { code: "failed".into(), message: "no".into(), retryable: true };
+            Err(RunFailure::Failed(error))
         }
         "wait" => {
             attempt.reporter().report(0.5, None);
             cancelled.await;
-            Outcome::Stopped
+            Err(RunFailure::Stopped)
         }
-        "lost once" if attempt.record().attempts == 1 => Outcome::Lost,
-        "lost" => Outcome::Lost,
+        "lost once" if attempt.record().attempts == 1 => Err(lost()),
+        "lost" => Err(lost()),
         "drop once" if attempt.record().attempts == 1 => return,
         "hang once" if attempt.record().attempts == 1 => std::future::pending().await,
-        _ => Outcome::Value(attempt.record().data.clone()),
+        _ => Ok(attempt.record().data.clone()),
     };
-    attempt.end(outcome).await;
+    attempt.end(result).await;
 }

@@ -66,7 +66,7 @@ fn any_event() -> impl Strategy<Value = RecordEvent> {
         2 => claim.clone().prop_map(RecordEvent::ExecutorLost),
         1 => claim.prop_map(|by| RecordEvent::Progress(by, Progress { progress: 0.5, message: None })),
         2 => (1u128..4).prop_map(|id| RecordEvent::WorkerLost(worker(id))),
-        1 => (0u64..9).prop_map(|revision| RecordEvent::MoveToLane { lane: "m".into(), revision }),
+        1 => (0u64..9).prop_map(|revision| RecordEvent::MoveToLane(LaneMove { lane: "m".into(), revision })),
         1 => select(vec![
             RecordEvent::Cancel,
             RecordEvent::Retry(None),
@@ -113,7 +113,7 @@ proptest! {
                 }
                 RecordEvent::WorkerLost(worker) => prop_assert_eq!(Some(*worker), claim.map(|claim| claim.worker)),
                 RecordEvent::Cancel | RecordEvent::AddWaiter(_) => prop_assert!(!before.state.is_terminal()),
-                RecordEvent::MoveToLane { .. } => {
+                RecordEvent::MoveToLane(_) => {
                     prop_assert!(matches!(before.state, JobState::Scheduled | JobState::Queued));
                 }
                 RecordEvent::Expire { wait_ms } => {
@@ -307,7 +307,8 @@ fn an_event_is_recognised_in_the_record_that_it_led_to_and_in_no_other_workers()
     assert!(!snooze(1).is_visible_in(&running) && !snooze(1).is_visible_in(&over));
     assert!(!failed(1).is_visible_in(&running), "nothing has happened yet");
     let (running, _) = run_once(&record(1), 0);
-    let moved = |record: Record| now(RecordEvent::MoveToLane { lane: "m".into(), revision: 2 }, &record);
+    let moved =
+        |record: Record| now(RecordEvent::MoveToLane(LaneMove { lane: "m".into(), revision: 2 }), &record);
     assert!(snooze(1).is_visible_in(&moved(now(snooze(1), &running))), "although another write followed");
     assert!(failed(1).is_visible_in(&moved(now(failed(1), &running))));
     let lost = now(RecordEvent::WorkerLost(worker(1)), &running);

@@ -22,7 +22,8 @@ use super::super::outgoing::Outgoing;
 use super::TIMING;
 use super::observed::Observed;
 use super::plan::Does;
-use crate::attempt::{Attempt, Outcome};
+use crate::attempt::Attempt;
+use crate::handlers::RunFailure;
 use crate::slots::SlotOptions;
 use crate::stream::{WorkStream, WorkerSetup};
 use crate::work::Work;
@@ -173,14 +174,14 @@ async fn handle(attempt: Attempt, process: u64, engine: Faulty, observed: Observ
     }
     let failure = |retryable| HandlerError { code: "failed".into(), message: "no".into(), retryable };
     let outcome = tokio::select! {
-        () = attempt.cancelled() => Outcome::Stopped,
+        () = attempt.cancelled() => Err(RunFailure::Stopped),
         () = tokio::time::sleep(Duration::from_millis(runs_ms)) => match does {
-            Does::Fail => Outcome::Failed(failure(true)),
-            Does::FailLater => Outcome::RetryAfter(failure(true), PUT_OFF),
-            Does::Snooze if observed.lock().returned.insert(record.id) => Outcome::Snoozed(PUT_OFF),
-            Does::Fatal => Outcome::Failed(failure(false)),
-            Does::Return if observed.lock().returned.insert(record.id) => Outcome::Returned,
-            _ => Outcome::Value(record.data.clone()),
+            Does::Fail => Err(RunFailure::Failed(failure(true))),
+            Does::FailLater => Err(RunFailure::RetryAfter(failure(true), PUT_OFF)),
+            Does::Snooze if observed.lock().returned.insert(record.id) => Err(RunFailure::Snoozed(PUT_OFF)),
+            Does::Fatal => Err(RunFailure::Failed(failure(false))),
+            Does::Return if observed.lock().returned.insert(record.id) => Err(RunFailure::Returned),
+            _ => Ok(record.data.clone()),
         },
     };
     engine.process().running().await;
