@@ -103,7 +103,7 @@ impl Reader {
         let mut shell = Shell::new("sh");
         shell.args(["-c", line]).current_dir(self.folder.path()).kill_on_drop(true);
         shell.env("PATH", &self.path).env("PAGEWIRE_URL", &self.url);
-        shell.env("PAGEWIRE_CLONE", env!("CARGO_MANIFEST_DIR"));
+        shell.env("CLONE", env!("CARGO_MANIFEST_DIR"));
         shell.env("PAGEWIRE_BINARY", env!("CARGO_BIN_EXE_pagewire"));
         let output = shell.output().await.expect("a shell");
         assert!(output.status.success(), "{line}: {output:?}");
