@@ -33,6 +33,16 @@ fn every_default_is_a_key_that_the_program_reads() {
 }
 
 #[test]
+fn every_key_of_a_mount_is_in_the_text_of_the_defaults() {
+    let (_, rest) = DEFAULTS.split_once("# What this server serves").unwrap();
+    let (section, _) = rest.split_once("\nmount = []").unwrap();
+    for key in mount::known_keys().keys() {
+        let (value, list) = (format!(" {key} = "), format!("[[mount.{key}]]"));
+        assert!(section.contains(&value) || section.contains(&list), "mount.{key} has no line");
+    }
+}
+
+#[test]
 fn flags_win_over_the_environment_over_the_file_over_the_defaults() {
     let directory = tempfile::tempdir().unwrap();
     let sources = Sources {
