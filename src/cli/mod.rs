@@ -51,8 +51,9 @@ const EXIT_CODES: [(u8, &str); 5] = [
     (0, "success"),
     (
         Exit::Failed as u8,
-        "the server refused the request, or it failed; for `push` also: a node did not respond; for `child check`: a \
-         case failed",
+        "the server refused the request, or the command failed; also: `push`, `unregister`: a node did not respond; \
+         `job watch`, `job submit` with `--watch` or `--wait`: the job has ended without success; a change of a \
+         rollout: not every process has applied it; `healthcheck`: the node is not ready; `child check`: a case failed",
     ),
     (Exit::Usage as u8, "wrong usage or configuration"),
     (Exit::Unreachable as u8, "the server cannot be reached"),
