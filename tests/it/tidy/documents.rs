@@ -1,6 +1,6 @@
 //! Rules for documents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pagewire_cluster::code::ErrorCode;
 
@@ -98,19 +98,49 @@ fn every_metric_is_documented() {
 
 #[test]
 fn every_link_leads_somewhere() {
+    let documents: Vec<_> = tree().into_iter().filter(|source| source.path.ends_with(".md")).collect();
+    let place = |path: &str| root().join(path).canonicalize().expect("a document");
+    let known: BTreeMap<_, _> = documents.iter().map(|d| (place(&d.path), anchors(&d.text))).collect();
     let mut violations = Vec::new();
-    for source in tree().iter().filter(|source| source.path.ends_with(".md")) {
-        let folder = root().join(&source.path).parent().expect("a folder").to_owned();
-        for link in
-            source.text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
-        {
-            let file = link.split('#').next().unwrap_or_default();
-            if !file.is_empty() && !file.contains("://") && !folder.join(file).exists() {
-                violations.push(format!("{}: {link}", source.path));
+    for document in &documents {
+        let own = place(&document.path);
+        let links = document.text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => Ok(own.clone()),
+                file => own.with_file_name(file).canonicalize(),
+            };
+            let has_anchor = |target| known.get(&target).is_none_or(|known| known.contains(anchor));
+            if !target.is_ok_and(|target| anchor.is_empty() || has_anchor(target)) {
+                violations.push(format!("{}: {link}", document.path));
             }
         }
     }
-    report(&violations, "Correct the link.");
+    report(&violations, "Correct the link: the file, or the heading after #.");
+}
+
+/// Returns the anchors of the headings of a document, by the rule of GitHub.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let (mut anchors, mut is_code) = (BTreeSet::new(), false);
+    for line in text.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        let title = line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'));
+        let Some(title) = title.filter(|_| !is_code) else { continue };
+        let letters = title.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        let name = letters.collect::<String>().to_lowercase().replace(' ', "-");
+        let mut names = std::iter::once(name.clone()).chain((1..).map(|number| format!("{name}-{number}")));
+        let free = names.find(|name| !anchors.contains(name));
+        anchors.extend(free);
+    }
+    anchors
+}
+
+#[test]
+fn an_anchor_is_the_heading_in_small_letters_without_punctuation() {
+    let text = "# What is `it`, then?\n## Users\n### Users\n```\n# no heading\n```\n#no heading\n";
+    let expected = ["what-is-it-then", "users", "users-1"].map(str::to_owned);
+    assert_eq!(anchors(text), BTreeSet::from(expected));
 }
 
 #[test]
