@@ -14,7 +14,6 @@ use super::records::JobRecords;
 use super::stored::StoredJob;
 use super::work_route::item_route;
 use crate::engine::{Engine, Enqueue, Unavailable};
-use crate::worker::Affinity;
 
 /// Offers jobs to their workers.
 pub struct JobDispatcher {
