@@ -15,9 +15,13 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Sleep, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::http_limits::HttpLimits;
+
+/// Bytes per second that a body of any duration needs on average, after the time of a whole body. One that drips would hold a
+/// thread of an application for as long as its client likes.
+const MIN_RATE: u64 = 500;
 
 /// The limits of one body, which the route of its request may change before the body is read. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -77,6 +81,10 @@ pub(super) struct Arriving {
     bounds: Arc<HttpLimits>,
     /// Time limit of the body, or of its next part. Starts with the first read.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Since when the next part is waited for.
+    waiting: Option<Instant>,
+    /// How long parts were waited for before that.
+    waited: Duration,
     /// The client sent `Expect` and waits for `100 Continue`: a final response instead of it means that no body
     /// follows.
     waits: bool,
@@ -86,7 +94,16 @@ impl Arriving {
     pub(super) fn new(body: Incoming, headers: &HeaderMap, bounds: Arc<HttpLimits>) -> Self {
         let waits = headers.contains_key(header::EXPECT);
         let allowance = BodyAllowance::new(bounds.body as u64);
-        Self { rest: Some(body), read: 0, allowance, bounds, deadline: None, waits }
+        Self {
+            rest: Some(body),
+            read: 0,
+            allowance,
+            bounds,
+            deadline: None,
+            waiting: None,
+            waited: Duration::ZERO,
+            waits,
+        }
     }
 
     /// Returns the limits of this body.
@@ -114,14 +131,21 @@ impl Body for Arriving {
         if body.size_hint().lower() > room {
             return this.too_long();
         }
-        let within = this.bounds.timing.http_body;
+        let is_per_part = this.allowance.0.is_per_part.load(Ordering::Relaxed);
+        let whole = this.bounds.timing.http_body;
+        let within = if is_per_part { part_within(whole, this.read, this.waited) } else { whole };
+        let since = *this.waiting.get_or_insert_with(Instant::now);
         let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
         if deadline.as_mut().poll(cx).is_ready() {
             this.allowance.0.is_too_slow.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
+        // the client is told to continue
+        this.waits = false;
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        if this.allowance.0.is_per_part.load(Ordering::Relaxed) {
+        this.waiting = None;
+        if is_per_part {
+            this.waited += since.elapsed();
             this.deadline = None;
         }
         match frame {
@@ -153,6 +177,13 @@ impl Body for Arriving {
     }
 }
 
+/// Returns how long the next part of a body may take, when `read` bytes have arrived and were waited for as long as `waited`.
+/// The time in which no handler reads does not count.
+fn part_within(whole: Duration, read: u64, waited: Duration) -> Duration {
+    let earned = Duration::from_secs(read / MIN_RATE);
+    whole.min(whole.saturating_add(earned).saturating_sub(waited))
+}
+
 /// Discards the rest of an unread body. The response may be sent while the client is still sending: closing the
 /// connection then would reset it and the client would lose the response. Bytes that arrive within a short time are
 /// read and dropped.
@@ -177,4 +208,18 @@ async fn discard(mut rest: Incoming, max: u64, limit: Duration) {
     };
     // on timeout the connection ends
     let _ = timeout(limit, discarding).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_may_take_any_time_at_the_least_rate_and_none_that_drips() {
+        let whole = Duration::from_secs(30);
+        let within = |read, waited| part_within(whole, read, Duration::from_secs(waited)).as_secs();
+        assert_eq!((within(0, 0), within(1, 29)), (30, 1), "one byte after 29 seconds");
+        assert_eq!((within(500 * 600, 600), within(500 * 600, 629), within(500 * 600, 700)), (30, 1, 0));
+        assert_eq!(within(100_000_000, 3600), 30);
+    }
 }

@@ -54,7 +54,7 @@ pub(super) async fn serve(
 ) {
     let guard = Arc::new(GuardState::default());
     let stream = WriteTimeout::new(stream, bounds.timing.write_stall);
-    let io = TokioIo::new(GuardedStream::new(stream, bounds.head, guard.clone()));
+    let io = TokioIo::new(GuardedStream::new(stream, bounds.head, guard.clone(), peer.clone()));
     let (caller, state, limits) = (peer.clone(), guard.clone(), bounds.clone());
     // on the heap, because hyper moves it twice and keeps its size for as long as the connection lasts
     let service = service_fn(move |request| {

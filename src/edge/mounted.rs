@@ -66,7 +66,7 @@ impl MountedRouter {
             Route::Refuse(refusal) => mounts.refuse(&request, refusal.text()),
             Route::Mount(index) if mounts.is_site_socket(index, request.uri().path()) => {
                 let (head, _) = request.into_parts();
-                return Ok(site_socket::upgrade(edge, mounts, index, head, &peer));
+                return Ok(site_socket::upgrade(edge, mounts, index, head, peer));
             }
             Route::Mount(index) => {
                 let user = mounts.needs_user(index).then(|| edge.user_of_mount(request.headers())).flatten();

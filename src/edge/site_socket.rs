@@ -49,7 +49,7 @@ pub(super) fn upgrade(
     mounts: Arc<Mounts>,
     mount: usize,
     mut head: Parts,
-    peer: &Peer,
+    peer: Arc<Peer>,
 ) -> Response<Body> {
     let handshake = match handshake::read(&head) {
         Ok(handshake) => handshake,
@@ -73,6 +73,8 @@ pub(super) fn upgrade(
         if let Some(wire) = stream_of(upgrade).await {
             serve(edge, wire, Arc::new(Site { mounts, mount, visitor })).await;
         }
+        // the connection counts until here
+        drop(peer);
     });
     switching(&handshake)
 }

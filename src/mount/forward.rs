@@ -71,7 +71,7 @@ pub(crate) struct ForwardFacts<'a> {
 
 /// Returns the headers of a request for its upstream. The cookies of the application stay as they are.
 pub(crate) fn request_headers(headers: HeaderMap, facts: ForwardFacts<'_>) -> HeaderMap {
-    let (host, protocol) = (headers.get(header::HOST).cloned(), headers.get(header::UPGRADE).cloned());
+    let host = headers.get(header::HOST).cloned();
     let mut passed = end_to_end(headers, |name| is_of_client(name) && *name != header::EXPECT);
     passed.insert(REQUEST_ID, facts.request_id.header());
     if let Some(prefix) = facts.prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()) {
@@ -80,47 +80,51 @@ pub(crate) fn request_headers(headers: HeaderMap, facts: ForwardFacts<'_>) -> He
     let scheme = if facts.origin.is_secure { "https" } else { "http" };
     passed.insert(FORWARDED_FOR, facts.origin.address.text.clone());
     passed.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    match host {
-        Some(host) => passed.insert(FORWARDED_HOST, host),
-        None => passed.insert(header::HOST, NO_HOST),
-    };
-    if let Some(host) = facts.host {
-        passed.insert(header::HOST, host.clone());
+    if let Some(host) = &host {
+        passed.insert(FORWARDED_HOST, host.clone());
     }
+    // set in any case: a client may name it in `Connection`
+    passed.insert(header::HOST, facts.host.cloned().or(host).unwrap_or(NO_HOST));
     if facts.is_upgrade {
-        keep_upgrade(protocol, &mut passed);
+        add_upgrade(&mut passed);
     }
     passed
 }
 
 /// Returns the headers of a response for the client. The id of the request is added unless the response has one.
 pub(crate) fn response_headers(headers: HeaderMap, is_upgrade: bool, request_id: &RequestId) -> HeaderMap {
-    let protocol = headers.get(header::UPGRADE).cloned();
     let mut passed = end_to_end(headers, |_| true);
     if is_upgrade {
-        keep_upgrade(protocol, &mut passed);
+        add_upgrade(&mut passed);
     }
     passed.entry(REQUEST_ID).or_insert_with(|| request_id.header());
     passed
 }
 
-fn keep_upgrade(protocol: Option<HeaderValue>, to: &mut HeaderMap) {
+fn add_upgrade(to: &mut HeaderMap) {
     to.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = protocol {
-        to.insert(header::UPGRADE, protocol);
-    }
+    to.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Returns whether a request asks for another protocol.
+/// Returns whether a request asks for a WebSocket. Another protocol, such as HTTP/2 without TLS, is not passed on: its
+/// requests would reach the upstream unchecked.
 pub(crate) fn asks_for_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
-        && headers.contains_key(header::UPGRADE)
-        && connection_tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && tokens(headers, header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))
+        && tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// Returns whether a response changes the protocol to WebSocket alone.
+pub(crate) fn becomes_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = tokens(headers, header::UPGRADE);
+    let is_first = protocols.next().is_some_and(|token| token.eq_ignore_ascii_case("websocket"));
+    is_first && protocols.next().is_none()
 }
 
 /// Returns the headers that do not end at a proxy, of those that `is_passed`.
 fn end_to_end(mut headers: HeaderMap, is_passed: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let named = connection_tokens(&headers).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok());
+    let named = tokens(&headers, header::CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok());
     let refused = headers.keys().filter(|name| HOP_BY_HOP.contains(name) || !is_passed(name)).cloned();
     for name in named.chain(refused).collect::<Vec<_>>() {
         headers.remove(name);
@@ -128,8 +132,8 @@ fn end_to_end(mut headers: HeaderMap, is_passed: impl Fn(&HeaderName) -> bool) -
     headers
 }
 
-fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',').map(str::trim)).filter(|token| !token.is_empty())
 }
 
@@ -256,6 +260,26 @@ mod tests {
         let facts = ForwardFacts { host: Some(&own), ..facts(&known) };
         let passed = request_headers(HeaderMap::new(), facts);
         assert_eq!(text(&passed, "host"), "127.0.0.1:3000");
+    }
+
+    #[test]
+    fn the_host_is_passed_on_also_if_the_client_names_it_as_a_header_of_the_connection() {
+        let passed =
+            request_headers(headers(&[("host", "a.example"), ("connection", "host")]), facts(&known()));
+        assert_eq!(text(&passed, "host"), "a.example");
+    }
+
+    #[test]
+    fn only_a_websocket_is_asked_for() {
+        let asks = |protocols: &[&str]| {
+            let fields: Vec<_> = protocols.iter().map(|protocol| ("upgrade", *protocol)).collect();
+            let all = [fields, vec![("connection", "upgrade")]].concat();
+            (asks_for_upgrade(Version::HTTP_11, &headers(&all)), becomes_websocket(&headers(&all)))
+        };
+        assert_eq!(asks(&["WebSocket"]), (true, true));
+        assert_eq!(asks(&["h2c, websocket"]), (true, false));
+        assert_eq!(asks(&["websocket", "h2c"]), (true, false));
+        assert_eq!((asks(&["h2c"]), asks(&[])), ((false, false), (false, false)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! (`sticky_upstream`), or the ticket that it carries (`hop_ticket`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -99,7 +100,8 @@ impl Hops {
         let HopTarget { node, address, .. } = target;
         let ticket = self.0.tickets.ticket(target, request.method(), request.uri());
         let (Some(ticket), Some(client)) = (ticket, self.client(node, address)) else {
-            return Err(UpstreamError::Unreachable(format!("{address:?} is not the address of a node")));
+            let reason = format!("{address:?} is not the address of a node");
+            return Err(UpstreamError::Unreachable(io::Error::other(reason)));
         };
         request.headers_mut().insert(TICKET, ticket);
         let response = tokio::select! {

@@ -47,6 +47,7 @@ use self::coding::accepted;
 use self::compressed_files::CompressedFiles;
 use self::compression::compressed;
 use self::folders::Folders;
+use self::hop_ticket::HopRefusal;
 use self::hops::Hops;
 pub(crate) use self::hops::MountCluster;
 use self::identity::knows_identity;
@@ -54,7 +55,7 @@ pub(crate) use self::lane_pools::{LanePool, MountPool, MountPools};
 use self::lanes::{LaneRef, LanedUpstream};
 pub use self::own_service::OwnMount;
 use self::own_service::OwnService;
-use self::proxy::{NodeRequest, Proxy, ProxyRequest};
+use self::proxy::{NodeRequest, Proxy, ProxyRequest, no_process};
 use self::refusal::refusal;
 use self::route::{Route, RouteTable};
 pub(crate) use self::site::{SiteListener, SitePage, SiteVisitor};
@@ -193,7 +194,13 @@ impl Mounts {
                 let reason = refused.text();
                 tracing::warn!(reason, "a request that no node of the cluster has sent is refused");
                 self.metrics.refused(reason);
-                return refusal(StatusCode::FORBIDDEN, None, &RequestId::random());
+                // the sender has not seen yet that this node has started again or lost its number
+                return match refused {
+                    HopRefusal::OtherNode => {
+                        no_process(refusal(StatusCode::SERVICE_UNAVAILABLE, None, &RequestId::random()))
+                    }
+                    _ => refusal(StatusCode::FORBIDDEN, None, &RequestId::random()),
+                };
             }
         };
         let mount = self.mounts.iter().find(|mount| mount.path == ticket.mount);

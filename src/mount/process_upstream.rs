@@ -85,13 +85,14 @@ impl ProcessUpstream {
             };
             match sent {
                 Ok(response) => return Ok((response, lease)),
-                Err(UpstreamError::Unreachable(reason)) => {
-                    tracing::warn!(
-                        child = lease.child(),
-                        reason,
-                        "a process of a mount accepts no connection"
-                    );
+                Err(UpstreamError::Unreachable(error)) if is_of_listener(&error) => {
+                    let child = lease.child();
+                    tracing::warn!(child, %error, "a process of a mount accepts no connection");
                     lease.refused();
+                }
+                Err(UpstreamError::Unreachable(error)) => {
+                    tracing::warn!(%error, "no connection to a process of a mount can be made");
+                    return Err(UpstreamError::NoProcess(NoProcess::Busy));
                 }
                 Err(error) => return Err(error),
             }
@@ -112,12 +113,23 @@ impl ProcessUpstream {
     }
 }
 
+/// Returns whether a connection failed because its listener does not accept it. Otherwise this node lacks something, such
+/// as file descriptors, and another process would be of no use.
+fn is_of_listener(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound | io::ErrorKind::TimedOut
+    )
+}
+
 fn address(listener: &ListenerAddress) -> Result<UpstreamAddress, UpstreamError> {
     Ok(match listener {
         ListenerAddress::Unix(path) => UpstreamAddress::Unix(path.clone()),
         ListenerAddress::Tcp(address) => {
             let authority: Result<Authority, _> = address.parse();
-            UpstreamAddress::Tcp(authority.map_err(|error| UpstreamError::Unreachable(error.to_string()))?)
+            UpstreamAddress::Tcp(
+                authority.map_err(|error| UpstreamError::Unreachable(io::Error::other(error)))?,
+            )
         }
     })
 }

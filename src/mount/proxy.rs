@@ -13,7 +13,7 @@ use pagewire_cluster::timing::Timing;
 use pagewire_worker::runtime::child::http_lease::HttpLease;
 
 use super::body::{MountBody, MountResponse, empty};
-use super::forward::{ForwardFacts, asks_for_upgrade, request_headers, response_headers};
+use super::forward::{ForwardFacts, asks_for_upgrade, becomes_websocket, request_headers, response_headers};
 use super::hops::NO_PROCESS;
 use super::identity::{SenderIdentity, knows_identity};
 use super::lanes::{LaneRef, LanedUpstream, RequestUnits, ServedLane};
@@ -228,7 +228,7 @@ impl Proxy {
 ///
 /// # Errors
 ///
-/// The status for an upstream that changes the protocol without being asked.
+/// The status for an upstream that changes the protocol without being asked, or to another one than WebSocket.
 fn passed_on(
     (response, lease): Answer,
     client_side: Option<ClientSide>,
@@ -238,12 +238,12 @@ fn passed_on(
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let (parts, body) = response.into_parts();
     let body = match client_side {
-        Some(client) if switches => {
+        Some(client) if switches && becomes_websocket(&parts.headers) => {
             let tunnel = body.into_tunnel().ok_or(StatusCode::BAD_GATEWAY)?;
             client.connect(tunnel, rest, lease);
             empty()
         }
-        None if switches => return Err(StatusCode::BAD_GATEWAY),
+        _ if switches => return Err(StatusCode::BAD_GATEWAY),
         _ => LeasedBody { body, lease }.boxed_unsync(),
     };
     let mut passed = Response::new(body);
@@ -253,7 +253,7 @@ fn passed_on(
 }
 
 /// Returns the answer with the mark that no process has received the request.
-fn no_process(mut response: MountResponse) -> MountResponse {
+pub(super) fn no_process(mut response: MountResponse) -> MountResponse {
     response.headers_mut().insert(NO_PROCESS, HeaderValue::from_static("1"));
     response
 }

@@ -7,8 +7,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pagewire_worker::attempt::Reporter;
 use pagewire_worker::handlers::{HandlerInput, StopReason, WorkUnit};
+use pagewire_worker::reporter::Reporter;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::watch;

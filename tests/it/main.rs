@@ -49,6 +49,7 @@ mod mount_objects;
 mod mount_processes;
 mod mount_programs;
 mod mount_registers;
+mod mount_upgrades;
 mod mounts;
 mod nats_mappings;
 mod node_effects;

@@ -1,23 +1,20 @@
 //! Mounts of upstreams, over real sockets.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH};
 use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::environment::{Node, RawConnection, SOON, Upstream, eventually, mirrored};
 
 /// Starts a node with one mount of an upstream.
-async fn node(path: &str, http: &str, more: &str) -> Node {
+pub(crate) async fn node(path: &str, http: &str, more: &str) -> Node {
     let mount = format!("[[mount]]\npath = \"{path}\"\nhttp = \"{http}\"\n{more}\n");
     Node::setup().file(&mount).start().await
 }
 
-async fn text(node: &Node, path: &str) -> (u16, String) {
+pub(crate) async fn text(node: &Node, path: &str) -> (u16, String) {
     let response = node.api().request(Method::GET, path).send().await.expect("an answer");
     (response.status().as_u16(), response.text().await.expect("a body"))
 }
@@ -259,49 +256,6 @@ async fn an_upstream_may_be_a_socket_file_and_its_answers_stay_as_they_are() {
     );
     let metrics = text(&node, "/metrics").await.1;
     assert!(metrics.contains("pagewire_mount_requests_total{mount=\"/\",status=\"304\"} 1"), "{metrics}");
-}
-
-#[tokio::test]
-async fn a_websocket_of_an_upstream_passes_through_and_ends_on_both_sides() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("an address");
-    let address = listener.local_addr().expect("an address");
-    let ended = Arc::new(Notify::new());
-    let seen = ended.clone();
-    tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.expect("a connection");
-        let mut socket = tokio_tungstenite::accept_async(stream).await.expect("a handshake");
-        while let Some(Ok(message)) = socket.next().await {
-            if message.is_text() {
-                socket.send(message).await.expect("the client reads");
-            }
-        }
-        seen.notify_one();
-    });
-    let node = node("/live", &format!("http://{address}"), "").await;
-    let url = format!("ws://{}/live/socket", node.address());
-    let (mut socket, response) = tokio_tungstenite::connect_async(url).await.expect("a handshake");
-    assert_eq!(response.status().as_u16(), 101);
-    for number in 0..3 {
-        socket.send(Message::text(number.to_string())).await.expect("the upstream reads");
-        let echo = socket.next().await.expect("an echo").expect("a message");
-        assert_eq!(echo.into_text().expect("text").as_str(), number.to_string());
-    }
-    drop(socket);
-    tokio::time::timeout(SOON, ended.notified()).await.expect("the upstream sees the end");
-}
-
-#[tokio::test]
-async fn a_change_of_protocol_that_was_not_asked_for_is_an_error_of_the_upstream() {
-    let upstream = Upstream::start(|_, mut connection| async move {
-        connection
-            .send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
-            .await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        None
-    })
-    .await;
-    let node = node("/", &upstream.url(), "").await;
-    assert_eq!(text(&node, "/").await.0, 502);
 }
 
 /// Answers with the number of the connection.

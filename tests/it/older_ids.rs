@@ -39,6 +39,23 @@ async fn new_pages_sessions_and_connections_get_the_ids_that_their_client_names(
 }
 
 #[tokio::test]
+async fn new_pages_with_older_ids_count_as_new_ones_of_their_address_and_those_that_return_do_not() {
+    let setup = Node::setup().users().set("compat.adopt_ids", true);
+    let node = setup.set("limits.anonymous_pages_per_ip_per_minute", 2).start().await;
+    let opening =
+        |number: u32| Page::opening(&node).with("page_id", format!("00000000000000000000{number:02}"));
+    let (page, _other) = (opening(10).open().await, opening(11).open().await);
+    let resume = json!({"token": page.token(), "seq": 0});
+    assert_eq!(opening(12).close_code().await, 4506);
+    assert_eq!(
+        opening(12).with("resume", resume.clone()).close_code().await,
+        4506,
+        "the token of another page"
+    );
+    assert_eq!(opening(10).with("resume", resume).open().await.id(), page.id());
+}
+
+#[tokio::test]
 async fn what_exists_at_any_node_is_joined_with_its_token_or_its_user_only() {
     let nats = Nats::start().await;
     let (one, two) = join!(node(&nats), node(&nats));

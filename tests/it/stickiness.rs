@@ -136,6 +136,26 @@ async fn when_a_node_is_killed_its_units_move_to_the_other_one_and_no_other_unit
 }
 
 #[tokio::test]
+async fn a_node_that_starts_again_at_once_is_no_other_node_to_requests_of_its_units() {
+    let nats = Nats::start().await;
+    let [one, mut two] = two_nodes(&nats, by_cookie()).await;
+    agreed(&[&one, &two], 4).await;
+    two.kill();
+    let statuses = async {
+        let mut statuses = BTreeSet::new();
+        for _ in 0..20 {
+            for unit in 0..UNITS {
+                statuses.insert(answer(&one, (COOKIE, &format!("sid=u{unit}"))).await.0.as_u16());
+            }
+        }
+        statuses
+    };
+    let (statuses, ()) = tokio::join!(statuses, two.restart());
+    assert!(!statuses.contains(&403), "{statuses:?}");
+    agreed(&[&one, &two], 4).await;
+}
+
+#[tokio::test]
 async fn a_request_at_a_node_that_hangs_ends_when_that_node_has_lost_its_lease() {
     let nats = Nats::start().await;
     let [one, two] = two_nodes(&nats, by_cookie()).await;

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
 use super::handlers::{RunFailure, RunResult};
+use super::reporter::Reporter;
 use super::running::RunningGuard;
 use super::slots::Slot;
 
@@ -62,24 +63,6 @@ impl JobSource {
     }
 }
 
-/// Reports the progress of a handler. Cheap to clone; never waits.
-#[derive(Debug, Clone)]
-pub struct Reporter(Option<watch::Sender<Option<Progress>>>);
-
-impl Reporter {
-    /// Returns a reporter that discards all progress.
-    pub fn silent() -> Self {
-        Self(None)
-    }
-
-    /// Reports `progress` from 0 to 1. Reports that come faster than pages are notified are skipped.
-    pub fn report(&self, progress: f64, message: Option<String>) {
-        let Some(sender) = &self.0 else { return };
-        let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
-        sender.send_replace(Some(Progress { progress, message }));
-    }
-}
-
 /// A claimed job. The receiver ends it with [`Attempt::end`]. An attempt that is dropped without it counts as lost when
 /// its worker next finds the claim, as if the worker had been killed.
 pub struct Attempt {
@@ -117,7 +100,7 @@ impl Attempt {
             stored,
             claim,
             source: Some(source),
-            reporter: Reporter(Some(progress)),
+            reporter: Reporter::new(progress),
             cancelled: running.cancel.subscribe(),
             upkeep: tokio::spawn(upkeep.run(reports)),
             running,

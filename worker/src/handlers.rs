@@ -18,10 +18,10 @@ use pagewire_cluster::wire::{CallAnswer, HandlerError};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::attempt::Reporter;
 use super::effects::Effects;
 use super::object::ObjectWork;
 use super::outgoing::WorkIdentity;
+use super::reporter::Reporter;
 pub use super::stop::{StopReason, StopSignal};
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.

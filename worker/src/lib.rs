@@ -56,6 +56,7 @@ mod pull_schedule;
 mod push;
 pub mod quarantine;
 mod queue;
+pub mod reporter;
 pub mod requests;
 pub mod residence;
 pub mod run;

@@ -7,6 +7,8 @@
 //! the same connection. A later try with another operation id would find the result of the first try and take it for
 //! the write of another process. So a [`Change`] is created once and retried with the same operation id.
 
+use tokio::time::Instant;
+
 use super::records::JobRecords;
 use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::transition::{RecordEvent, apply};
@@ -36,6 +38,17 @@ impl JobRecords {
         event: RecordEvent,
     ) -> Result<Transition, TransitionFailure> {
         self.try_change(&mut Change::new(event), stored).await
+    }
+
+    /// Writes the change, and learns within the time of a delivery whether it is written.
+    pub(super) async fn change_in_time(
+        &self,
+        event: RecordEvent,
+        stored: StoredJob,
+    ) -> Result<Transition, TransitionFailure> {
+        let until = Instant::now() + self.timing.deliver;
+        let goes_on = |sent| sent && Instant::now() < until;
+        self.change_until_known(Change::new(event), stored, goes_on).await
     }
 
     /// Repeats a change while its outcome is unknown and `goes_on` returns `true`. The argument of `goes_on` is whether

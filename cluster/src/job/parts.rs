@@ -5,9 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use super::change::Change;
 use super::dispatch::JobDispatcher;
 use super::effects::ChangeEffects;
 use super::idle_offer::IdleOffers;
@@ -132,21 +130,10 @@ impl Jobs {
             .await
             .map_err(|Unavailable| TransitionFailure::Unavailable)?
             .ok_or(TransitionFailure::Gone)?;
-        let changed = self.change_in_time(event, stored).await?;
+        let changed = self.records.change_in_time(event, stored).await?;
         let record = changed.stored.record.clone();
         self.run_effect(changed).await;
         Ok(record)
-    }
-
-    /// Writes the change, and learns within the time of a delivery whether it is written.
-    pub(super) async fn change_in_time(
-        &self,
-        event: RecordEvent,
-        stored: StoredJob,
-    ) -> Result<Transition, TransitionFailure> {
-        let until = Instant::now() + self.timing.deliver;
-        let goes_on = |sent| sent && Instant::now() < until;
-        self.records.change_until_known(Change::new(event), stored, goes_on).await
     }
 
     /// Runs the effect of a change, like [`ChangeEffects::run`], for a process that does not know the job's open row.

@@ -234,7 +234,7 @@ impl Jobs {
         let standing = entry.and_then(StoredJob::parse).ok_or(SubmitError::Unavailable)?;
         let asker = wanted.askers.into_iter().next();
         let Some(asker) = asker else { return Ok(Submitted { record: standing.record, fresh: false }) };
-        match self.change_in_time(RecordEvent::AddWaiter(asker), standing).await {
+        match self.records.change_in_time(RecordEvent::AddWaiter(asker), standing).await {
             Ok(changed) => Ok(Submitted { record: changed.stored.record, fresh: false }),
             // the job has ended, so the caller reads its end from this record; or too many pages wait for it
             Err(TransitionFailure::Refused(_, stored)) => {

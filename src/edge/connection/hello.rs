@@ -12,7 +12,7 @@ use super::{UpgradeInfo, closing, remaining};
 use crate::auth::{AuthError, Roles, Verified};
 use crate::command::{self, Caller};
 use crate::pages::{OpenRequest, Opened, PagePlace, set_knows_move};
-use crate::protocol::{Close, CloseCode, FrameBody, Hello};
+use crate::protocol::{Close, CloseCode, FrameBody, GivenId, Hello};
 
 /// The close for a foreign origin, sent before anything is read. A browser reports a close code to its page, but
 /// reports nothing about a refused upgrade.
@@ -52,9 +52,8 @@ pub(super) async fn accept_hello(
         verified = authenticate(edge, &hello, &info)?;
     }
     let anonymous = verified.as_ref().is_none_or(|verified| verified.identity.user.is_none());
-    // a returning client proves its identity with the page's token
     if anonymous
-        && hello.page_id.is_none()
+        && makes_page(edge, &hello).await
         && let Err(wait) = edge.anonymous_limit.admit(info.peer.address.ip())
     {
         let close = Close::new(CloseCode::RateLimit, "too many new pages from this address");
@@ -79,6 +78,19 @@ pub(super) async fn accept_hello(
     command::restore_watches(&edge.context, &caller, opened.recovered, shown.as_deref());
     command::pending(&edge.context, &opened.page, opened.recovered, waits_for);
     Ok((opened, caller.roles))
+}
+
+/// Returns whether a page is made for a client. One that returns names its page and proves that with the token of the page;
+/// without a proof, an id of an older deployment is given to a new page.
+async fn makes_page(edge: &Edge, hello: &Hello) -> bool {
+    match (hello.page_id, &hello.resume) {
+        (Some(GivenId::Own(_)), _) => false,
+        (Some(GivenId::Older(page)), Some(resume)) => {
+            let proves = edge.context.pages.tokens.proves(&resume.token, page, edge.timing.page_token);
+            !proves.await.unwrap_or(false)
+        }
+        (Some(GivenId::Older(_)) | None, _) => true,
+    }
 }
 
 /// Returns the identity of the client; `None` for a client without a token, where such clients are allowed.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{GuardState, RequestFollower};
+use crate::edge::listener::Peer;
 use crate::edge::write_timeout::WriteTimeout;
 
 /// A TCP stream whose reader gets complete, checked request heads and checked bodies. After a refusal its reader gets
@@ -24,13 +25,20 @@ pub(in crate::edge) struct GuardedStream {
     /// How many of them are checked.
     checked: usize,
     state: Arc<GuardState>,
+    /// A connection counts for as long as its stream is open, also when it has changed its protocol.
+    _peer: Arc<Peer>,
 }
 
 impl GuardedStream {
     /// A stream whose request heads have at most `max_head` bytes. It records its progress in `state`.
-    pub(in crate::edge) fn new(stream: WriteTimeout, max_head: usize, state: Arc<GuardState>) -> Self {
+    pub(in crate::edge) fn new(
+        stream: WriteTimeout,
+        max_head: usize,
+        state: Arc<GuardState>,
+        peer: Arc<Peer>,
+    ) -> Self {
         let follower = RequestFollower::new(max_head);
-        Self { stream, follower, held: Vec::new(), checked: 0, state }
+        Self { stream, follower, held: Vec::new(), checked: 0, state, _peer: peer }
     }
 
     /// Returns the stream below, and the checked bytes that were not read.

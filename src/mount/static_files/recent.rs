@@ -21,6 +21,10 @@ use crate::mount::coding::Coding;
 const KEEP: Duration = Duration::from_secs(1);
 /// Maximum bytes of the files of a folder in memory.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// What a file takes beside its content. A client can ask for one file under many paths, by other spellings of it.
+const ENTRY: usize = 2 * 1024;
+/// Maximum bytes of a path that is kept.
+const MAX_PATH: usize = 1024;
 
 /// A file in memory.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ impl RecentFile {
     }
 
     fn size(&self) -> usize {
-        self.file.in_memory().map_or(0, |content| content.len())
+        ENTRY + self.file.in_memory().map_or(0, |content| content.len())
     }
 }
 
@@ -75,6 +79,9 @@ impl RecentFiles {
 
     /// Keeps a file, if there is space after files that are not recent have been removed.
     pub(super) fn insert(&self, path: &str, file: RecentFile) {
+        if path.len() > MAX_PATH {
+            return;
+        }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.bytes + file.size() > MAX_BYTES {
             kept.retain(|file| file.found.elapsed() < KEEP);
@@ -104,5 +111,37 @@ impl Kept {
             !files.is_empty()
         });
         self.bytes = self.by_path.values().flatten().map(|file| file.size()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+
+    use super::super::file_path::FilePath;
+    use super::super::folder::{Content, OpenedFile};
+    use super::*;
+
+    #[test]
+    fn an_empty_file_that_is_asked_for_under_many_paths_takes_bounded_memory() {
+        let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let metadata = place.metadata().unwrap();
+        let version = Arc::new(FileVersion::at(&place).unwrap());
+        let (files, most) = (RecentFiles::default(), MAX_BYTES / ENTRY);
+        for number in 0..2 * most {
+            let opened = OpenedFile {
+                path: FilePath::parse("/empty").unwrap(),
+                is_fallback: false,
+                coding: None,
+                metadata: metadata.clone(),
+                content: Content::Read(Bytes::new()),
+            };
+            let file = RecentFile::new(OneFile::new(opened), version.clone(), Vec::new(), HeaderMap::new());
+            files.insert(&format!("/{number}"), file.unwrap());
+        }
+        let kept = files.0.lock().unwrap().by_path.len();
+        assert!((1..=most).contains(&kept), "{kept} of {most}");
     }
 }

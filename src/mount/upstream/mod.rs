@@ -25,6 +25,7 @@ mod socket;
 mod tests;
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -52,7 +53,7 @@ use crate::config::UpstreamAddress;
 pub(crate) enum UpstreamError {
     /// It cannot be connected: it has not received the request.
     #[error("the upstream cannot be reached: {0}")]
-    Unreachable(String),
+    Unreachable(io::Error),
     /// It took too long.
     #[error("the upstream has not answered in time")]
     TimedOut,
@@ -163,7 +164,7 @@ impl UpstreamClient {
         }
         let connecting = timeout(self.connect_within, connect(&self.address));
         let connected = connecting.await.unwrap_or_else(|elapsed| Err(elapsed.into()));
-        connected.map(UpstreamConnection::new).map_err(|error| UpstreamError::Unreachable(error.to_string()))
+        connected.map(UpstreamConnection::new).map_err(UpstreamError::Unreachable)
     }
 
     /// Returns the response. A request that is answered before all of it was sent is sent on by a task of its own.

@@ -3,11 +3,17 @@
 //! Owns: how an upstream is connected, and the two directions of its bytes. Never: HTTP.
 
 use std::io;
+use std::path::Path;
+use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use tokio::time::sleep;
 use tokio_util::either::Either;
 
 use crate::config::UpstreamAddress;
+
+/// Pause before another attempt to connect to a listener whose backlog is full.
+const FULL_BACKLOG: Duration = Duration::from_millis(10);
 
 /// The bytes from an upstream.
 pub(super) type UpstreamReader = Either<tcp::OwnedReadHalf, unix::OwnedReadHalf>;
@@ -26,10 +32,20 @@ pub(super) async fn connect(address: &UpstreamAddress) -> io::Result<(UpstreamRe
             (Either::Left(reader), Either::Left(writer))
         }
         UpstreamAddress::Unix(path) => {
-            let (reader, writer) = UnixStream::connect(path).await?.into_split();
+            let (reader, writer) = connect_unix(path).await?.into_split();
             (Either::Right(reader), Either::Right(writer))
         }
     })
+}
+
+/// Connects to a Unix socket. A listener whose backlog is full refuses at once there, so this tries again, as TCP does.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_BACKLOG).await,
+            connected => return connected,
+        }
+    }
 }
 
 /// Leaves the direction to the upstream open until the other one is closed, because an upstream may take its end for a

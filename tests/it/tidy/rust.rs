@@ -242,6 +242,7 @@ const OWN_DURATIONS: &[(&str, &str)] = &[
     ("src/edge/anonymous_limit.rs", "the minute of limits.anonymous_pages_per_ip_per_minute"),
     ("src/edge/heartbeat.rs", "the bounds of a tick, which is derived from websocket.ping_ms"),
     ("worker/src/demo.rs", "the interval of a handler's progress reports"),
+    ("src/mount/upstream/socket.rs", "a pause between two attempts within Timing::upstream_connect"),
     ("src/mount/static_files/recent.rs", "how long a file stays in the memory of one process"),
     ("src/mount/static_files/version.rs", "how exact the times of files are"),
     ("src/calls/mod.rs", "the longest timeout that a caller may request"),

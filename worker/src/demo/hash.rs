@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use super::{HandlerResult, value};
-use crate::attempt::Reporter;
+use crate::reporter::Reporter;
 
 /// The most rounds of one request: about a second of work.
 const MOST_ROUNDS: u32 = 100_000_000;

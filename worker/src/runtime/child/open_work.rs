@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::pool::Credit;
-use crate::attempt::Reporter;
 use crate::effects::Effects;
 use crate::handlers::{HandlerInput, RunResult, WorkUnit};
 use crate::outgoing::WorkIdentity;
+use crate::reporter::Reporter;
 
 /// The work that runs.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use pagewire_cluster::id::Key;
 use serde::Deserialize;
 
-use crate::attempt::Reporter;
+use crate::reporter::Reporter;
 
 /// The path of the addresses, before the token.
 pub const CALLBACK_PATH: &str = "/_work";
