@@ -6,10 +6,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use pagewire_cluster::timing::Timing;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
 use super::{CommandFailure, Exit};
+
+/// The characters that are percent-encoded in a URL: all but the unreserved ones.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The server to use and the output format.
 #[derive(Args)]
@@ -125,16 +129,7 @@ fn authorized(request: RequestBuilder) -> RequestBuilder {
 
 /// Percent-encodes a text for a path segment or a query value.
 pub(crate) fn escape(text: &str) -> String {
-    use std::fmt::Write;
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(byte.into());
-        } else {
-            // writing to a String cannot fail
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// Encodes a user as a path segment. A user that a path cannot carry becomes `~<base64url>`.

@@ -2,6 +2,10 @@
 //!
 //! Owns: which paths no mount may see, and which path is below another one. Never: the meaning of a path.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode;
+
 /// Number of times that a path is decoded: a server behind a proxy decodes once or twice.
 const DECODINGS: usize = 3;
 
@@ -56,27 +60,12 @@ fn without_parameters(segment: &[u8]) -> &[u8] {
     segment.split(|byte| *byte == b';').next().unwrap_or_default()
 }
 
-/// Decodes each `%hh` once; `None` if there is none. Anything else with a `%` stays as it is.
+/// Decodes each `%hh` once; `None` if there is none. A `%` that is not followed by two digits stays.
 fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
-    let (mut decoded, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
-    while let Some((byte, after)) = rest.split_first() {
-        match (byte, hex_pair(after)) {
-            (b'%', Some(value)) => {
-                decoded.push(value);
-                rest = &after[2..];
-            }
-            _ => {
-                decoded.push(*byte);
-                rest = after;
-            }
-        }
+    match Cow::<[u8]>::from(percent_decode(bytes)) {
+        Cow::Owned(decoded) => Some(decoded),
+        Cow::Borrowed(_) => None,
     }
-    (decoded.len() < bytes.len()).then_some(decoded)
-}
-
-fn hex_pair(bytes: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    Some(digit(*bytes.first()?)? * 16 + digit(*bytes.get(1)?)?)
 }
 
 /// Returns what follows `prefix` in `path`, from its slash on: `""` for `prefix` itself. `None` if `path` is not below it.
