@@ -12,6 +12,7 @@ mod api;
 mod cli;
 mod mount;
 mod sdk;
+mod similar_name;
 #[expect(unreachable_pub, reason = "its `pub` items are for the layers above it, as in the hidden modules")]
 mod telemetry;
 pub mod testing;

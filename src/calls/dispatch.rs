@@ -15,9 +15,9 @@ use pagewire_worker::handlers::Handlers;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
-use super::hint::refusal;
 use super::lanes::{CallLane, LaneBond};
 use super::placement::{FreeCandidates, FreeStep, free_steps};
+use super::unknown_method::refusal;
 use super::{CallRequest, ExecutorError, LocalWorkers, executor_lost, timed_out};
 use crate::config::Preference;
 use crate::protocol::{CommandError, ErrorCode};

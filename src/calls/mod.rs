@@ -4,7 +4,6 @@
 
 mod default_mode;
 mod dispatch;
-mod hint;
 mod inline;
 mod lanes;
 mod list;
@@ -14,6 +13,7 @@ mod placement;
 mod pools;
 mod retry;
 mod submit;
+mod unknown_method;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 use super::Executors;
 use super::placement::DEFAULT_POOL;
 use crate::protocol::{CommandError, ErrorCode};
+use crate::similar_name::{most_similar, similarity};
 
 impl Executors {
     /// Rejects a pool that has never had a worker and has no rollout, with `unknown`; `unavailable` if the engine does
@@ -32,8 +33,7 @@ impl Executors {
 }
 
 fn unknown(pool: &str, known: Vec<String>) -> CommandError {
-    let near = |known: &str| strsim::normalized_damerau_levenshtein(known, pool);
-    let nearest = known.into_iter().max_by(|a, b| near(a).total_cmp(&near(b))).unwrap_or_default();
+    let nearest = most_similar(known, |known| similarity(known, pool)).unwrap_or_default();
     let message = format!(
         "no worker has ever served the pool {pool}, and it has no rollout; the nearest known one is {nearest}"
     );

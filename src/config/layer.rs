@@ -2,6 +2,8 @@
 
 use toml::{Table, Value};
 
+use crate::similar_name::{most_similar, similarity};
+
 /// Reads `a,b`, or one item per line, as a list of strings.
 pub(super) fn list(text: &str) -> Value {
     let items = text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty());
@@ -89,14 +91,14 @@ pub(super) fn unknown_keys(layer: &Table, known: &Table, prefix: &str) -> Vec<St
 
 /// Error message for a key that no default has; suggests the most similar known key.
 pub(super) fn unknown_key(key: &str, known: &[String], spelling: impl Fn(&str) -> String) -> String {
-    let nearest = known.iter().max_by(|a, b| similarity(a, key).total_cmp(&similarity(b, key)));
+    let nearest = most_similar(known, |known| key_similarity(known, key));
     let nearest = nearest.map(|known| spelling(known)).unwrap_or_default();
     format!("unknown key {}; the nearest known one is {nearest}", spelling(key))
 }
 
 /// Similarity of the whole keys plus that of their last parts, so that a key in the wrong section still matches the
 /// right one.
-fn similarity(a: &str, b: &str) -> f64 {
-    let last = |key| str::rsplit(key, '.').next().unwrap_or_default().to_owned();
-    strsim::normalized_damerau_levenshtein(a, b) + strsim::normalized_damerau_levenshtein(&last(a), &last(b))
+fn key_similarity(a: &str, b: &str) -> f64 {
+    let last = |key| str::rsplit(key, '.').next().unwrap_or_default();
+    similarity(a, b) + similarity(last(a), last(b))
 }

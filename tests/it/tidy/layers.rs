@@ -6,7 +6,7 @@
 use super::{Source, report, rust};
 
 /// A module of the service, and the modules that it may use.
-const SERVICE: [(&str, &[&str]); 16] = [
+const SERVICE: [(&str, &[&str]); 17] = [
     ("lib", &[]),
     ("main", &["sdk"]),
     ("testing", &["sdk", "config"]),
@@ -20,12 +20,13 @@ const SERVICE: [(&str, &[&str]); 16] = [
     ("mount", &["telemetry", "config"]),
     ("api", &["command", "calls", "pages", "protocol", "telemetry", "auth", "config"]),
     ("command", &["calls", "pages", "protocol", "telemetry", "auth", "config"]),
-    ("calls", &["protocol", "telemetry", "auth", "config"]),
+    ("calls", &["protocol", "telemetry", "auth", "config", "similar_name"]),
     ("pages", &["protocol", "telemetry", "auth", "config"]),
     ("telemetry", &["protocol", "config"]),
     ("auth", &["config"]),
-    ("config", &[]),
+    ("config", &["similar_name"]),
     ("protocol", &[]),
+    ("similar_name", &[]),
 ];
 
 /// The same inside `cluster`, where leaves use only leaves.

@@ -1,4 +1,4 @@
-//! What a caller of an unknown method is told: the nearest name, and which executors serve what.
+//! The refusal of a method that no executor serves, with the nearest name and with what the executors serve.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,6 +8,7 @@ use pagewire_worker::handlers::Handlers;
 
 use super::placement::no_executor;
 use crate::protocol::CommandError;
+use crate::similar_name::{most_similar, similarity};
 
 /// The most bytes of the whole message.
 const MAX_MESSAGE: usize = 700;
@@ -33,11 +34,11 @@ pub(super) fn refusal(reason: &str, method: &str, roster: &WorkerDirectory, own:
 fn message(reason: &str, method: &str, served: &BTreeMap<String, Vec<String>>) -> String {
     let shown: String = method.chars().take(MAX_METHOD).collect();
     let mut text = format!("{reason}: {shown:?}");
-    let names = || served.iter().flat_map(|(place, names)| names.iter().map(move |name| (place, name)));
-    let near = |name: &str| strsim::normalized_damerau_levenshtein(name, &shown);
-    let nearest = names().max_by(|(_, a), (_, b)| near(a).total_cmp(&near(b)));
+    let names = served.iter().flat_map(|(place, names)| names.iter().map(move |name| (place, name)));
+    let similarity_to_method = |(_, name): &(&String, &String)| similarity(name, &shown);
+    let nearest = most_similar(names, similarity_to_method);
     // writing to a String cannot fail
-    if let Some((place, name)) = nearest.filter(|(_, name)| near(name) >= MIN_SIMILARITY) {
+    if let Some((place, name)) = nearest.filter(|named| similarity_to_method(named) >= MIN_SIMILARITY) {
         let _ = write!(text, "; the nearest known one is {name} ({place})");
     }
     if served.is_empty() {
