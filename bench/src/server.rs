@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::process::Stdio;
 
+use pagewire_worker::tls;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -163,8 +164,7 @@ impl Node {
 
 /// Creates an HTTP client that uses no proxy, so that all requests stay on this machine.
 pub(crate) fn client() -> io::Result<reqwest::Client> {
-    // an error means that a provider is installed already
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::install();
     reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)
 }
 

@@ -4,6 +4,7 @@ use pagewire_cluster::engine::Precondition;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::{ExecutorDeath, KindEvent, MAX_DEATHS};
 use pagewire_cluster::registry::PageRow;
+use pagewire_worker::tls;
 use serde_json::{Value, json};
 
 use super::*;
@@ -27,8 +28,7 @@ impl Running {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = router(node.parts()).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, app).await });
-        // another test may have installed it
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install();
         Self { node, url, http: reqwest::Client::new() }
     }
 

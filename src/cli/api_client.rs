@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::tls;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
@@ -143,8 +144,7 @@ pub(crate) fn segment(user: &str) -> String {
 
 /// Creates an HTTP client that trusts the system's root certificates and uses no proxy.
 pub(super) fn client() -> Result<Client, CommandFailure> {
-    // an error means that a provider is installed already
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::install();
     Client::builder().no_proxy().build().map_err(|error| Exit::Failed.with_message(reason(&error)))
 }
 

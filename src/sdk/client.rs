@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::timing::Timing;
+use pagewire_worker::tls;
 use serde::Serialize;
 
 use super::asker::Asker;
@@ -30,8 +31,7 @@ impl Client {
     ///
     /// When the system's certificates cannot be used.
     pub fn new(url: &str) -> Result<Self, RequestError> {
-        // an error means that a provider is installed already
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install();
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.map_err(|error| RequestError::new(ErrorCode::Internal, error.to_string()))?;
         let (url, timing) = (url.trim_end_matches('/').to_owned(), Timing::from_environment());

@@ -10,6 +10,7 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData};
+use pagewire_worker::tls;
 use tokio::runtime::Runtime;
 
 use crate::config::{Config, OtlpProtocol};
@@ -35,8 +36,7 @@ impl TraceExport {
         if telemetry.otlp.is_empty() {
             return Ok(Self(None));
         }
-        // an error means that a provider is installed already
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install();
         let (exporter, runtime) = match telemetry.protocol {
             OtlpProtocol::Http => (over_http(&telemetry.otlp)?, None),
             OtlpProtocol::Grpc => over_grpc(&telemetry.otlp)?,

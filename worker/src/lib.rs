@@ -28,6 +28,8 @@
 //! A call is followed through `call_subscription`, `control`, [`entry`] and `admission` to [`call`], and through `call_lines` if it
 //! runs after others; `running`, [`slots`] and `work` are
 //! what these parts share.
+//!
+//! [`tls`] is for every client of HTTP in these processes.
 
 mod admission;
 mod affinity;
@@ -67,6 +69,7 @@ mod stop;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod turn;
 mod turn_protocol;
 mod turn_runner;

@@ -1,8 +1,8 @@
 //! A client of the server API and the probes.
 
-use std::sync::Once;
 use std::time::Duration;
 
+use pagewire_worker::tls;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
@@ -19,11 +19,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn of(base: String) -> Self {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            // an error means that a provider is installed already
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
+        tls::install();
         let client = Client::builder().no_proxy().timeout(SOON).build().expect("an HTTP client");
         Self { client, base, key: None }
     }

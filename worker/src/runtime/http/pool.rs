@@ -27,6 +27,7 @@ use super::work_request::{body, headers};
 use crate::handlers::{
     HandlerInput, HandlerOptions, Handlers, HandlersBuilder, RunFailure, RunResult, WorkUnit,
 };
+use crate::tls;
 
 /// Maximum bytes of the result of a call, as of a child process.
 const MAX_RESULT: usize = 1024 * 1024;
@@ -86,8 +87,7 @@ impl HttpPool {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(invalid("it has no user and no password; use `secret`"));
         }
-        // an error means that a provider is installed already
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install();
         let client = Client::builder()
             // a proxy would resolve names by itself
             .no_proxy()
