@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use self::dto::JobResponse;
-pub(super) use self::waiting::{Waiting, group_waits_for};
+pub(super) use self::waiting::{Waiting, group_waits_for, jobs_at_leader};
 use self::waiting::{find_reason, waits_for};
 use super::ApiState;
 use super::calls::{RequestIdentity, identity};

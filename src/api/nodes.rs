@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::jobs::{Waiting, group_waits_for};
+use super::jobs::{Waiting, group_waits_for, jobs_at_leader};
 use super::pagination::Paginated;
 use crate::protocol::ErrorCode;
 
@@ -156,9 +156,7 @@ pub(super) async fn stats(State(parts): State<ApiState>) -> Json<StatsResponse> 
 
 /// Returns the jobs that wait, as the leader counts them; `None` when it does not reply.
 async fn waiting_jobs(parts: &ApiState) -> Option<Vec<WaitingJobsCounts>> {
-    let leader = parts.registry.view().nodes().first().map(|(holder, _)| *holder)?;
-    let groups = parts.context.jobs.waiting_at(leader).await;
-    let groups = groups.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()?;
+    let groups = jobs_at_leader(parts).await?;
     let now = parts.context.jobs.records.now_ms();
     let counts = groups.groups.into_iter().map(|jobs| WaitingJobsCounts {
         waiting: group_waits_for(&parts.context, &jobs),

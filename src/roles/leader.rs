@@ -1,7 +1,7 @@
 //! Duties that one process of the cluster does.
 //!
-//! Owns: who leads, and when a duty has its turn. Never: what a duty does. The living node with the lowest number
-//! leads; two nodes may both believe it for a moment, so a duty changes things by compare-and-set only.
+//! Owns: when a duty has its turn. Never: what a duty does, or which node leads (`registry::View::leader`). Two nodes may
+//! both believe for a moment that they lead, so a duty changes things by compare-and-set only.
 //!
 //! A duty has no lease of its own: leadership is a function of the leases of the living nodes. A second lease would add
 //! writes and a second time-out after a death, and still could not exclude that the old leader acts once more, so that
@@ -48,8 +48,8 @@ impl Leadership {
 
     /// Whether this node's number is the lowest of the living ones.
     pub(crate) fn is_leader(&self) -> bool {
-        let lowest = self.registry.view().nodes().first().map(|(holder, _)| *holder);
-        lowest.is_some() && lowest == self.lease.holder()
+        let leader = self.registry.view().leader();
+        leader.is_some() && leader == self.lease.holder()
     }
 
     /// The turns of a duty, one per period at most.

@@ -78,6 +78,11 @@ impl View {
         nodes
     }
 
+    /// Returns the leader, which is the living node with the lowest number. The views of two nodes may differ for a moment.
+    pub fn leader(&self) -> Option<Holder> {
+        self.nodes.iter().map(|(&node, alive)| Holder { node, epoch: alive.epoch }).min()
+    }
+
     /// Returns a living page.
     pub fn page(&self, key: Key) -> Option<&PageEntry> {
         self.pages.get(&key).filter(|seen| self.is_alive(seen.holder))

@@ -1,15 +1,17 @@
 //! Why a job waits, as the API shows it.
 //!
-//! Owns: what is read to answer it: the living workers, the rollout, and the turn of the user. Never: the answer itself
-//! (`pagewire_cluster::job::obstacle`).
+//! Owns: what is read to answer it: the living workers, the rollout, the turn of the user, and the counts of the leader.
+//! Never: the answer itself (`pagewire_cluster::job::obstacle`).
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
     JobState, Obstacle, Record, WaitingJobs, WaitingWorkView, group_of_user, obstacle,
 };
+use pagewire_cluster::wire::WaitingJobsList;
 use pagewire_cluster::worker::{WorkKind, WorkerGroup};
 use serde::Serialize;
 
+use super::super::ApiState;
 use crate::command::Context;
 
 /// Why a job waits.
@@ -42,6 +44,13 @@ pub(super) async fn find_reason(context: &Context, record: &Record) -> Option<Wa
     // without the engine the reason is unknown
     let running = context.jobs.running_beside(record).await.ok().flatten();
     reason(context, record, running).map(Waiting::from)
+}
+
+/// Returns the counts of the jobs that have not ended, as the leader has them; `None` when it does not reply.
+pub(in crate::api) async fn jobs_at_leader(parts: &ApiState) -> Option<WaitingJobsList> {
+    let leader = parts.registry.view().leader()?;
+    let jobs = parts.context.jobs.waiting_at(leader).await;
+    jobs.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()
 }
 
 /// Returns why no worker can run the jobs of a group.

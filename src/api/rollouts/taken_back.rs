@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::super::ApiState;
+use super::super::jobs::jobs_at_leader;
 
 /// Pause between two looks at what is left.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -80,9 +81,7 @@ impl LaneBefore {
 
 /// Returns the jobs of a lane that have not ended, as the leader counts them; `None` when it does not reply.
 async fn unfinished(parts: &ApiState, pool: &str, lane: &str) -> Option<UnfinishedJobs> {
-    let leader = parts.registry.view().nodes().first().map(|(holder, _)| *holder)?;
-    let waiting = parts.context.jobs.waiting_at(leader).await;
-    let waiting = waiting.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()?;
-    let own = waiting.lanes.into_iter().find(|jobs| jobs.pool == pool && jobs.lane == lane);
+    let lanes = jobs_at_leader(parts).await?.lanes;
+    let own = lanes.into_iter().find(|jobs| jobs.pool == pool && jobs.lane == lane);
     Some(own.unwrap_or_default())
 }
