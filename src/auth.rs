@@ -19,7 +19,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::config::{self, Algorithm, Secret};
 pub use issuing::TokenIssuer;
 use pagewire_cluster::clock;
-pub use pagewire_cluster::id::MAX_USER;
+use pagewire_cluster::id::check_user;
 use pagewire_cluster::login::EndedLogins;
 
 /// Maximum length of a token in bytes; a longer one is not decoded.
@@ -183,9 +183,7 @@ impl Authenticator {
         // RFC 7519 allows fractions of a second
         let exp = exp.as_f64().ok_or(AuthError::Invalid(missing("exp")))?;
         let (roles, topics) = (texts("roles", roles)?, texts("topics", topics)?);
-        if !(1..=MAX_USER).contains(&sub.len()) {
-            return Err(AuthError::Invalid("the token's sub does not have 1 to 256 bytes"));
-        }
+        check_user(&sub).map_err(|_| AuthError::Invalid("the token's sub does not have 1 to 256 bytes"))?;
         let began = claims.get("iat").and_then(Value::as_f64).map(|seconds| (seconds * 1e6).round() as u64);
         if self.ended.as_ref().is_some_and(|ended| ended.has_ended(&sub, began)) {
             return Err(AuthError::Invalid("the login has ended"));

@@ -5,6 +5,7 @@
 
 mod older;
 mod owner;
+mod user;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,10 +17,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use older::key_of_older_id;
 pub use owner::WorkOwner;
+pub use user::{InvalidUser, check_user};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Maximum length of a user in bytes.
-pub const MAX_USER: usize = 256;
 /// Characters of a [`Key`]: 128 bits in base62.
 pub const KEY_LENGTH: usize = 22;
 /// As many base62 digits as fit into a 64-bit word. Dividing 128 bits is slow, and every request handles ids.

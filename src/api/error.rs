@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::id::InvalidUser;
 use pagewire_cluster::wire::HandlerError;
 use serde::Serialize;
 
@@ -74,6 +75,12 @@ impl From<CommandError> for ApiError {
 impl From<Unavailable> for ApiError {
     fn from(Unavailable: Unavailable) -> Self {
         Self::new(ErrorCode::Unavailable, "the cluster's engine is unavailable")
+    }
+}
+
+impl From<InvalidUser> for ApiError {
+    fn from(error: InvalidUser) -> Self {
+        Self::malformed(error.to_string())
     }
 }
 

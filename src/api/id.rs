@@ -4,10 +4,9 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::id::{Address, Key, check_user};
 
 use super::error::ApiError;
-use crate::auth::MAX_USER;
 
 /// The key of a page, session or connection: `<22 base62>%7CpNN`, or the 22 characters alone.
 pub(super) struct KeyId(pub(super) Key);
@@ -52,16 +51,8 @@ pub(super) fn user(segment: String) -> Result<String, ApiError> {
             )?
         }
     };
-    checked_user(user)
-}
-
-/// Checks the length of a user: 1 to 256 bytes.
-pub(super) fn checked_user(user: String) -> Result<String, ApiError> {
-    if (1..=MAX_USER).contains(&user.len()) {
-        Ok(user)
-    } else {
-        Err(ApiError::malformed("a user has 1 to 256 bytes"))
-    }
+    check_user(&user)?;
+    Ok(user)
 }
 
 #[cfg(test)]

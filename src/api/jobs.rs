@@ -14,7 +14,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pagewire_cluster::id::{Address, Key};
+use pagewire_cluster::id::{Address, Key, check_user};
 use pagewire_cluster::job::{Idempotency, Record, TransitionError, TransitionFailure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,7 +27,7 @@ use super::ApiState;
 use super::calls::{RequestIdentity, identity};
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Body, Query};
-use super::id::{KeyId, checked_user};
+use super::id::KeyId;
 use crate::calls::{self, Mode, RetryError};
 use crate::protocol::ErrorCode;
 
@@ -83,8 +83,8 @@ pub(super) async fn submit(
         return Err(ApiError::malformed("wait_ms is at most 30000"));
     }
     let wait = request.wait_ms.map(Duration::from_millis);
-    let user = request.user.map(checked_user).transpose()?;
-    let RequestIdentity { user, session, connection } = identity(&parts, user, request.page);
+    request.user.as_deref().map(check_user).transpose()?;
+    let RequestIdentity { user, session, connection } = identity(&parts, request.user, request.page);
     let scope = SCOPE.to_owned();
     let job = calls::JobRequest {
         mode: Mode::parse(request.exec_mode.as_deref())?,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use pagewire_cluster::id::check_user;
 use serde_json::json;
 
 use super::config::ConfigFile;
@@ -44,9 +45,7 @@ impl Token {
     /// Prints the token.
     pub(super) fn run(self) -> Result<(), CommandFailure> {
         let TokenCommand::Create(create) = self.command;
-        if !(1..=256).contains(&create.user.len()) {
-            return Err(Exit::Usage.with_message("a user has 1 to 256 bytes"));
-        }
+        check_user(&create.user).map_err(|error| Exit::Usage.with_message(error.to_string()))?;
         let auth = create.config.load(Vec::new())?.auth;
         let token = auth::issue(&auth, &create.user, &create.roles, create.expires).ok_or_else(|| {
             Exit::Usage.with_message("auth.hs256_secret is not set, so there is nothing to sign with")

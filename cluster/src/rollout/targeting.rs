@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::lane::RoutingKey;
 use super::spec::{RolloutSpec, SpecError};
-use crate::id::MAX_USER;
+use crate::id::check_user;
 
 /// Maximum number of rules of a document.
 const MAX_RULES: usize = 32;
@@ -116,7 +116,7 @@ impl TargetMatch {
     fn check(&self) -> Result<(), TargetError> {
         let is_text = |text: &String| (1..=MAX_TEXT).contains(&text.len());
         match self {
-            Self::Users(users) if users.iter().all(|user| (1..=MAX_USER).contains(&user.len())) => Ok(()),
+            Self::Users(users) if users.iter().all(|user| check_user(user).is_ok()) => Ok(()),
             Self::Users(_) => Err(TargetError::Text),
             Self::Claim(named) | Self::Header(named) => {
                 (is_text(&named.name) && is_text(&named.value)).then_some(()).ok_or(TargetError::Text)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use pagewire_cluster::id::check_user;
 use pagewire_cluster::rollout::RolloutUpdate;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,6 @@ use super::super::ApiState;
 use super::super::auth::Principal;
 use super::super::error::{ApiError, ErrorBody};
 use super::super::extract::Body;
-use super::super::id::checked_user;
 use super::super::pagination::Paginated;
 use super::status::RolloutStatus;
 use super::{Pool, PoolUser, apply};
@@ -105,8 +105,9 @@ pub(in crate::api) async fn assign_many(
     Extension(who): Extension<Principal>,
     Body(AssignManyRequest { lane, users, comment, force }): Body<AssignManyRequest>,
 ) -> Result<Response, ApiError> {
-    let users = users.into_iter().map(|user| Ok((checked_user(user)?, lane.clone())));
-    change(&parts, &pool, users.collect::<Result<_, ApiError>>()?, comment, force, &who).await
+    users.iter().try_for_each(|user| check_user(user))?;
+    let assign = users.into_iter().map(|user| (user, lane.clone())).collect();
+    change(&parts, &pool, assign, comment, force, &who).await
 }
 
 async fn change(

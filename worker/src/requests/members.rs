@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::id::{Address, Key, MAX_USER};
+use pagewire_cluster::id::{Address, Key, check_user};
 use pagewire_cluster::wire::HandlerError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -77,8 +77,8 @@ pub(super) enum ForUser {
 
 /// Checks the length of a user.
 pub(super) fn checked_user(name: &str, user: String) -> Result<String, HandlerError> {
-    let fits = (1..=MAX_USER).contains(&user.len());
-    if fits { Ok(user) } else { Err(malformed(name, "a user has 1 to 256 bytes")) }
+    check_user(&user).map_err(|error| malformed(name, error))?;
+    Ok(user)
 }
 
 /// The key of a page, session, connection or job, with or without a node.

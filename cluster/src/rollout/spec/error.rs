@@ -1,7 +1,7 @@
 //! Why a document is invalid.
 
 use super::{LANES, MAX_COMMENT, MAX_NAME, MAX_OVERRIDES};
-use crate::id::MAX_USER;
+use crate::id::InvalidUser;
 use crate::rollout::limits::{InvalidLimits, UserLimitError};
 use crate::rollout::plan::StepError;
 use crate::rollout::targeting::TargetError;
@@ -43,8 +43,8 @@ pub enum SpecError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The name of a user is empty or too long.
-    #[error("a user has 1 to {MAX_USER} bytes")]
-    User,
+    #[error(transparent)]
+    User(#[from] InvalidUser),
     /// The limits of a lane are invalid.
     #[error(transparent)]
     Limits(#[from] InvalidLimits),

@@ -3,6 +3,7 @@ use super::super::weight::BUCKETS;
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::InvalidUser;
 
 fn lane(name: &str, percent: f64) -> LaneSpec {
     LaneSpec::new(name, Weight::of_percent(percent).unwrap())
@@ -193,8 +194,8 @@ fn users_get_a_lane_of_their_own_that_the_pool_has_and_lose_it_with_the_lane() {
     assert!(none.needs.is_empty() && !String::from_utf8_lossy(&none.encode()).contains("overrides"));
     for (user, lane, error) in [
         ("ann", "canry", SpecError::UnknownLane("canry".to_owned())),
-        ("", "canary", SpecError::User),
-        (&"x".repeat(257), "canary", SpecError::User),
+        ("", "canary", SpecError::User(InvalidUser)),
+        (&"x".repeat(257), "canary", SpecError::User(InvalidUser)),
     ] {
         assert_eq!(revise(&first, assign(&[(user, Some(lane))])), Err(error));
     }

@@ -1,7 +1,7 @@
 //! Whether a document is valid.
 
 use super::{MAX_COMMENT, MAX_NAME, MAX_OVERRIDES, RolloutSpec, SpecError, is_name};
-use crate::id::MAX_USER;
+use crate::id::check_user;
 use crate::rollout::split::remainder;
 use crate::rollout::{limits, targeting};
 
@@ -31,9 +31,7 @@ pub(super) fn validate(document: &RolloutSpec) -> Result<(), SpecError> {
     if document.overrides.len() > MAX_OVERRIDES {
         return Err(SpecError::Overrides);
     }
-    if document.overrides.keys().any(|user| !(1..=MAX_USER).contains(&user.len())) {
-        return Err(SpecError::User);
-    }
+    document.overrides.keys().try_for_each(|user| check_user(user))?;
     if document.salt.len() > MAX_NAME || document.comment.len() > MAX_COMMENT {
         return Err(SpecError::Long);
     }
