@@ -69,8 +69,30 @@ fn wrong(text: &str) -> String {
     }
 }
 
-/// Parses the revision of an `If-Match` tag, with or without quotes.
-pub(super) fn revision_of(tag: &str) -> Option<u64> {
+/// What the header `If-Match` of a request names.
+pub(super) enum IfMatch {
+    /// The request has no such header.
+    Absent,
+    /// Any revision, written `*`.
+    Any,
+    /// One revision, with or without quotes.
+    Revision(u64),
+    /// Neither a revision nor `*`.
+    Malformed,
+}
+
+impl IfMatch {
+    /// Reads the header.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let Some(tag) = headers.get(header::IF_MATCH) else { return Self::Absent };
+        match tag.to_str().unwrap_or_default().trim() {
+            "*" => Self::Any,
+            tag => revision_of(tag).map_or(Self::Malformed, Self::Revision),
+        }
+    }
+}
+
+fn revision_of(tag: &str) -> Option<u64> {
     tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag).parse().ok()
 }
 

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::job::{KindEvent, MAX_DEATHS, Quarantine, SuspectedKind};
 use serde::Serialize;
 
@@ -53,7 +52,7 @@ impl SuspectedKindResponse {
 /// Reads the suspected and quarantined kinds of all pools.
 async fn suspected(parts: &ApiState) -> Result<Vec<SuspectedKindResponse>, ApiError> {
     let all = parts.context.executors.quarantines().all().await;
-    let all = all.map_err(|Unavailable| CommandError::unavailable())?;
+    let all = all.map_err(CommandError::from)?;
     let kinds = |Quarantine { pool, kinds }: Quarantine| {
         kinds.iter().map(|(kind, known)| SuspectedKindResponse::of(&pool, kind, known)).collect::<Vec<_>>()
     };
@@ -84,7 +83,7 @@ pub(super) async fn lift(
     Path((pool, kind)): Path<(String, String)>,
 ) -> Result<Json<Lifted>, ApiError> {
     let lifted = parts.context.executors.quarantines().apply(&pool, &kind, &KindEvent::Lifted).await;
-    match lifted.map_err(|Unavailable| CommandError::unavailable())? {
+    match lifted.map_err(CommandError::from)? {
         true => Ok(Json(Lifted { lifted: true })),
         false => Err(ApiError::new(ErrorCode::Unknown, "this kind is not in quarantine in this pool")),
     }

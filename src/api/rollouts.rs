@@ -13,7 +13,7 @@ mod taken_back;
 
 use axum::Json;
 use axum::extract::{Extension, FromRequestParts, Path, State};
-use axum::http::{HeaderMap, StatusCode, header, request};
+use axum::http::{HeaderMap, StatusCode, request};
 use axum::response::Response;
 use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::rollout::{
@@ -38,7 +38,7 @@ use self::taken_back::LaneBefore;
 use super::ApiState;
 use super::auth::Principal;
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Body, revision_of};
+use super::extract::{Body, IfMatch};
 use super::id::{self, segment};
 use super::pages::rfc3339;
 use super::pagination::Paginated;
@@ -314,16 +314,13 @@ fn status_of(parts: &ApiState, document: RolloutSpec, propagation: &Propagation)
 
 /// Reads the revision that `If-Match` names; `None` for any.
 fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
-    let Some(tag) = headers.get(header::IF_MATCH) else {
-        return Err(ApiError::malformed("If-Match must be the revision to change, or *")
-            .with_status(StatusCode::PRECONDITION_REQUIRED));
-    };
-    let tag = tag.to_str().unwrap_or_default().trim();
-    if tag == "*" {
-        return Ok(None);
+    match IfMatch::of(headers) {
+        IfMatch::Revision(revision) => Ok(Some(revision)),
+        IfMatch::Any => Ok(None),
+        IfMatch::Absent => Err(ApiError::malformed("If-Match must be the revision to change, or *")
+            .with_status(StatusCode::PRECONDITION_REQUIRED)),
+        IfMatch::Malformed => Err(ApiError::malformed("If-Match is a revision in quotes, or *")),
     }
-    let revision = revision_of(tag).map(Some);
-    revision.ok_or_else(|| ApiError::malformed("If-Match is a revision in quotes, or *"))
 }
 
 /// Lists the past revisions of a pool's rollout, the newest first.
@@ -340,6 +337,7 @@ pub(super) async fn history(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
     use axum::response::IntoResponse;
 
     use super::*;

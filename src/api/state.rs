@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::ApiState;
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Body, revision_of};
+use super::extract::{Body, IfMatch};
 use super::id;
 use super::sse::{self, EventSource};
 use crate::pages::{WatchStream, exists};
@@ -227,7 +227,9 @@ async fn write(
 
 /// Reads the revision that `If-Match` names.
 fn expected(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
-    let Some(tag) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let revision = revision_of(tag.to_str().unwrap_or_default().trim()).map(Some);
-    revision.ok_or_else(|| ApiError::malformed("If-Match is a revision in quotes"))
+    match IfMatch::of(headers) {
+        IfMatch::Absent => Ok(None),
+        IfMatch::Revision(revision) => Ok(Some(revision)),
+        IfMatch::Any | IfMatch::Malformed => Err(ApiError::malformed("If-Match is a revision in quotes")),
+    }
 }

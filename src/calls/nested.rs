@@ -63,10 +63,6 @@ fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
     })
 }
 
-fn refused(error: CommandError) -> HandlerError {
-    HandlerError::new(error.code, error.message)
-}
-
 /// Submits the jobs and makes the calls of the handlers of a worker, as executors do it for programs.
 pub struct NestedExecutors(pub Executors);
 
@@ -75,8 +71,8 @@ impl WorkSubmitter for NestedExecutors {
         let span = info_span!("nested job", kind = job.kind, trace = Empty);
         let span = child_of(span, job.identity.trace.as_ref());
         let submitting = async move {
-            let job = job_request(job).map_err(refused)?;
-            let submitted = self.0.submit(job, |_| {}).await.map_err(refused)?;
+            let job = job_request(job)?;
+            let submitted = self.0.submit(job, |_| {}).await?;
             Ok(submitted.record.id)
         };
         submitting.instrument(span).boxed()
@@ -86,10 +82,10 @@ impl WorkSubmitter for NestedExecutors {
         let span = info_span!("nested call", method = call.method, trace = Empty);
         let span = child_of(span, call.identity.trace.as_ref());
         let calling = async move {
-            let call = call_request(call).map_err(refused)?;
+            let call = call_request(call)?;
             self.0.call(call).await.map_err(|error| match error {
                 ExecutorError::Failed(failure) => failure,
-                ExecutorError::Refused(error) => refused(error),
+                ExecutorError::Refused(error) => error.into(),
             })
         };
         calling.instrument(span).boxed()

@@ -15,10 +15,9 @@ impl Executors {
         if pool == DEFAULT_POOL || self.rollouts.has_pool(pool) {
             return Ok(());
         }
-        match self.workers.has_pool(pool).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(unknown(pool, self.known_pools())),
-            Err(_) => Err(CommandError::unavailable()),
+        match self.workers.has_pool(pool).await? {
+            true => Ok(()),
+            false => Err(unknown(pool, self.known_pools())),
         }
     }
 

@@ -19,7 +19,6 @@ use serde_json::value::RawValue;
 
 use super::Context;
 use crate::auth::TokenIssuer;
-use crate::protocol::CommandError;
 
 /// The pages of the cluster, for the applications of the mounts of a node.
 pub struct PagesOfApplications {
@@ -33,14 +32,10 @@ fn unavailable() -> HandlerError {
     HandlerError::new(ErrorCode::Unavailable, "no connection to the cluster")
 }
 
-fn refused(error: CommandError) -> HandlerError {
-    HandlerError::new(error.code, error.message)
-}
-
 impl ApplicationPages for PagesOfApplications {
     fn send(&self, to: Scope, payload: Box<RawValue>) -> BoxFuture<'_, Result<PushCounts, HandlerError>> {
         let sent = self.context.deliver.send(to, payload, None);
-        async move { sent.await.map(|report| report.reach).map_err(refused) }.boxed()
+        async move { Ok(sent.await?.reach) }.boxed()
     }
 
     fn close(&self, scope: Scope) -> BoxFuture<'_, Result<u64, HandlerError>> {
@@ -50,7 +45,7 @@ impl ApplicationPages for PagesOfApplications {
                 Scope::Page(page) => closer.unregister_page(page.key).await,
                 scope => closer.unregister(scope).await,
             };
-            closed.map(|outcome| outcome.map_or(0, |outcome| outcome.closed)).map_err(refused)
+            Ok(closed?.map_or(0, |outcome| outcome.closed))
         };
         closed.boxed()
     }

@@ -27,7 +27,7 @@ pub async fn push_of_executor(context: Arc<Context>, message: ExecutorMessage) -
     match alive {
         Ok(true) => match sent.await {
             Ok(report) => ExecutorPush::Delivered(report.reach),
-            Err(error) => refused(error.code, &error.message),
+            Err(error) => ExecutorPush::Refused(error.into()),
         },
         Ok(false) => {
             tracing::info!(%worker, "the message of a worker without a lease is refused");

@@ -12,7 +12,6 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::Response;
-use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Account, Address, Key};
 use pagewire_cluster::rollout::LanePins;
 use serde::Deserialize;
@@ -64,7 +63,7 @@ async fn run(
         edge.admit_anonymous_call(&request)?;
     }
     let (pages, token) = (&edge.context.pages, page_token(&request));
-    let found = pages.store.membership(page.key).await.map_err(|Unavailable| CommandError::unavailable())?;
+    let found = pages.store.membership(page.key).await.map_err(CommandError::from)?;
     // one answer for a page that does not exist and one of another user
     let Some(place) = found else { return Err(no_page()) };
     edge.check_access(&place, page.key, user.as_deref(), token.as_deref()).await?;
@@ -120,10 +119,9 @@ impl Edge {
             (Some(_), _) => Err(no_page()),
             (None, Some(token)) => {
                 let proves = self.context.pages.tokens.proves(token, page, self.timing.page_token).await;
-                match proves {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(refused(ErrorCode::Forbidden, "the token is not one of this page")),
-                    Err(Unavailable) => Err(CommandError::unavailable().into()),
+                match proves.map_err(CommandError::from)? {
+                    true => Ok(()),
+                    false => Err(refused(ErrorCode::Forbidden, "the token is not one of this page")),
                 }
             }
             (None, None) => {

@@ -177,7 +177,7 @@ impl PageCloser {
     }
 
     async fn look_up(&self, page: Key) -> Result<RowLookup, CommandError> {
-        self.store.registry.find(page).await.map_err(|Unavailable| CommandError::unavailable())
+        Ok(self.store.registry.find(page).await?)
     }
 
     /// Writes the tombstone of a page on behalf of a node that does not reply.

@@ -146,7 +146,7 @@ impl Pusher {
         if !matches!(first, Err(PeerError::Gone) | Ok(None)) {
             return Ok(page_outcome(address.node, first));
         }
-        let row = self.registry.row(address.key).await.map_err(|_| CommandError::unavailable())?;
+        let row = self.registry.row(address.key).await?;
         let moved = row.map(|(row, _)| Address { node: row.node, ..address });
         match moved.filter(|moved| *moved != address) {
             None => Ok(page_outcome(address.node, first)),

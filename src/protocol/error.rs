@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 pub use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::engine::Unavailable;
+use pagewire_cluster::wire::HandlerError;
 
 /// A rejected or failed command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,5 +25,17 @@ impl CommandError {
     /// Creates the error for a node without a connection to the cluster's engine.
     pub fn unavailable() -> Self {
         Self::new(ErrorCode::Unavailable, "this node has no connection to its cluster")
+    }
+}
+
+impl From<Unavailable> for CommandError {
+    fn from(Unavailable: Unavailable) -> Self {
+        Self::unavailable()
+    }
+}
+
+impl From<CommandError> for HandlerError {
+    fn from(CommandError { code, message }: CommandError) -> Self {
+        Self::new(code, message)
     }
 }

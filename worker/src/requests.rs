@@ -15,6 +15,7 @@ mod state;
 mod stored_job;
 
 use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::wire::HandlerError;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -125,6 +126,11 @@ pub async fn answer(
     params: &RawValue,
 ) -> Result<Box<RawValue>, HandlerError> {
     Request::parse(method, params)?.run(effects, work).await
+}
+
+/// Returns the error of a request that needs the engine.
+fn engine_unavailable(error: Unavailable) -> HandlerError {
+    HandlerError::new(ErrorCode::Unavailable, error.to_string())
 }
 
 /// Returns the result of a request.

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::{Address, Key, Scope};
 use pagewire_cluster::registry::{PageEntry, Registry, RowLookup};
 use pagewire_cluster::wire::HandlerError;
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::members::{AnyKey, Members, checked_user, malformed};
-use super::reply;
+use super::{engine_unavailable, reply};
 use crate::effects::Effects;
 use crate::handlers::HandlerResult;
 
@@ -113,9 +112,8 @@ async fn find(registry: &Registry, page: Key) -> Result<Option<PageView>, Handle
     if let Some(seen) = registry.view().page(page) {
         return Ok(Some(PageView::of(page, seen)));
     }
-    let unavailable =
-        |Unavailable| HandlerError::new(ErrorCode::Unavailable, "the cluster's engine is unavailable");
-    let RowLookup::Page(row, _) = registry.find(page).await.map_err(unavailable)? else { return Ok(None) };
+    let found = registry.find(page).await.map_err(engine_unavailable)?;
+    let RowLookup::Page(row, _) = found else { return Ok(None) };
     Ok(Some(PageView {
         page: Address { key: page, node: row.node },
         session: row.session,

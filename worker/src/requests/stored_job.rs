@@ -3,7 +3,6 @@
 //! Owns: what a handler sees of a job. Never: which jobs it may see; a handler is part of the server.
 
 use pagewire_cluster::code::ErrorCode;
-use pagewire_cluster::engine::Unavailable;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{JobState, Record, TransitionError, TransitionFailure};
 use pagewire_cluster::wire::{HandlerError, Progress};
@@ -12,7 +11,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::members::{AnyKey, Members};
-use super::reply;
+use super::{engine_unavailable, reply};
 use crate::effects::Effects;
 use crate::handlers::HandlerResult;
 
@@ -53,7 +52,7 @@ impl ReadJob {
 
     pub(super) async fn run(self, effects: &Effects) -> HandlerResult {
         let read = effects.jobs()?.records.get(self.0).await;
-        let stored = read.map_err(|Unavailable| unavailable("the cluster's engine is unavailable"))?;
+        let stored = read.map_err(engine_unavailable)?;
         reply(&JobView::from(stored.ok_or_else(|| unknown(self.0))?.record))
     }
 }
