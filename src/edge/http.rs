@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{self, HeaderValue};
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::{HttpService, service_fn};
@@ -30,6 +30,7 @@ use super::http_limits::HttpLimits;
 use super::listener::{self, Peer};
 use super::mounted::MountedRouter;
 use super::write_timeout::WriteTimeout;
+use crate::mount::connection_header::names_close;
 use crate::telemetry::{RequestId, count_refused_request};
 
 /// Minimum buffer size that hyper accepts, in bytes.
@@ -167,17 +168,10 @@ async fn respond(
         // what follows the request may be of another protocol and is not checked
         response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if closes(response.headers()) {
+    if names_close(response.headers()) {
         guard.mark_final();
     }
     Ok(response)
-}
-
-/// Returns whether a response is the last one of its connection.
-fn closes(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    names.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Value of `Retry-After` for a client that is refused temporarily, at least one second.

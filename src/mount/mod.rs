@@ -13,6 +13,7 @@ pub(crate) mod body;
 pub(crate) mod coding;
 mod compressed_files;
 mod compression;
+pub(crate) mod connection_header;
 pub(crate) mod cookie;
 mod folders;
 mod forward;
