@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use pagewire_cluster::worker::{Discovery, WorkKind, WorkerId, WorkerRow};
+use pagewire_cluster::worker::{Affinity, Discovery, WorkerId, WorkerRow};
 use serde::Serialize;
 
 use super::ApiState;
@@ -59,8 +59,8 @@ pub(super) struct Draining {
 
 impl WorkerResponse {
     fn of(worker: WorkerId, row: &WorkerRow, discovery: &Discovery) -> Self {
-        let gets = |work: &WorkKind| discovery.gives(row, *work);
-        let gets: Vec<_> = [WorkKind::Free, WorkKind::Assigned].into_iter().filter(gets).collect();
+        let gets = |affinity: &Affinity| discovery.gives(row, *affinity);
+        let gets: Vec<_> = [Affinity::Free, Affinity::Assigned].into_iter().filter(gets).collect();
         let state = match (row.draining, gets.is_empty()) {
             (true, _) => "draining",
             (false, true) => "unlisted",
@@ -71,7 +71,7 @@ impl WorkerResponse {
             name: row.name.clone(),
             kind: row.kind.text(),
             state,
-            gets: gets.iter().map(WorkKind::to_string).collect(),
+            gets: gets.iter().map(Affinity::to_string).collect(),
             pool: row.pool.clone(),
             lane: row.lane.clone(),
             release: row.release.clone(),

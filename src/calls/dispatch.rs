@@ -96,7 +96,7 @@ impl WorkerDispatcher {
 
     fn obstacle(&self, team: &WorkerGroup, affinity: Affinity, method: &str) -> Option<String> {
         let view = WaitingWorkView {
-            work: affinity.work(),
+            affinity,
             kind: Some(method),
             is_early: false,
             group: team,

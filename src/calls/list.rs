@@ -58,7 +58,7 @@ impl Executors {
                 .filter(|(worker, _)| own.contains(&worker.id) == (place == ExecutorPlace::ThisNode))
                 .collect();
             [Affinity::Free, Affinity::Assigned].map(|affinity| {
-                let taking = rows.iter().filter(|(_, row)| row.kind.takes(affinity.work()));
+                let taking = rows.iter().filter(|(_, row)| row.kind.takes(affinity));
                 let workers = taking.map(|(worker, row)| member(*worker, row, local)).collect();
                 kind(executor_name(place, affinity), workers)
             })

@@ -12,7 +12,7 @@ use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::{LaneRelease, OutcomeLog};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{
-    Discovery, RowLoad, WorkKind, WorkerGroup, WorkerRow, WorkerType, claim_worker,
+    Affinity, Discovery, RowLoad, WorkerGroup, WorkerRow, WorkerType, claim_worker,
 };
 use pagewire_worker::entry::{WorkerEntry, WorkerLoad};
 use pagewire_worker::handlers::Handlers;
@@ -225,7 +225,8 @@ fn object_limits(config: &Config, pool: &str) -> ObjectLimits {
 
 /// Returns whether a worker is given free work. Logs if it is given no work at all.
 fn free_work(discovery: &Discovery, row: &WorkerRow) -> bool {
-    let [free, assigned] = [WorkKind::Free, WorkKind::Assigned].map(|work| discovery.may_get(row, work));
+    let [free, assigned] =
+        [Affinity::Free, Affinity::Assigned].map(|affinity| discovery.may_get(row, affinity));
     if !free && !assigned {
         let (name, kind) = (&row.name, row.kind);
         tracing::warn!(name, %kind, "executors.worker gives this worker no work");

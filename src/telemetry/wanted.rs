@@ -9,7 +9,7 @@ use std::fmt;
 use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::job::{WaitingJobs, WaitingJobsList};
 use pagewire_cluster::rollout::{LaneDemand, Rollouts};
-use pagewire_cluster::worker::{RowLoad, WorkKind, WorkerGroup, WorkerRow, WorkerType, Workers};
+use pagewire_cluster::worker::{Affinity, RowLoad, WorkerGroup, WorkerRow, WorkerType, Workers};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -57,9 +57,9 @@ impl LaneLoad {
 
     /// Adds jobs that wait. More processes do not help jobs that wait for another job of their user.
     fn add_waiting(&mut self, jobs: &WaitingJobs) {
-        let work = if jobs.assigned { WorkKind::Assigned } else { WorkKind::Free };
-        match self.kinds.iter_mut().find(|(kind, _)| kind.takes(work)) {
-            Some(_) if jobs.assigned => {}
+        let affinity = jobs.affinity();
+        match self.kinds.iter_mut().find(|(kind, _)| kind.takes(affinity)) {
+            Some(_) if affinity == Affinity::Assigned => {}
             Some((_, demand)) => demand.work += jobs.count,
             None => self.kinds.push((WorkerType::Both, LaneDemand { slots: 0, work: jobs.count })),
         }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::open_rows::OpenRows;
-use super::record::Affinity;
 use super::records::JobRecords;
 use super::stored::StoredJob;
 use super::work_route::item_route;
 use crate::engine::{Engine, Enqueue, Unavailable};
+use crate::worker::Affinity;
 
 /// Offers jobs to their workers.
 pub struct JobDispatcher {

@@ -12,7 +12,7 @@ use super::transition::RecordEvent;
 use super::work_route::{PulledRoute, lane_routes};
 use crate::engine::{QueueError, Unavailable};
 use crate::id::Key;
-use crate::worker::{WorkKind, WorkerGroup};
+use crate::worker::{Affinity, WorkerGroup};
 
 /// Jobs that are ended concurrently, and work items of one pull.
 const AT_ONCE: usize = 64;
@@ -50,7 +50,7 @@ impl JobReconciler {
 
     /// Removes the work items of ended jobs on routes without a worker, after it has notified their pages.
     pub(super) async fn clear_hints(&mut self, jobs: &Jobs) -> Result<(), Unavailable> {
-        let served = |team: &WorkerGroup| jobs.workers.roster().gives(team, WorkKind::Free);
+        let served = |team: &WorkerGroup| jobs.workers.roster().gives(team, Affinity::Free);
         // a group with workers may lose them before they have pulled such a work item
         let groups = std::mem::take(&mut self.unclaimed.ended);
         let (kept, unserved): (Vec<_>, Vec<_>) = groups.into_iter().partition(served);

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::record::{Affinity, JobState, Record};
+use super::record::{JobState, Record};
 use super::stored::MAX_HINT;
 use crate::engine::{Engine, Message, RequestError};
 use crate::subject::Subjects;
 use crate::timing::Timing;
 use crate::wire::{self, NewJobAnswer};
-use crate::worker::{WorkerGroup, Workers};
+use crate::worker::{Affinity, WorkerGroup, Workers};
 
 /// The offers of this process.
 pub(super) struct IdleOffers {

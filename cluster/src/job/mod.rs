@@ -70,7 +70,7 @@ pub use parts::Jobs;
 pub use quarantine::{ExecutorDeath, KindEvent, MAX_DEATHS, MAX_LOG, Quarantine, Quarantines, SuspectedKind};
 pub use quota::{Quota, Quotas};
 pub use reconciler::JobReconciler;
-pub use record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
+pub use record::{JobState, MAX_CONTENT, Record, Waiter};
 pub use records::JobRecords;
 pub use retention::Retention;
 pub use stored::{StoredJob, Transition, TransitionFailure};
@@ -81,3 +81,5 @@ pub use turn::{NamedAttempt, TurnRow};
 pub use turn_cleanup::delete_turn_if_over;
 pub use waiting::{WaitingJobs, WaitingJobsList};
 pub use work_route::{Priority, PulledRoute, lane_routes};
+
+pub use crate::worker::Affinity;

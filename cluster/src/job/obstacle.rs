@@ -6,13 +6,13 @@
 use std::fmt;
 
 use crate::id::Key;
-use crate::worker::{NoCandidate, WorkKind, WorkerDirectory, WorkerGroup};
+use crate::worker::{Affinity, NoCandidate, WorkerDirectory, WorkerGroup};
 
 /// Work that waits, with what is known of it.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitingWorkView<'a> {
-    /// The kind of work.
-    pub work: WorkKind,
+    /// Which worker of the group may run it.
+    pub affinity: Affinity,
     /// Name of the handler; `None` for several jobs with different handlers.
     pub kind: Option<&'a str>,
     /// Whether the time of the job has not come.
@@ -34,8 +34,8 @@ pub enum Obstacle {
     NoWorker(WorkerGroup),
     /// The same, and this revision of the rollout gives the lane no work.
     LaneClosed(WorkerGroup, u64),
-    /// No worker of the group is given work of this kind, by its type or because it is not listed.
-    NoWorkerOfType(WorkerGroup, WorkKind),
+    /// No worker of the group is given work of this affinity, by its type or because it is not listed.
+    NoWorkerOfType(WorkerGroup, Affinity),
     /// No worker of the group has the handler.
     NoHandler(WorkerGroup, String),
     /// Another job of the user runs.
@@ -48,10 +48,10 @@ pub fn obstacle(work: &WaitingWorkView<'_>, directory: &WorkerDirectory) -> Opti
     if work.is_early {
         return Some(Obstacle::NotDue);
     }
-    match (directory.find_gap(work.group, work.work, work.kind), work.closed_by) {
+    match (directory.find_gap(work.group, work.affinity, work.kind), work.closed_by) {
         (Some(NoCandidate::Worker), Some(revision)) => Some(Obstacle::LaneClosed(group(), revision)),
         (Some(NoCandidate::Worker), None) => Some(Obstacle::NoWorker(group())),
-        (Some(NoCandidate::OfType(kind)), _) => Some(Obstacle::NoWorkerOfType(group(), kind)),
+        (Some(NoCandidate::OfType(affinity)), _) => Some(Obstacle::NoWorkerOfType(group(), affinity)),
         (Some(NoCandidate::Handler), _) => {
             Some(Obstacle::NoHandler(group(), work.kind.unwrap_or_default().to_owned()))
         }
@@ -85,8 +85,8 @@ impl fmt::Display for Obstacle {
                 "no worker serves pool {pool}, lane {lane}, and the rollout of the pool (revision {revision}) gives \
                  that lane no work"
             ),
-            Self::NoWorkerOfType(WorkerGroup { pool, lane }, work) => {
-                write!(f, "no worker of pool {pool}, lane {lane} is given {work} work")
+            Self::NoWorkerOfType(WorkerGroup { pool, lane }, affinity) => {
+                write!(f, "no worker of pool {pool}, lane {lane} is given {affinity} work")
             }
             Self::NoHandler(WorkerGroup { pool, lane }, kind) => {
                 write!(f, "no worker of pool {pool}, lane {lane} has the handler {kind}")
@@ -113,7 +113,7 @@ mod tests {
     fn the_first_obstacle_is_named_until_a_worker_can_run_the_work() {
         let group = WorkerGroup::new("p", "l");
         let able = WaitingWorkView {
-            work: WorkKind::Assigned,
+            affinity: Affinity::Assigned,
             kind: Some("echo"),
             is_early: false,
             group: &group,

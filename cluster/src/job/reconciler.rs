@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::lanes::lane_move;
 use super::parts::Jobs;
-use super::record::{Affinity, JobState};
+use super::record::JobState;
 use super::stored::StoredJob;
 use super::summary::RecordSummary;
 use super::tracked_jobs::{LaneBacklog, Patience, TrackedJobs};
@@ -33,7 +33,7 @@ use crate::rollout::Rollouts;
 use crate::subject::{job_key, worker_leaf};
 use crate::timing::Timing;
 use crate::wire::{self, ClaimsQuery};
-use crate::worker::{WorkerGroup, WorkerId};
+use crate::worker::{Affinity, WorkerGroup, WorkerId};
 
 /// Changes of records that are applied in a round.
 const CHANGES: usize = 200_000;
@@ -79,15 +79,15 @@ impl JobReconciler {
         self
     }
 
-    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned, and all that have not
+    /// Returns the jobs that could have begun and wait, by group and affinity, and all that have not
     /// ended.
     pub fn waiting(&self, now: u64) -> WaitingJobsList {
         let backlog = self.tracked.backlog(now).into_iter();
         let groups = backlog
-            .map(|((group, assigned), LaneBacklog { count, oldest })| WaitingJobs {
+            .map(|((group, affinity), LaneBacklog { count, oldest })| WaitingJobs {
                 pool: group.pool.clone(),
                 lane: group.lane.clone(),
-                assigned,
+                assigned: affinity == Affinity::Assigned,
                 count,
                 oldest_due: oldest,
             })

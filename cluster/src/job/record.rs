@@ -8,7 +8,7 @@ use crate::id::{Address, Key, WorkOwner};
 use crate::rollout::RoutingKey;
 use crate::trace::TraceParent;
 use crate::wire::{self, Ending, HandlerError, JobNotification, JobUpdate, Progress};
-use crate::worker::{WorkKind, WorkerGroup, WorkerId};
+use crate::worker::{Affinity, WorkerGroup, WorkerId};
 
 /// Maximum size of a job's data, and of its result, in bytes: both have to fit into one record.
 pub const MAX_CONTENT: usize = 192 * 1024;
@@ -67,26 +67,6 @@ impl JobState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Dead => "dead",
-        }
-    }
-}
-
-/// Which worker of a group may run a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Affinity {
-    /// Any worker.
-    Free,
-    /// The assigned worker of the user, one job of the user at a time.
-    Assigned,
-}
-
-impl Affinity {
-    /// Returns the kind of work that it is for the workers.
-    pub const fn work(self) -> WorkKind {
-        match self {
-            Self::Free => WorkKind::Free,
-            Self::Assigned => WorkKind::Assigned,
         }
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::idle_offer::Offer;
 use super::parts::Jobs;
 use super::quota::{Quota, QuotaError};
-use super::record::{Affinity, JobState, MAX_CONTENT, Record, Waiter};
+use super::record::{JobState, MAX_CONTENT, Record, Waiter};
 use super::stored::{StoredJob, TransitionFailure};
 use super::transition::RecordEvent;
 use crate::engine::{Consistency, Precondition, Put, Unavailable};
@@ -17,7 +17,7 @@ use crate::id::{Address, Key};
 use crate::subject::job_key;
 use crate::trace::TraceParent;
 use crate::wire;
-use crate::worker::WorkerGroup;
+use crate::worker::{Affinity, WorkerGroup};
 
 /// A job to submit.
 #[derive(Debug)]

@@ -5,11 +5,11 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Affinity, JobState, Record, is_zero};
+use super::record::{JobState, Record, is_zero};
 use crate::engine::{Precondition, Put};
 use crate::subject::job_key;
 use crate::wire;
-use crate::worker::{WorkerGroup, WorkerId};
+use crate::worker::{Affinity, WorkerGroup, WorkerId};
 
 /// What the reconciler knows of a job without reading its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

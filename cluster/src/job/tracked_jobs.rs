@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::record::{Affinity, JobState};
+use super::record::JobState;
 use super::summary::RecordSummary;
 use crate::id::Key;
 use crate::wire::UnfinishedJobs;
-use crate::worker::{WorkerGroup, WorkerId};
+use crate::worker::{Affinity, WorkerGroup, WorkerId};
 
 /// A job that has not ended.
 #[derive(Debug, Clone)]
@@ -23,8 +23,8 @@ pub(super) struct TrackedJob {
     retried: u32,
     /// Whether the job has been tried before.
     tried: bool,
-    /// Whether the job waits in the Queue.
-    free: bool,
+    /// A free job waits in the Queue.
+    affinity: Affinity,
     /// When the job could have begun.
     due: u64,
     /// When the work item of the job counts as missing; for an assigned job, when its row is written again, once
@@ -36,6 +36,12 @@ pub(super) struct TrackedJob {
     ask_at: u64,
     /// The state of rollouts and workers by which the lane of the job was checked.
     lane_checked: u64,
+}
+
+impl TrackedJob {
+    fn is_free(&self) -> bool {
+        self.affinity == Affinity::Free
+    }
 }
 
 /// Times after which the reconciler acts, in milliseconds.
@@ -84,12 +90,12 @@ impl TrackedJobs {
             return true;
         }
         let worker = job.worker.filter(|_| job.state == JobState::Running);
-        let (free, due) = (job.affinity == Affinity::Free, job.due);
-        let overdue = match (free, self.jobs.get(&id)) {
-            (true, _) => Some(due.max(now) + patience.work_item),
+        let (affinity, due) = (job.affinity, job.due);
+        let overdue = match (affinity, self.jobs.get(&id)) {
+            (Affinity::Free, _) => Some(due.max(now) + patience.work_item),
             // the row of a run stays until the run has ended; each run has a row of its own
-            (false, Some(known)) if known.retried == job.retried => known.overdue,
-            (false, _) => Some(now + patience.open_row),
+            (Affinity::Assigned, Some(known)) if known.retried == job.retried => known.overdue,
+            (Affinity::Assigned, _) => Some(now + patience.open_row),
         };
         let offer_at = match self.jobs.get(&id) {
             Some(known) if known.due == due => known.offer_at,
@@ -104,7 +110,7 @@ impl TrackedJobs {
             group,
             retried,
             tried,
-            free,
+            affinity,
             due,
             overdue,
             offer_at,
@@ -155,7 +161,7 @@ impl TrackedJobs {
             .jobs
             .iter()
             .filter(|(_, job)| {
-                !job.free && job.worker.is_none() && job.overdue.is_some_and(|overdue| overdue <= now)
+                !job.is_free() && job.worker.is_none() && job.overdue.is_some_and(|overdue| overdue <= now)
             })
             .map(|(id, job)| (job.rev, *id))
             .collect();
@@ -174,7 +180,7 @@ impl TrackedJobs {
     pub(super) fn recheck(&mut self, job: Key) {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.lane_checked = 0;
-            if !job.free {
+            if !job.is_free() {
                 job.overdue.get_or_insert(0);
             }
         }
@@ -183,7 +189,7 @@ impl TrackedJobs {
     /// Returns the free jobs that have waited for long, by group.
     pub(super) fn overdue(&self, now: u64) -> HashMap<Arc<WorkerGroup>, Vec<Key>> {
         let mut overdue: HashMap<Arc<WorkerGroup>, Vec<Key>> = HashMap::new();
-        for (id, job) in self.jobs.iter().filter(|(_, job)| job.free && job.worker.is_none()) {
+        for (id, job) in self.jobs.iter().filter(|(_, job)| job.is_free() && job.worker.is_none()) {
             if job.overdue.is_some_and(|overdue| overdue <= now) {
                 overdue.entry(job.group.clone()).or_default().push(*id);
             }
@@ -194,7 +200,7 @@ impl TrackedJobs {
     /// Returns at most `limit` free jobs that wait for very long, the oldest first. Each is returned again when it is
     /// twice as old.
     pub(super) fn take_oldest(&mut self, now: u64, limit: usize) -> Vec<Key> {
-        let waits = |job: &TrackedJob| job.free && job.worker.is_none() && job.offer_at <= now;
+        let waits = |job: &TrackedJob| job.is_free() && job.worker.is_none() && job.offer_at <= now;
         let waiting = self.jobs.iter().filter(|(_, job)| waits(job));
         let mut oldest: Vec<(u64, Key)> = waiting.map(|(id, job)| (job.due, *id)).collect();
         oldest.sort_unstable();
@@ -209,7 +215,7 @@ impl TrackedJobs {
 
     /// Returns how many jobs of a group have a work item.
     pub(super) fn free_jobs_of(&self, group: &WorkerGroup) -> u64 {
-        self.jobs.values().filter(|job| job.free && *job.group == *group).count() as u64
+        self.jobs.values().filter(|job| job.is_free() && *job.group == *group).count() as u64
     }
 
     /// Returns jobs that wait for a worker and could have begun before `time`.
@@ -243,7 +249,7 @@ impl TrackedJobs {
         if doubtful.is_empty() {
             return Vec::new();
         }
-        let waits = |job: &TrackedJob| job.free && job.worker.is_none() && job.lane_checked != state;
+        let waits = |job: &TrackedJob| job.is_free() && job.worker.is_none() && job.lane_checked != state;
         let found = self.jobs.iter_mut().filter(|(_, job)| waits(job) && doubtful.contains(&job.group));
         found
             .take(limit)
@@ -254,12 +260,12 @@ impl TrackedJobs {
             .collect()
     }
 
-    /// Returns the jobs that could have begun and wait, by group and by whether they are assigned.
-    pub(super) fn backlog(&self, now: u64) -> BTreeMap<(Arc<WorkerGroup>, bool), LaneBacklog> {
+    /// Returns the jobs that could have begun and wait, by group and affinity.
+    pub(super) fn backlog(&self, now: u64) -> BTreeMap<(Arc<WorkerGroup>, Affinity), LaneBacklog> {
         let mut backlog: BTreeMap<_, LaneBacklog> = BTreeMap::new();
         for job in self.jobs.values().filter(|job| job.worker.is_none() && job.due <= now) {
             let lane = backlog
-                .entry((job.group.clone(), !job.free))
+                .entry((job.group.clone(), job.affinity))
                 .or_insert(LaneBacklog { count: 0, oldest: job.due });
             lane.count += 1;
             lane.oldest = lane.oldest.min(job.due);
@@ -272,10 +278,10 @@ impl TrackedJobs {
         let mut lanes: BTreeMap<&WorkerGroup, UnfinishedJobs> = BTreeMap::new();
         for job in self.jobs.values() {
             let lane = lanes.entry(&job.group).or_default();
-            match (job.worker.is_some(), job.free) {
+            match (job.worker.is_some(), job.affinity) {
                 (true, _) => lane.running += 1,
-                (false, true) => lane.free += 1,
-                (false, false) => lane.assigned += 1,
+                (false, Affinity::Free) => lane.free += 1,
+                (false, Affinity::Assigned) => lane.assigned += 1,
             }
             lane.tried += u64::from(job.tried && job.worker.is_none());
         }
@@ -301,7 +307,8 @@ mod tests {
 
     /// Adds or updates a job at time `now` with its number as the revision.
     fn put(jobs: &mut TrackedJobs, number: u128, affinity: &str, state: &str, due: u64, now: u64) -> bool {
-        let affinity = if affinity == "free" { Affinity::Free } else { Affinity::Assigned };
+        let known = [Affinity::Free, Affinity::Assigned];
+        let affinity = known.into_iter().find(|known| known.text() == affinity).unwrap();
         let state = JobState::ALL.into_iter().find(|known| known.text() == state).unwrap();
         jobs.put(id(number), number as u64, &summary(affinity, state, due), now, PATIENCE)
     }
@@ -390,8 +397,8 @@ mod tests {
         let backlog: Vec<_> = jobs
             .backlog(50)
             .into_iter()
-            .map(|((_, assigned), lane)| (assigned, lane.count, lane.oldest))
+            .map(|((_, affinity), lane)| (affinity, lane.count, lane.oldest))
             .collect();
-        assert_eq!(backlog, [(false, 2, 3), (true, 1, 9)]);
+        assert_eq!(backlog, [(Affinity::Free, 2, 3), (Affinity::Assigned, 1, 9)]);
     }
 }

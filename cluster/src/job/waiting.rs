@@ -11,6 +11,14 @@ use crate::id::{Holder, Key};
 use crate::peer::PeerError;
 use crate::wire::WaitingJobsQuery;
 pub use crate::wire::{WaitingJobs, WaitingJobsList};
+use crate::worker::Affinity;
+
+impl WaitingJobs {
+    /// Returns which workers of the group may run the jobs.
+    pub const fn affinity(&self) -> Affinity {
+        if self.assigned { Affinity::Assigned } else { Affinity::Free }
+    }
+}
 
 impl Jobs {
     /// Returns the jobs that wait, as the leader of the cluster sees them.

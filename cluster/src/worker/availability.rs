@@ -12,16 +12,33 @@ use serde::{Deserialize, Serialize};
 
 use super::row::WorkerRow;
 
-/// A kind of work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkKind {
-    /// Calls and jobs for any worker of their lane.
+/// Which worker of a group may run a call or a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// Any worker.
     Free,
-    /// Calls and jobs of users, for the worker that the user is assigned to.
+    /// The worker that the user is assigned to, one job of the user at a time.
     Assigned,
 }
 
-/// The kinds of work that a worker takes.
+impl Affinity {
+    /// Returns its name.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Assigned => "assigned",
+        }
+    }
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// The work that a worker takes, by its affinity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerType {
@@ -35,11 +52,11 @@ pub enum WorkerType {
 }
 
 impl WorkerType {
-    /// Returns whether the type includes a kind of work.
-    pub const fn takes(self, work: WorkKind) -> bool {
+    /// Returns whether the type includes work of an affinity.
+    pub const fn takes(self, affinity: Affinity) -> bool {
         matches!(
-            (self, work),
-            (Self::Both, _) | (Self::Free, WorkKind::Free) | (Self::Assigned, WorkKind::Assigned)
+            (self, affinity),
+            (Self::Both, _) | (Self::Free, Affinity::Free) | (Self::Assigned, Affinity::Assigned)
         )
     }
 
@@ -91,14 +108,14 @@ impl Discovery {
         }
     }
 
-    /// Returns whether a worker is given new work of a kind.
-    pub fn gives(&self, row: &WorkerRow, work: WorkKind) -> bool {
-        !row.draining && self.may_get(row, work)
+    /// Returns whether a worker is given new work of an affinity.
+    pub fn gives(&self, row: &WorkerRow, affinity: Affinity) -> bool {
+        !row.draining && self.may_get(row, affinity)
     }
 
-    /// Returns whether a worker is given work of a kind while it does not drain.
-    pub fn may_get(&self, row: &WorkerRow, work: WorkKind) -> bool {
-        row.kind.takes(work) && self.allowed(&row.name).is_some_and(|allowed| allowed.takes(work))
+    /// Returns whether a worker is given work of an affinity while it does not drain.
+    pub fn may_get(&self, row: &WorkerRow, affinity: Affinity) -> bool {
+        row.kind.takes(affinity) && self.allowed(&row.name).is_some_and(|allowed| allowed.takes(affinity))
     }
 }
 
@@ -111,7 +128,7 @@ mod tests {
     }
 
     fn given(discovery: &Discovery, row: &WorkerRow) -> [bool; 2] {
-        [WorkKind::Free, WorkKind::Assigned].map(|work| discovery.gives(row, work))
+        [Affinity::Free, Affinity::Assigned].map(|affinity| discovery.gives(row, affinity))
     }
 
     #[test]

@@ -3,18 +3,17 @@
 //! Owns: which workers may get a call or job, which of them a user is assigned to, and why there is none. Never: whether
 //! a worker is given work at all (`availability`), or the lane of a piece of work (`rollout`).
 //!
-//! A candidate is given work of that kind and has the handler. The workers of a lane should have the same handlers; where
+//! A candidate is given work of that affinity and has the handler. The workers of a lane should have the same handlers; where
 //! they differ, a user has one worker per set of candidates. The worker that a user is assigned to is the candidate with
 //! the highest hash of partition and worker. The worker with the highest hash of all is the **home** of the user, and
 //! every method that the home has is assigned to it. When a worker leaves, only its own partitions move; when a worker
 //! joins, only partitions that it becomes the owner of.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::availability::WorkKind;
+use super::availability::Affinity;
 use super::directory::{DirectoryEntry, WorkerDirectory, WorkerGroup};
 use super::row::WorkerRow;
 use crate::id::Key;
@@ -27,45 +26,41 @@ pub const PARTITIONS: u8 = 64;
 pub enum NoCandidate {
     /// The lane has no worker that accepts new work.
     Worker,
-    /// The workers of the lane are given no work of this kind, by their type or because they are not listed.
-    OfType(WorkKind),
-    /// No worker that is given work of this kind has the handler.
+    /// The workers of the lane are given no work of this affinity, by their type or because they are not listed.
+    OfType(Affinity),
+    /// No worker that is given work of this affinity has the handler.
     Handler,
-}
-
-impl fmt::Display for WorkKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Free => "free",
-            Self::Assigned => "assigned",
-        })
-    }
 }
 
 impl WorkerDirectory {
     /// Returns why no worker of a group can run work now; `None` when a worker can. Without a method, the handler does not
     /// count.
-    pub fn find_gap(&self, team: &WorkerGroup, work: WorkKind, method: Option<&str>) -> Option<NoCandidate> {
-        if self.candidates(team, work, method).next().is_some() {
+    pub fn find_gap(
+        &self,
+        team: &WorkerGroup,
+        affinity: Affinity,
+        method: Option<&str>,
+    ) -> Option<NoCandidate> {
+        if self.candidates(team, affinity, method).next().is_some() {
             return None;
         }
-        Some(if self.gives(team, work) {
+        Some(if self.gives(team, affinity) {
             NoCandidate::Handler
         } else if self.members(team).any(|(_, member)| !member.row.draining) {
-            NoCandidate::OfType(work)
+            NoCandidate::OfType(affinity)
         } else {
             NoCandidate::Worker
         })
     }
 
-    /// Returns whether a group has a worker that is given new work of a kind.
-    pub fn gives(&self, team: &WorkerGroup, work: WorkKind) -> bool {
-        self.candidates(team, work, None).next().is_some()
+    /// Returns whether a group has a worker that is given new work of an affinity.
+    pub fn gives(&self, team: &WorkerGroup, affinity: Affinity) -> bool {
+        self.candidates(team, affinity, None).next().is_some()
     }
 
     /// Returns whether a group has a worker other than this one that can run a method for any caller.
     pub fn has_other_candidate(&self, team: &WorkerGroup, method: &str, worker: Option<Key>) -> bool {
-        self.candidates(team, WorkKind::Free, Some(method)).any(|id| Some(id) != worker)
+        self.candidates(team, Affinity::Free, Some(method)).any(|id| Some(id) != worker)
     }
 
     /// Returns whether a group has a worker that can run a method for any caller: in a process of its own, or inside a node
@@ -101,37 +96,37 @@ impl WorkerDirectory {
         inside_nodes: bool,
     ) -> impl Iterator<Item = Key> {
         let is_inside = |id: &Key| self.row(*id).is_some_and(|row| row.node.is_some());
-        self.candidates(team, WorkKind::Free, Some(method)).filter(move |id| is_inside(id) == inside_nodes)
+        self.candidates(team, Affinity::Free, Some(method)).filter(move |id| is_inside(id) == inside_nodes)
     }
 
     /// Returns a worker of a group that can run a free job. The jobs are spread over the candidates.
     pub fn choose_for_job(&self, team: &WorkerGroup, method: &str, job: Key) -> Option<Key> {
         let [spread, ..] = job.bits().to_be_bytes();
-        self.candidates(team, WorkKind::Free, Some(method)).max_by_key(|id| score(spread, *id))
+        self.candidates(team, Affinity::Free, Some(method)).max_by_key(|id| score(spread, *id))
     }
 
     /// Returns whether a pool has a worker that is given new work and has a method, in any lane.
     pub fn pool_serves(&self, pool: &str, method: &str) -> bool {
         self.groups().filter(|team| team.pool == pool).any(|team| {
-            let candidates = |work| self.candidates(team, work, Some(method)).next().is_some();
-            candidates(WorkKind::Free) || candidates(WorkKind::Assigned)
+            let candidates = |affinity| self.candidates(team, affinity, Some(method)).next().is_some();
+            candidates(Affinity::Free) || candidates(Affinity::Assigned)
         })
     }
 
     /// Returns the worker of a group that a user is assigned to for a method, or the home of the user without one.
     pub fn choose(&self, team: &WorkerGroup, user: &str, method: Option<&str>) -> Option<Key> {
         let partition = partition(user);
-        self.candidates(team, WorkKind::Assigned, method).max_by_key(|id| score(partition, *id))
+        self.candidates(team, Affinity::Assigned, method).max_by_key(|id| score(partition, *id))
     }
 
     /// Returns the partitions with users who are assigned to a worker of a group, for at least one of its methods.
     pub fn partitions_of(&self, team: &WorkerGroup, worker: Key) -> BTreeSet<u8> {
-        let given = |id: Key| self.candidates(team, WorkKind::Assigned, None).any(|other| other == id);
+        let given = |id: Key| self.candidates(team, Affinity::Assigned, None).any(|other| other == id);
         let Some(own) = self.row(worker).filter(|_| given(worker)) else { return BTreeSet::new() };
         let has_one = |partition: &u8| {
             let mine = score(*partition, worker);
             let above: Vec<Key> = self
-                .candidates(team, WorkKind::Assigned, None)
+                .candidates(team, Affinity::Assigned, None)
                 .filter(|id| score(*partition, *id) > mine)
                 .collect();
             let elsewhere = |method: &str| above.iter().any(|id| self.has(*id, method));
@@ -145,16 +140,16 @@ impl WorkerDirectory {
         self.row(worker).is_some_and(|row| row.has(method))
     }
 
-    /// Iterates over the workers of a group that are given new work of a kind, and that have the method if there is one.
+    /// Iterates over the workers of a group that are given new work of an affinity, and that have the method if there is one.
     fn candidates(
         &self,
         team: &WorkerGroup,
-        work: WorkKind,
+        affinity: Affinity,
         method: Option<&str>,
     ) -> impl Iterator<Item = Key> {
         let gives = move |member: &DirectoryEntry| {
             let row = &member.row;
-            self.discovery.gives(row, work) && method.is_none_or(|method| row.has(method))
+            self.discovery.gives(row, affinity) && method.is_none_or(|method| row.has(method))
         };
         self.members(team).filter(move |(_, member)| gives(member)).map(|(id, _)| id)
     }
@@ -252,7 +247,7 @@ mod tests {
     fn the_reason_is_named_when_no_worker_can_run_work() {
         let mut roster = WorkerDirectory::default();
         let gap = |roster: &WorkerDirectory, work| roster.find_gap(&team(), work, Some("a"));
-        let (free, assigned) = (WorkKind::Free, WorkKind::Assigned);
+        let (free, assigned) = (Affinity::Free, Affinity::Assigned);
         assert_eq!(gap(&roster, free), Some(NoCandidate::Worker));
         roster.put(Key::from_bits(1), 1, WorkerRow { kind: WorkerType::Free, ..row(&["b"]) });
         assert_eq!(gap(&roster, free), Some(NoCandidate::Handler));
@@ -299,9 +294,9 @@ mod tests {
         assert_eq!(roster.list().len(), 1);
         assert!(!roster.serves(&team()) && roster.choose(&team(), "ann", None).is_none());
         assert!(roster.partitions_of(&team(), Key::from_bits(1)).is_empty());
-        assert_eq!(roster.find_gap(&team(), WorkKind::Free, None), Some(NoCandidate::OfType(WorkKind::Free)));
+        assert_eq!(roster.find_gap(&team(), Affinity::Free, None), Some(NoCandidate::OfType(Affinity::Free)));
         roster.put(Key::from_bits(2), 1, named("known"));
-        assert_eq!(roster.find_gap(&team(), WorkKind::Free, Some("a")), None);
+        assert_eq!(roster.find_gap(&team(), Affinity::Free, Some("a")), None);
         assert_eq!(roster.choose(&team(), "ann", Some("a")), Some(Key::from_bits(2)));
         assert_eq!(roster.partitions_of(&team(), Key::from_bits(2)).len(), usize::from(PARTITIONS));
     }

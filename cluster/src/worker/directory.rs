@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::availability::{Discovery, WorkKind};
+use super::availability::{Affinity, Discovery};
 use super::row::{WorkerId, WorkerRow};
 use crate::id::Key;
 
@@ -153,7 +153,7 @@ impl WorkerDirectory {
 
     /// Returns whether a worker is given new work of any kind.
     fn accepts_work(&self, row: &WorkerRow) -> bool {
-        [WorkKind::Free, WorkKind::Assigned].into_iter().any(|work| self.discovery.gives(row, work))
+        [Affinity::Free, Affinity::Assigned].into_iter().any(|affinity| self.discovery.gives(row, affinity))
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
-pub use availability::{Discovery, ListedWorker, WorkKind, WorkerType};
+pub use availability::{Affinity, Discovery, ListedWorker, WorkerType};
 pub use candidates::{NoCandidate, PARTITIONS, partition};
 pub use directory::{WorkerDirectory, WorkerGroup};
 pub use lease::{WorkerLease, WorkerLeaseKeeper, WorkerSlot, claim_worker};

@@ -8,7 +8,7 @@ use pagewire_cluster::job::{
     JobState, Obstacle, Record, WaitingJobs, WaitingWorkView, group_of_user, obstacle,
 };
 use pagewire_cluster::wire::WaitingJobsList;
-use pagewire_cluster::worker::{WorkKind, WorkerGroup};
+use pagewire_cluster::worker::{Affinity, WorkerGroup};
 use serde::Serialize;
 
 use super::super::ApiState;
@@ -55,16 +55,17 @@ pub(in crate::api) async fn jobs_at_leader(parts: &ApiState) -> Option<WaitingJo
 
 /// Returns why no worker can run the jobs of a group.
 pub(in crate::api) fn group_waits_for(context: &Context, jobs: &WaitingJobs) -> Option<Waiting> {
-    let WaitingJobs { pool, lane, assigned, .. } = jobs;
+    let WaitingJobs { pool, lane, .. } = jobs;
+    let affinity = jobs.affinity();
     let closed_by = context.rollouts.closed_by(pool, lane);
     // the user of an assigned job is in another lane when this one gets no work
     let (lane, closed_by) = match closed_by {
-        Some(_) if *assigned => (context.rollouts.base_of(pool), None),
+        Some(_) if affinity == Affinity::Assigned => (context.rollouts.base_of(pool), None),
         closed_by => (lane.clone(), closed_by),
     };
     let group = WorkerGroup::new(pool.as_str(), lane);
-    let work = if *assigned { WorkKind::Assigned } else { WorkKind::Free };
-    let view = WaitingWorkView { work, kind: None, is_early: false, group: &group, closed_by, running: None };
+    let view =
+        WaitingWorkView { affinity, kind: None, is_early: false, group: &group, closed_by, running: None };
     obstacle(&view, &context.workers.roster()).map(Waiting::from)
 }
 
@@ -74,7 +75,7 @@ fn reason(context: &Context, record: &Record, running: Option<Key>) -> Option<Ob
     }
     let group = group_of(context, record);
     let view = WaitingWorkView {
-        work: record.affinity.work(),
+        affinity: record.affinity,
         kind: Some(&record.kind),
         is_early: record.state == JobState::Scheduled && record.due > context.jobs.records.now_ms(),
         group: &group,

@@ -2,7 +2,7 @@
 
 use pagewire_cluster::job::CallError;
 use pagewire_cluster::wire::WorkerCall;
-use pagewire_cluster::worker::{NoCandidate, WorkKind};
+use pagewire_cluster::worker::{Affinity, NoCandidate};
 
 use super::worker::{Log, Worker, jobs};
 use super::*;
@@ -53,7 +53,7 @@ async fn each_call_is_answered_by_a_worker_that_has_its_method() {
     assert!(of_both.contains(&a.id) && of_both.contains(&b.id));
     assert_eq!(call(&jobs, "c", None).await, Err(CallError::NoWorker));
     assert_eq!(call(&jobs, "c", Some("ann")).await, Err(CallError::NoWorker));
-    let gap = jobs.workers.roster().find_gap(&team(), WorkKind::Free, Some("c"));
+    let gap = jobs.workers.roster().find_gap(&team(), Affinity::Free, Some("c"));
     assert_eq!(gap, Some(NoCandidate::Handler));
 }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::job::record::Affinity;
+use crate::worker::Affinity;
 
 const TIMING: Timing = Timing::PRODUCTION;
 

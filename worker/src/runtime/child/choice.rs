@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use pagewire_cluster::worker::{WorkKind, WorkerType};
+use pagewire_cluster::worker::{Affinity, WorkerType};
 use serde::{Deserialize, Serialize};
 
 /// How the child for work is chosen that any executor may run.
@@ -43,8 +43,8 @@ pub(super) struct Candidate {
 pub(super) struct Wanted<'a> {
     /// The user of the work, or what stands for one.
     pub(super) user: Option<&'a str>,
-    /// Whether only the child of the user may run it.
-    pub(super) work: WorkKind,
+    /// Work that is assigned runs in the child of the user.
+    pub(super) affinity: Affinity,
     /// Whether it has to run in a child that runs nothing else.
     pub(super) alone: bool,
     /// Whether it makes an object that lives on in the child, so that a child that ends is of no use.
@@ -67,10 +67,10 @@ pub(super) enum Choice {
 pub(super) fn choose(
     children: &[Candidate],
     wanted: Wanted<'_>,
-    affinity: FreeAffinity,
+    free_affinity: FreeAffinity,
     turn: usize,
 ) -> Choice {
-    if wanted.work == WorkKind::Assigned
+    if wanted.affinity == Affinity::Assigned
         && let Some(own) = children.iter().position(|child| child.is_of_user && child.has_method)
     {
         let child = &children[own];
@@ -79,7 +79,7 @@ pub(super) fn choose(
         }
         return if child.used < child.slots { Choice::Take(own) } else { Choice::Wait(None) };
     }
-    let is_open = |child: &Candidate| child.has_method && !child.closed && child.kind.takes(wanted.work);
+    let is_open = |child: &Candidate| child.has_method && !child.closed && child.kind.takes(wanted.affinity);
     let open = (0..children.len()).filter(|&index| is_open(&children[index]));
     if wanted.alone {
         return match open.min_by_key(|&index| children[index].used) {
@@ -87,7 +87,7 @@ pub(super) fn choose(
             reserved => Choice::Wait(reserved),
         };
     }
-    if wanted.work == WorkKind::Assigned {
+    if wanted.affinity == Affinity::Assigned {
         let has_room = |index: &usize| !children[*index].is_full_of_users;
         let fewest = open.filter(has_room).min_by_key(|&index| (children[index].users, children[index].used));
         return match fewest {
@@ -96,7 +96,7 @@ pub(super) fn choose(
         };
     }
     let mut free = open.filter(|&index| children[index].used < children[index].slots);
-    let chosen = match (affinity, wanted.user) {
+    let chosen = match (free_affinity, wanted.user) {
         (FreeAffinity::RoundRobin, _) => {
             let count = free.clone().count();
             turn.checked_rem(count).and_then(|turn| free.nth(turn))
@@ -130,9 +130,9 @@ mod tests {
         closed: false,
         is_of_user: false,
     };
-    const ANY: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false, stays: false };
+    const ANY: Wanted<'_> = Wanted { user: None, affinity: Affinity::Free, alone: false, stays: false };
     const OWN: Wanted<'_> =
-        Wanted { user: Some("ann"), work: WorkKind::Assigned, alone: false, stays: false };
+        Wanted { user: Some("ann"), affinity: Affinity::Assigned, alone: false, stays: false };
 
     fn chosen(children: &[Candidate], wanted: Wanted<'_>) -> Choice {
         choose(children, wanted, FreeAffinity::LeastLoaded, 0)
@@ -204,13 +204,13 @@ mod tests {
             alone: bool,
             turn: usize,
         ) {
-            let work = if assigned { WorkKind::Assigned } else { WorkKind::Free };
-            let wanted = Wanted { user: Some("ann"), work, alone, stays: false };
-            for affinity in [FreeAffinity::LeastLoaded, FreeAffinity::RoundRobin, FreeAffinity::User] {
-                if let Choice::Take(index) = choose(&children, wanted, affinity, turn) {
+            let affinity = if assigned { Affinity::Assigned } else { Affinity::Free };
+            let wanted = Wanted { user: Some("ann"), affinity, alone, stays: false };
+            for free_affinity in [FreeAffinity::LeastLoaded, FreeAffinity::RoundRobin, FreeAffinity::User] {
+                if let Choice::Take(index) = choose(&children, wanted, free_affinity, turn) {
                     let child = &children[index];
                     prop_assert!(child.has_method && !child.closed && child.used < child.slots);
-                    prop_assert!(child.kind.takes(work));
+                    prop_assert!(child.kind.takes(affinity));
                     prop_assert!(!alone || child.used == 0);
                 }
             }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::worker::WorkKind;
+use pagewire_cluster::worker::Affinity;
 use tokio::sync::watch;
 
 use super::choice::Wanted;
@@ -20,7 +20,7 @@ use super::members::{Member, Need, PoolState, QueuedWork};
 use super::pool::{ChildPool, Credit, PoolShared, WaitingPiece};
 
 /// Requests of HTTP as work of a child: the place alone says which child serves them.
-const WANTED: Wanted<'_> = Wanted { user: None, work: WorkKind::Free, alone: false, stays: false };
+const WANTED: Wanted<'_> = Wanted { user: None, affinity: Affinity::Free, alone: false, stays: false };
 
 /// How requests of HTTP wait for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl PoolShared {
         if state.waiting.len() >= limits.queue {
             return Err(NoProcess::Busy);
         }
-        state.waiting.insert(ticket, QueuedWork { work: WANTED.work, since: Instant::now() });
+        state.waiting.insert(ticket, QueuedWork { affinity: WANTED.affinity, since: Instant::now() });
         drop(state);
         Ok(WaitingPiece { pool: self, ticket })
     }

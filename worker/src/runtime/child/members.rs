@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pagewire_cluster::id::Key;
-use pagewire_cluster::worker::{WorkKind, WorkerType};
+use pagewire_cluster::worker::{Affinity, WorkerType};
 
 use super::choice::{Candidate, Choice, Wanted, choose};
 use super::http_socket::HttpSocket;
@@ -125,7 +125,7 @@ pub(super) enum SeatedTake {
 
 /// Work that waits for a child.
 pub(super) struct QueuedWork {
-    pub(super) work: WorkKind,
+    pub(super) affinity: Affinity,
     pub(super) since: Instant,
 }
 
@@ -181,7 +181,7 @@ impl PoolState {
         let session = member.session.clone();
         let user = wanted
             .user
-            .filter(|_| wanted.work == WorkKind::Assigned)
+            .filter(|_| wanted.affinity == Affinity::Assigned)
             .map(|user| self.assign(user, session.number));
         Some((session, slots, user))
     }
@@ -245,7 +245,7 @@ impl PoolState {
     pub(super) fn load(&self, kind: WorkerType, children: usize, max_users: Option<usize>) -> Load {
         let ready: Vec<&Member> =
             self.members.iter().filter(|member| member.kind == kind && !member.closed).collect();
-        let waits = self.waiting.values().filter(|work| kind.takes(work.work));
+        let waits = self.waiting.values().filter(|work| kind.takes(work.affinity));
         let is_full = |member: &&Member| max_users.is_some_and(|most| member.users >= most);
         // a child with objects is in use
         let idle = |member: &&Member| {

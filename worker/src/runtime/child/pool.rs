@@ -13,7 +13,7 @@ use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::rollout::LimitShare;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::HandlerError;
-use pagewire_cluster::worker::{WorkKind, WorkerType};
+use pagewire_cluster::worker::{Affinity, WorkerType};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -253,7 +253,7 @@ impl PoolShared {
 
     /// Notes whether new users may wait for another child of a kind.
     pub(super) fn set_growing(&self, kind: WorkerType, is_growing: bool) {
-        if kind.takes(WorkKind::Assigned) && self.lock().is_growing != is_growing {
+        if kind.takes(Affinity::Assigned) && self.lock().is_growing != is_growing {
             self.lock().is_growing = is_growing;
             self.changed.notify_waiters();
         }
@@ -355,7 +355,7 @@ impl PoolShared {
         let user = input.user.as_deref().or(connection.as_deref());
         let wanted = Wanted {
             user,
-            work: if user.is_some() { input.affinity.work() } else { WorkKind::Free },
+            affinity: if user.is_some() { input.affinity } else { Affinity::Free },
             alone: input.alone,
             stays: input.object.is_some(),
         };
@@ -363,7 +363,7 @@ impl PoolShared {
         if let Some(taken) = self.try_take(method, wanted, ticket) {
             return Some(taken);
         }
-        let waiting = QueuedWork { work: wanted.work, since: Instant::now() };
+        let waiting = QueuedWork { affinity: wanted.affinity, since: Instant::now() };
         self.lock().waiting.insert(ticket, waiting);
         let _waiting = WaitingPiece { pool: self, ticket };
         loop {
@@ -377,7 +377,7 @@ impl PoolShared {
     }
 
     pub(super) fn choice_rules(&self) -> ChoiceRules {
-        let mut limits = self.options.children.iter().filter(|(kind, _)| kind.takes(WorkKind::Assigned));
+        let mut limits = self.options.children.iter().filter(|(kind, _)| kind.takes(Affinity::Assigned));
         let max_users = limits.find_map(|(_, limits)| limits.max_users);
         ChoiceRules { affinity: self.options.affinity, max_users }
     }
