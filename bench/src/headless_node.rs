@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::scratch::until;
 use crate::view::user;
 use crate::{POOL, runtime};
-use pagewire::calls::{CallRequest, JobRequest, Mode};
+use pagewire::calls::{CallRequest, JobRequest};
 use pagewire::config::{self, Sources};
 use pagewire::roles::Node;
 
@@ -95,7 +95,7 @@ impl Entry {
             let call = CallRequest {
                 method: "echo".to_owned(),
                 params: params.clone(),
-                mode: Mode::Default,
+                exec_mode: None,
                 pool: Some(POOL.to_owned()),
                 timeout: None,
                 user,
@@ -121,7 +121,7 @@ impl Entry {
             let job = JobRequest {
                 kind: "echo".to_owned(),
                 data: data.clone(),
-                mode: Mode::Default,
+                exec_mode: None,
                 pool: Some(POOL.to_owned()),
                 user,
                 connection: Some(connection),

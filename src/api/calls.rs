@@ -18,7 +18,7 @@ use super::ApiState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::Body;
 use super::quarantine;
-use crate::calls::{CallRequest, ExecutorWorker, Mode};
+use crate::calls::{self, CallRequest, ExecutorWorker};
 
 /// A method and its parameters.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -153,7 +153,7 @@ pub(super) async fn call(
     let _counted =
         Account::of(user.as_ref(), connection).map(|account| in_flight.count(account)).transpose()?;
     let call = CallRequest {
-        mode: Mode::parse(request.exec_mode.as_deref())?,
+        exec_mode: calls::exec_mode(request.exec_mode.as_deref())?,
         method: request.method,
         params: request.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
         timeout: request.timeout_ms.map(Duration::from_millis),

@@ -28,7 +28,7 @@ use super::calls::{RequestIdentity, identity};
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Body, Query};
 use super::id::KeyId;
-use crate::calls::{self, Mode, RetryError};
+use crate::calls::{self, RetryError};
 use crate::protocol::ErrorCode;
 
 /// Maximum time that a request waits for the end of its job, in milliseconds.
@@ -87,7 +87,7 @@ pub(super) async fn submit(
     let RequestIdentity { user, session, connection } = identity(&parts, request.user, request.page);
     let scope = SCOPE.to_owned();
     let job = calls::JobRequest {
-        mode: Mode::parse(request.exec_mode.as_deref())?,
+        exec_mode: calls::exec_mode(request.exec_mode.as_deref())?,
         kind: request.kind,
         data: request.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
         pool: request.pool,

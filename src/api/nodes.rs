@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use pagewire_cluster::registry;
+use pagewire_cluster::worker::ExecMode;
 use serde::Serialize;
 
 use super::ApiState;
@@ -160,7 +161,7 @@ async fn waiting_jobs(parts: &ApiState) -> Option<Vec<WaitingJobsCounts>> {
     let now = parts.context.jobs.records.now_ms();
     let counts = groups.groups.into_iter().map(|jobs| WaitingJobsCounts {
         waiting: group_waits_for(&parts.context, &jobs),
-        exec_mode: if jobs.assigned { "assigned" } else { "any" },
+        exec_mode: ExecMode::from(jobs.affinity()).text(),
         jobs: jobs.count,
         oldest_s: now.saturating_sub(jobs.oldest_due) / 1000,
         pool: jobs.pool,

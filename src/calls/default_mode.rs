@@ -4,18 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use pagewire_cluster::worker::{WorkerGroup, Workers};
+use pagewire_cluster::worker::{ExecMode, WorkerGroup, Workers};
 use pagewire_worker::handlers::Handlers;
 
-use super::Mode;
 use super::placement::WantedMode;
-use crate::config::DefaultMode;
 
 /// What is known of handlers when a caller says nothing.
 #[derive(Clone)]
 pub(super) struct HandlerDefaults {
     /// `executors.mode`.
-    pub(super) configured: BTreeMap<String, DefaultMode>,
+    pub(super) configured: BTreeMap<String, ExecMode>,
     /// The handlers of this process.
     pub(super) handlers: Handlers,
     pub(super) workers: Workers,
@@ -23,24 +21,21 @@ pub(super) struct HandlerDefaults {
 
 impl HandlerDefaults {
     /// Returns the mode of a piece of work: the caller's, else that of `executors.mode`, else the handler's own one.
-    pub(super) fn mode(&self, asked: Mode, group: &WorkerGroup, method: &str) -> WantedMode {
-        if asked != Mode::Default {
+    pub(super) fn mode(&self, asked: Option<ExecMode>, group: &WorkerGroup, method: &str) -> WantedMode {
+        if asked.is_some() {
             return WantedMode { mode: asked, is_explicit: true };
         }
-        let configured = self.configured.get(method).map(|mode| match mode {
-            DefaultMode::Inline => Mode::Inline,
-            DefaultMode::Any => Mode::Any,
-            DefaultMode::Assigned => Mode::Assigned,
-        });
-        let mode = configured.unwrap_or_else(|| self.mode_of_handler(group, method));
+        let configured = self.configured.get(method).copied();
+        let mode = configured.or_else(|| self.mode_of_handler(group, method));
         WantedMode { mode, is_explicit: false }
     }
 
-    fn mode_of_handler(&self, group: &WorkerGroup, method: &str) -> Mode {
-        let roster = self.workers.roster();
-        let own = || self.handlers.options(method).mode.map(|mode| mode.text());
-        // a mode of a newer release is none
-        Mode::parse(roster.mode_of(group, method).or_else(own)).unwrap_or_default()
+    fn mode_of_handler(&self, group: &WorkerGroup, method: &str) -> Option<ExecMode> {
+        match self.workers.roster().mode_of(group, method) {
+            // a mode of a newer release is none
+            Some(text) => ExecMode::parse(text).ok(),
+            None => self.handlers.options(method).affinity.map(ExecMode::from),
+        }
     }
 
     /// Returns how often a job is retried: as its submitter says, else as the handler says, else never.
@@ -56,30 +51,31 @@ mod tests {
     use pagewire_cluster::engine::{Engine, Memory};
     use pagewire_cluster::subject::Subjects;
     use pagewire_cluster::timing::Timing;
-    use pagewire_worker::handlers::{HandlerMode, HandlerOptions, HandlersBuilder};
+    use pagewire_cluster::worker::Affinity;
+    use pagewire_worker::handlers::{HandlerOptions, HandlersBuilder};
 
     use super::*;
 
     #[test]
     fn the_caller_decides_before_the_configuration_before_the_handler() {
         let options =
-            HandlerOptions { mode: Some(HandlerMode::Assigned), retries: Some(3), ..Default::default() };
+            HandlerOptions { affinity: Some(Affinity::Assigned), retries: Some(3), ..Default::default() };
         let handlers = ["a", "b"].into_iter().fold(HandlersBuilder::default(), |all, name| {
             all.handler_with(name, options, |input| async move { Ok(input.params) })
         });
         let timing = Timing::TEST;
         let engine = Engine::Memory(Memory::with_timing(&timing));
         let defaults = HandlerDefaults {
-            configured: [("a".to_owned(), DefaultMode::Any)].into(),
+            configured: [("a".to_owned(), ExecMode::Any)].into(),
             handlers: handlers.build(),
             workers: Workers::new(&engine, &Subjects::new("t"), timing),
         };
         let group = WorkerGroup::new("p", "l");
         for (asked, method, mode, is_explicit) in [
-            (Mode::Inline, "a", Mode::Inline, true),
-            (Mode::Default, "a", Mode::Any, false),
-            (Mode::Default, "b", Mode::Assigned, false),
-            (Mode::Default, "c", Mode::Default, false),
+            (Some(ExecMode::Inline), "a", Some(ExecMode::Inline), true),
+            (None, "a", Some(ExecMode::Any), false),
+            (None, "b", Some(ExecMode::Assigned), false),
+            (None, "c", None, false),
         ] {
             assert_eq!(defaults.mode(asked, &group, method), WantedMode { mode, is_explicit }, "{method}");
         }

@@ -25,7 +25,7 @@ use pagewire_cluster::job::{Jobs, Quarantines};
 use pagewire_cluster::rollout::{Admissions, LanePins, Rollouts};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::wire::{HandlerError, PageEvent};
-use pagewire_cluster::worker::{WorkerGroup, Workers};
+use pagewire_cluster::worker::{ExecMode, WorkerGroup, Workers};
 use pagewire_worker::handlers::Handlers;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -42,41 +42,20 @@ use self::dispatch::WorkerDispatcher;
 use self::inline::InlineCalls;
 use self::lanes::{CallLane, LaneBond, WorkLanes};
 use self::placement::{Placement, PlacementInput, place};
-use crate::config::{DefaultMode, Preference};
+use crate::config::Preference;
 use crate::protocol::{CommandError, ErrorCode};
 use crate::telemetry::Metrics;
 
 /// The longest timeout that a caller may request.
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Where a caller wants its work to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// Decided by the node.
-    #[default]
-    Default,
-    /// In the node.
-    Inline,
-    /// On any free worker.
-    Any,
-    /// On the worker assigned to the user.
-    Assigned,
-}
-
-impl Mode {
-    /// Parses `exec_mode`; `None` means that the node decides.
-    ///
-    /// # Errors
-    /// `malformed` for a text that is not a mode.
-    pub fn parse(text: Option<&str>) -> Result<Self, CommandError> {
-        match text {
-            None => Ok(Self::Default),
-            Some("inline") => Ok(Self::Inline),
-            Some("any") => Ok(Self::Any),
-            Some("assigned") => Ok(Self::Assigned),
-            Some(_) => Err(CommandError::new(ErrorCode::Malformed, "exec_mode is inline, any or assigned")),
-        }
-    }
+/// Returns where a caller wants its work to run; `None` lets the node decide.
+///
+/// # Errors
+/// `malformed` for a text that is not a mode.
+pub fn exec_mode(named: Option<&str>) -> Result<Option<ExecMode>, CommandError> {
+    let mode = named.map(ExecMode::parse).transpose();
+    mode.map_err(|error| CommandError::new(ErrorCode::Malformed, error.to_string()))
 }
 
 /// A call.
@@ -86,8 +65,8 @@ pub struct CallRequest {
     pub method: String,
     /// Its argument.
     pub params: Box<RawValue>,
-    /// Where it runs.
-    pub mode: Mode,
+    /// Where it runs; `None` lets the node decide.
+    pub exec_mode: Option<ExecMode>,
     /// The pool of workers; the default pool if `None`.
     pub pool: Option<String>,
     /// The caller's timeout; the server's if `None`.
@@ -140,7 +119,7 @@ pub struct ExecutorOptions {
     /// Which executors are asked first for free calls.
     pub prefer: Preference,
     /// Where the work of a method runs if its caller does not say it.
-    pub modes: BTreeMap<String, DefaultMode>,
+    pub modes: BTreeMap<String, ExecMode>,
     /// The workers inside this node.
     pub local: LocalWorkers,
 }
@@ -322,7 +301,7 @@ fn placement(
     inline: bool,
 ) -> Result<Placement, CommandError> {
     let pool = group.pool.as_str();
-    let wanted = executors.defaults.mode(call.mode, group, &call.method);
+    let wanted = executors.defaults.mode(call.exec_mode, group, &call.method);
     let workers = executors.workers.roster().pool_serves(pool, &call.method)
         || !executors.local().free(group, &call.method).is_empty();
     let inline = inline && pool == DEFAULT_POOL;

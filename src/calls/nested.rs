@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span};
 
-use super::{CallRequest, ExecutorError, Executors, JobRequest, Mode};
+use super::{CallRequest, ExecutorError, Executors, JobRequest};
 use crate::protocol::CommandError;
 use crate::telemetry::child_of;
 
@@ -24,7 +24,7 @@ fn job_request(job: NestedJob) -> Result<JobRequest, CommandError> {
     let NestedJob { kind, data, identity, exec_mode, pool, run_in, retries, idempotency_key } = job;
     let scope = SCOPE.to_owned();
     Ok(JobRequest {
-        mode: Mode::parse(exec_mode.as_deref())?,
+        exec_mode,
         kind,
         data,
         pool,
@@ -47,7 +47,7 @@ fn call_request(call: NestedCall) -> Result<CallRequest, CommandError> {
     let WorkIdentity { user, page, session, connection, .. } = identity;
     let class = page.map(|_| split_method(&method).0.to_owned());
     Ok(CallRequest {
-        mode: Mode::parse(exec_mode.as_deref())?,
+        exec_mode,
         method,
         params,
         pool,

@@ -1,8 +1,7 @@
 //! Decides where a call runs and which workers run a job. Pure.
 
-use pagewire_cluster::job::Affinity;
+use pagewire_cluster::worker::{Affinity, ExecMode};
 
-use super::Mode;
 use crate::config::Preference;
 use crate::protocol::{CommandError, ErrorCode};
 
@@ -12,7 +11,8 @@ pub const DEFAULT_POOL: &str = "default";
 /// The mode of a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WantedMode {
-    pub(super) mode: Mode,
+    /// `None` lets the node decide.
+    pub(super) mode: Option<ExecMode>,
     /// The caller has set it. A default gives way where it cannot be followed.
     pub(super) is_explicit: bool,
 }
@@ -41,9 +41,9 @@ pub(super) struct PlacementInput {
     pub(super) inline: bool,
 }
 
-/// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. In the other modes a call
-/// runs on workers if the pool has any with the method; it runs in this process if the pool has none, or if this process
-/// is the only worker. This process must have the handler. If one lane of the pool has workers with the method and another
+/// Decides where a call runs. Mode `inline` means this process, mode `assigned` a worker. Otherwise a call runs
+/// on workers if the pool has any with the method; it runs in this process if the pool has none, or if this process is
+/// the only worker. This process must have the handler. If one lane of the pool has workers with the method and another
 /// has none, this process does not run the calls of that lane, because a missing canary must show. A mode `assigned` that
 /// the caller has not set itself is followed if the pool has workers.
 ///
@@ -52,10 +52,14 @@ pub(super) struct PlacementInput {
 pub(super) fn place(wanted: WantedMode, facts: PlacementInput) -> Result<Placement, CommandError> {
     let affinity = affinity(wanted, facts.user, facts.owner)?;
     match wanted.mode {
-        Mode::Inline if facts.inline => Ok(Placement::Inline),
-        Mode::Any | Mode::Default if facts.inline && (facts.alone || !facts.workers) => Ok(Placement::Inline),
-        Mode::Assigned if facts.inline && !facts.workers && !wanted.is_explicit => Ok(Placement::Inline),
-        Mode::Any | Mode::Default | Mode::Assigned if facts.workers => Ok(Placement::Workers(affinity)),
+        Some(ExecMode::Inline) if facts.inline => Ok(Placement::Inline),
+        Some(ExecMode::Any) | None if facts.inline && (facts.alone || !facts.workers) => {
+            Ok(Placement::Inline)
+        }
+        Some(ExecMode::Assigned) if facts.inline && !facts.workers && !wanted.is_explicit => {
+            Ok(Placement::Inline)
+        }
+        Some(ExecMode::Any | ExecMode::Assigned) | None if facts.workers => Ok(Placement::Workers(affinity)),
         _ => Err(no_executor("no executor serves this method now")),
     }
 }
@@ -67,13 +71,13 @@ pub(super) fn place(wanted: WantedMode, facts: PlacementInput) -> Result<Placeme
 /// `malformed` for mode `assigned` of a caller without a user and a connection, unless the mode is a default.
 pub(super) fn affinity(wanted: WantedMode, user: bool, owner: bool) -> Result<Affinity, CommandError> {
     match wanted.mode {
-        Mode::Assigned if !owner && wanted.is_explicit => {
+        Some(ExecMode::Assigned) if !owner && wanted.is_explicit => {
             let message =
                 "exec_mode assigned needs a user or a page: a caller without both has no assigned worker";
             Err(CommandError::new(ErrorCode::Malformed, message))
         }
-        Mode::Assigned if owner => Ok(Affinity::Assigned),
-        Mode::Default if user => Ok(Affinity::Assigned),
+        Some(ExecMode::Assigned) if owner => Ok(Affinity::Assigned),
+        None if user => Ok(Affinity::Assigned),
         _ => Ok(Affinity::Free),
     }
 }
@@ -123,55 +127,64 @@ mod tests {
     const OWN: Result<Placement, ErrorCode> = Ok(Placement::Workers(Affinity::Assigned));
     const INLINE: Result<Placement, ErrorCode> = Ok(Placement::Inline);
 
-    fn explicit(mode: Mode) -> WantedMode {
-        WantedMode { mode, is_explicit: mode != Mode::Default }
+    fn explicit(mode: Option<ExecMode>) -> WantedMode {
+        WantedMode { mode, is_explicit: mode.is_some() }
     }
 
     fn facts(user: bool, workers: bool, inline: bool) -> PlacementInput {
         PlacementInput { user, owner: user, workers, alone: false, inline }
     }
 
-    fn placed(mode: Mode, user: bool, workers: bool, inline: bool) -> Result<Placement, ErrorCode> {
+    fn placed(
+        mode: Option<ExecMode>,
+        user: bool,
+        workers: bool,
+        inline: bool,
+    ) -> Result<Placement, ErrorCode> {
         place(explicit(mode), facts(user, workers, inline)).map_err(|error| error.code)
     }
 
     #[test]
     fn a_users_call_goes_to_the_users_own_worker_and_anybody_elses_to_any() {
-        assert_eq!(placed(Mode::Default, true, true, true), OWN);
-        assert_eq!(placed(Mode::Default, false, true, true), FREE);
-        assert_eq!(placed(Mode::Any, true, true, true), FREE);
-        assert_eq!(placed(Mode::Assigned, true, true, true), OWN);
-        assert_eq!(placed(Mode::Assigned, false, true, true), Err(ErrorCode::Malformed));
+        assert_eq!(placed(None, true, true, true), OWN);
+        assert_eq!(placed(None, false, true, true), FREE);
+        assert_eq!(placed(Some(ExecMode::Any), true, true, true), FREE);
+        assert_eq!(placed(Some(ExecMode::Assigned), true, true, true), OWN);
+        assert_eq!(placed(Some(ExecMode::Assigned), false, true, true), Err(ErrorCode::Malformed));
     }
 
     #[test]
     fn this_binary_helps_out_only_where_a_pool_has_no_workers() {
-        assert_eq!(placed(Mode::Default, true, false, true), INLINE);
-        assert_eq!(placed(Mode::Any, false, false, true), INLINE);
-        assert_eq!(placed(Mode::Inline, false, true, true), INLINE);
-        assert_eq!(placed(Mode::Any, false, false, false), Err(ErrorCode::NoExecutor));
-        assert_eq!(placed(Mode::Assigned, true, false, true), Err(ErrorCode::NoExecutor));
-        assert_eq!(placed(Mode::Inline, true, true, false), Err(ErrorCode::NoExecutor));
+        assert_eq!(placed(None, true, false, true), INLINE);
+        assert_eq!(placed(Some(ExecMode::Any), false, false, true), INLINE);
+        assert_eq!(placed(Some(ExecMode::Inline), false, true, true), INLINE);
+        assert_eq!(placed(Some(ExecMode::Any), false, false, false), Err(ErrorCode::NoExecutor));
+        assert_eq!(placed(Some(ExecMode::Assigned), true, false, true), Err(ErrorCode::NoExecutor));
+        assert_eq!(placed(Some(ExecMode::Inline), true, true, false), Err(ErrorCode::NoExecutor));
     }
 
     #[test]
     fn a_process_that_is_its_own_worker_takes_the_short_way_unless_the_users_own_worker_is_asked_for() {
         let alone = PlacementInput { alone: true, ..facts(true, true, true) };
-        assert_eq!(place(explicit(Mode::Default), alone), Ok(Placement::Inline));
-        assert_eq!(place(explicit(Mode::Assigned), alone), Ok(Placement::Workers(Affinity::Assigned)));
+        assert_eq!(place(explicit(None), alone), Ok(Placement::Inline));
+        assert_eq!(
+            place(explicit(Some(ExecMode::Assigned)), alone),
+            Ok(Placement::Workers(Affinity::Assigned))
+        );
     }
 
     #[test]
     fn a_default_mode_is_followed_where_it_can_be() {
-        let by_default =
-            |mode, facts| place(WantedMode { mode, is_explicit: false }, facts).map_err(|error| error.code);
+        let by_default = |mode, facts| {
+            place(WantedMode { mode: Some(mode), is_explicit: false }, facts).map_err(|error| error.code)
+        };
         let anonymous = PlacementInput { owner: true, ..facts(false, true, true) };
-        assert_eq!(by_default(Mode::Assigned, facts(true, true, true)), OWN);
-        assert_eq!(by_default(Mode::Assigned, anonymous), OWN, "of its connection");
-        assert_eq!(by_default(Mode::Assigned, facts(false, true, true)), FREE, "of a program");
-        assert_eq!(by_default(Mode::Assigned, facts(true, false, true)), INLINE);
-        assert_eq!(by_default(Mode::Any, facts(true, true, true)), FREE);
-        assert_eq!(by_default(Mode::Inline, facts(true, true, true)), INLINE);
+        assert_eq!(by_default(ExecMode::Assigned, facts(true, true, true)), OWN);
+        assert_eq!(by_default(ExecMode::Assigned, anonymous), OWN, "of its connection");
+        assert_eq!(by_default(ExecMode::Assigned, facts(false, true, true)), FREE, "of a program");
+        assert_eq!(by_default(ExecMode::Assigned, facts(true, false, true)), INLINE);
+        assert_eq!(by_default(ExecMode::Any, facts(true, true, true)), FREE);
+        assert_eq!(by_default(ExecMode::Inline, facts(true, true, true)), INLINE);
     }
 
     #[test]

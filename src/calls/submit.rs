@@ -7,12 +7,12 @@ use pagewire_cluster::id::Account;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::{Idempotency, Quota, Record, Submission, SubmitError, Submitted};
 use pagewire_cluster::rollout::{RoutingKey, is_name};
-use pagewire_cluster::worker::WorkerGroup;
+use pagewire_cluster::worker::{ExecMode, WorkerGroup};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::Executors;
 use super::placement::{DEFAULT_POOL, affinity};
-use super::{Executors, Mode};
 use crate::config::LimitsConfig;
 use crate::protocol::{CommandError, ErrorCode};
 use crate::telemetry;
@@ -32,8 +32,8 @@ pub struct JobRequest {
     pub kind: String,
     /// Its argument.
     pub data: Box<RawValue>,
-    /// Where it runs.
-    pub mode: Mode,
+    /// Where it runs; `None` lets the node decide.
+    pub exec_mode: Option<ExecMode>,
     /// The pool of workers; the default pool if `None`.
     pub pool: Option<String>,
     /// The user on whose behalf it runs.
@@ -114,7 +114,7 @@ impl Executors {
         self.lanes.admit(pool, unit, None).await;
         let lane = self.lanes.of(pool, unit);
         let team = WorkerGroup::new(pool, lane.lane);
-        let wanted = self.defaults.mode(job.mode, &team, &job.kind);
+        let wanted = self.defaults.mode(job.exec_mode, &team, &job.kind);
         let affinity = affinity(wanted, job.user.is_some(), job.user.is_some() || job.connection.is_some())?;
         let retries = self.defaults.retries(job.retries, &team, &job.kind);
         let submission = Submission {
@@ -150,7 +150,7 @@ pub(super) fn pool(named: Option<&str>) -> Result<&str, CommandError> {
 }
 
 fn check(job: &JobRequest) -> Result<(), CommandError> {
-    if job.mode == Mode::Inline {
+    if job.exec_mode == Some(ExecMode::Inline) {
         return Err(malformed("a job runs on a worker: exec_mode must be any or assigned"));
     }
     if !(1..=MAX_NAME).contains(&job.kind.len()) {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use super::{Caller, Context, Reply};
-use crate::calls::{CallRequest, ExecutorError, Mode};
+use crate::calls::{self, CallRequest, ExecutorError};
 use crate::pages::{Page, PushOutcome};
 use crate::protocol::{CallFrame, CommandError, ErrorCode, FrameBody, FrameId};
 
@@ -73,7 +73,7 @@ fn request(
 ) -> Result<CallRequest, CommandError> {
     let pool = object.and_then(|class| class.pool.clone());
     Ok(CallRequest {
-        mode: Mode::parse(frame.exec_mode.as_deref())?,
+        exec_mode: calls::exec_mode(frame.exec_mode.as_deref())?,
         method: frame.method,
         params: frame.params.unwrap_or_else(|| RawValue::NULL.to_owned()),
         pool: frame.pool.or(pool),

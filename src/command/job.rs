@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::job_catch_up::deliver_stored_result;
 use super::{Caller, Context, Reply};
-use crate::calls::{self, Mode};
+use crate::calls;
 use crate::protocol::{CommandError, ErrorCode, FrameBody, FrameId, SubmitJob};
 
 pub(super) async fn run(
@@ -30,7 +30,7 @@ pub(super) async fn run(
     let scope =
         user.as_deref().map_or_else(|| format!("connection {connection}"), |user| format!("user {user}"));
     let job = calls::JobRequest {
-        mode: Mode::parse(frame.exec_mode.as_deref())?,
+        exec_mode: calls::exec_mode(frame.exec_mode.as_deref())?,
         kind: frame.kind,
         data: frame.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
         pool: frame.pool,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pagewire_cluster::worker::{Discovery, ListedWorker, WorkerType};
+use pagewire_cluster::worker::{Discovery, ExecMode, ListedWorker, WorkerType};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
@@ -19,8 +19,8 @@ pub struct ExecutorsConfig {
     pub worker: Vec<ListedWorker>,
     /// Which executors are asked first for work that any of them may run.
     pub prefer: Preference,
-    /// Where the work of a method runs if its caller does not say it.
-    pub mode: BTreeMap<String, DefaultMode>,
+    /// Where the work of a method runs if its caller does not say it. A job runs with `inline` as with `any`.
+    pub mode: BTreeMap<String, ExecMode>,
 }
 
 /// Which executors are asked first; the others are asked if these are full or absent.
@@ -31,18 +31,6 @@ pub enum Preference {
     Local,
     /// Workers outside of nodes.
     Remote,
-}
-
-/// Where the work of a method runs if its caller does not say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DefaultMode {
-    /// In the node, for a handler of this binary. A job runs as with `any`.
-    Inline,
-    /// At any executor.
-    Any,
-    /// At the executor that the user is assigned to.
-    Assigned,
 }
 
 /// How the workers of a cluster are found.

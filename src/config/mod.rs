@@ -31,7 +31,7 @@ use pagewire_cluster::id::Level;
 use serde::{Deserialize, Serialize};
 
 pub use address::read as parse_address;
-pub use executors::{DefaultMode, DiscoveryMode, ExecutorsConfig, Preference};
+pub use executors::{DiscoveryMode, ExecutorsConfig, Preference};
 pub use host::names_this_machine;
 pub use load::{DEFAULTS, FILE, InvalidConfig, Sources, load};
 pub(crate) use mount::is_path as is_mount_path;

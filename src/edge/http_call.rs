@@ -25,7 +25,7 @@ use super::handshake;
 use super::http::retry_after;
 use super::listener::Peer;
 use super::origin::OriginCheck;
-use crate::calls::{CallRequest, ExecutorError, Mode};
+use crate::calls::{self, CallRequest, ExecutorError};
 use crate::protocol::{CommandError, ErrorCode, TOO_DEEP, is_too_deep, read};
 use crate::telemetry::{REQUEST_ID, RequestId, child_of};
 
@@ -119,7 +119,7 @@ async fn run(
     if !(1..=MAX_METHOD).contains(&method.len()) {
         return Err(refused(ErrorCode::Malformed, "the name of a method has 1 to 200 bytes"));
     }
-    let mode = Mode::parse(options.exec_mode.as_deref())?;
+    let exec_mode = calls::exec_mode(options.exec_mode.as_deref())?;
     let _counted = match &user {
         Some(user) => Some(edge.context.in_flight.count(Account::User(user.clone()))?),
         None => {
@@ -130,7 +130,7 @@ async fn run(
     let call = CallRequest {
         method,
         params: params(request).await?,
-        mode,
+        exec_mode,
         pool: options.pool,
         timeout: options.timeout_ms.map(Duration::from_millis),
         user,

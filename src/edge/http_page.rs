@@ -14,12 +14,13 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::Response;
 use pagewire_cluster::id::{Account, Address, Key};
 use pagewire_cluster::rollout::LanePins;
+use pagewire_cluster::worker::ExecMode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Edge;
 use super::http_call::{self, HttpCallError, MAX_METHOD, refused};
-use crate::calls::{CallRequest, Mode};
+use crate::calls::CallRequest;
 use crate::pages::Membership;
 use crate::protocol::{CommandError, ErrorCode};
 
@@ -83,7 +84,7 @@ async fn run(
     let call = CallRequest {
         method,
         params: http_call::params(request).await?,
-        mode: Mode::Assigned,
+        exec_mode: Some(ExecMode::Assigned),
         pool: class.pool.clone(),
         timeout: timeout_ms.map(Duration::from_millis),
         user: place.user,

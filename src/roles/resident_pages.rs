@@ -14,13 +14,13 @@ use futures_util::FutureExt;
 use pagewire_cluster::id::Key;
 use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::wire::PageEvent;
-use pagewire_cluster::worker::Workers;
+use pagewire_cluster::worker::{ExecMode, Workers};
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::services::Services;
 use super::tasks::{TaskKind, Tasks};
-use crate::calls::{CallRequest, ExecutorError, Executors, Mode};
+use crate::calls::{CallRequest, ExecutorError, Executors};
 use crate::command::Context;
 use crate::pages::{PageStore, ResidentEvent};
 
@@ -160,7 +160,7 @@ fn call(store: &PageStore, event: &ResidentEvent) -> CallRequest {
     CallRequest {
         method: class.class.clone(),
         params: RawValue::NULL.to_owned(),
-        mode: Mode::Assigned,
+        exec_mode: Some(ExecMode::Assigned),
         pool: class.pool.clone(),
         timeout: None,
         user: page.user(),

@@ -12,7 +12,7 @@ use pagewire_cluster::rollout::Rollouts;
 use pagewire_cluster::rollout::analysis::{LaneRelease, OutcomeLog};
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::worker::{
-    Affinity, Discovery, RowLoad, WorkerGroup, WorkerRow, WorkerType, claim_worker,
+    Affinity, Discovery, ExecMode, RowLoad, WorkerGroup, WorkerRow, WorkerType, claim_worker,
 };
 use pagewire_worker::entry::{WorkerEntry, WorkerLoad};
 use pagewire_worker::handlers::Handlers;
@@ -239,6 +239,10 @@ pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+fn mode_text(affinity: Affinity) -> String {
+    ExecMode::from(affinity).text().to_owned()
+}
+
 fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
     let (host, process) = (host_name(), std::process::id());
     let options = || setup.handlers.names().map(|name| (name.to_owned(), setup.handlers.options(name)));
@@ -252,7 +256,7 @@ fn row(config: &Config, setup: &WorkerOptions, started: u64) -> WorkerRow {
         release: config.node.release.clone(),
         slots: setup.slots.count,
         methods: setup.handlers.names().map(str::to_owned).collect(),
-        modes: options().filter_map(|(name, of)| Some((name, of.mode?.text().to_owned()))).collect(),
+        modes: options().filter_map(|(name, of)| Some((name, mode_text(of.affinity?)))).collect(),
         retries: options().filter_map(|(name, of)| Some((name, of.retries?))).collect(),
         node: setup.node,
         name,

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use pagewire_cluster::timing::Timing;
-use pagewire_worker::handlers::{HandlerMode, HandlerOptions, Serial};
+use pagewire_cluster::worker::Affinity;
+use pagewire_worker::handlers::{HandlerOptions, Serial};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -120,13 +121,13 @@ impl App {
     /// Lets the work of the handler run at the executor that its user is assigned to, unless the caller says otherwise.
     #[must_use]
     pub fn assigned(self) -> Self {
-        self.option(|options| options.mode = Some(HandlerMode::Assigned))
+        self.option(|options| options.affinity = Some(Affinity::Assigned))
     }
 
     /// Lets any executor run the work of the handler, unless the caller says otherwise.
     #[must_use]
     pub fn any(self) -> Self {
-        self.option(|options| options.mode = Some(HandlerMode::Any))
+        self.option(|options| options.affinity = Some(Affinity::Free))
     }
 
     /// Sets how often a failed job of the handler is tried again, unless its submitter says otherwise.

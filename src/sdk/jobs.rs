@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::worker::ExecMode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -195,12 +196,12 @@ impl Submission {
 
     /// Lets any executor run the job.
     pub fn any(self) -> Self {
-        self.with("exec_mode", json!("any"))
+        self.with("exec_mode", json!(ExecMode::Any))
     }
 
     /// Lets the executor run the job that its user is assigned to.
     pub fn assigned(self) -> Self {
-        self.with("exec_mode", json!("assigned"))
+        self.with("exec_mode", json!(ExecMode::Assigned))
     }
 
     /// Sets the pool of workers.

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::time::Duration;
 
+use pagewire_cluster::worker::ExecMode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -48,12 +49,12 @@ impl<R> Call<R> {
 
     /// Lets any executor run the call.
     pub fn any(self) -> Self {
-        self.with("exec_mode", json!("any"))
+        self.with("exec_mode", json!(ExecMode::Any))
     }
 
     /// Lets the executor run the call that its user is assigned to.
     pub fn assigned(self) -> Self {
-        self.with("exec_mode", json!("assigned"))
+        self.with("exec_mode", json!(ExecMode::Assigned))
     }
 
     /// Sets the pool of workers.

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::wire::HandlerError;
-use pagewire_worker::handlers::{
-    HandlerInput, HandlerMode, HandlerOptions, ObjectRole, RunFailure, RunResult,
-};
+use pagewire_cluster::worker::Affinity;
+use pagewire_worker::handlers::{HandlerInput, HandlerOptions, ObjectRole, RunFailure, RunResult};
 use pagewire_worker::object::{ObjectStep, ObjectWork};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -206,7 +205,7 @@ where
     W: Future<Output = RunResult> + Send + 'static,
 {
     let mut handler = OwnHandler::of(name, true, run);
-    handler.options = HandlerOptions { mode: Some(HandlerMode::Assigned), object, ..handler.options };
+    handler.options = HandlerOptions { affinity: Some(Affinity::Assigned), object, ..handler.options };
     handler
 }
 

@@ -2,6 +2,7 @@
 
 use pagewire_cluster::clock::ClusterClock;
 use pagewire_cluster::job::{WaitingJobs, WaitingJobsList};
+use pagewire_cluster::worker::ExecMode;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -17,7 +18,7 @@ struct GroupLabels {
 
 impl GroupLabels {
     fn of(group: &WaitingJobs) -> Self {
-        let mode = if group.assigned { "assigned" } else { "any" };
+        let mode = ExecMode::from(group.affinity()).text();
         Self { pool: group.pool.clone(), lane: group.lane.clone(), mode }
     }
 }

@@ -209,31 +209,12 @@ pub struct HandlerOptions {
     pub serial: Serial,
     /// Whether the handler stops on request ([`HandlerInput::stop`]). Any other handler is stopped by dropping its future.
     pub stops: bool,
-    /// Where its work runs if neither the caller nor the configuration says it.
-    pub mode: Option<HandlerMode>,
+    /// Which executor runs its work if neither the caller nor the configuration names a mode.
+    pub affinity: Option<Affinity>,
     /// How often a failed job is retried if its submitter does not say it.
     pub retries: Option<u32>,
     /// Whether it belongs to the objects of resident pages.
     pub object: ObjectRole,
-}
-
-/// Where the work of a handler runs if neither the caller nor the configuration says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandlerMode {
-    /// At any executor.
-    Any,
-    /// At the executor that the user is assigned to.
-    Assigned,
-}
-
-impl HandlerMode {
-    /// Returns its name, as in `exec_mode`.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Assigned => "assigned",
-        }
-    }
 }
 
 #[derive(Clone)]

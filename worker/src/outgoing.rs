@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::trace::TraceParent;
 use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::worker::ExecMode;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -48,8 +49,8 @@ pub struct NestedJob {
     pub data: Box<RawValue>,
     /// For whom the job runs. It has no page: the page that asked for the submitting work does not wait for the job.
     pub identity: WorkIdentity,
-    /// Where it runs, as a page or program says it; `None` for the default.
-    pub exec_mode: Option<String>,
+    /// Where it runs; `None` lets the node decide.
+    pub exec_mode: Option<ExecMode>,
     /// Pool of workers; `None` for the default pool.
     pub pool: Option<String>,
     /// How long it is put off; `None` to run it at once.
@@ -69,8 +70,8 @@ pub struct NestedCall {
     pub params: Box<RawValue>,
     /// For whom the call runs.
     pub identity: WorkIdentity,
-    /// Where it runs, as a page or program says it; `None` for the default.
-    pub exec_mode: Option<String>,
+    /// Where it runs; `None` lets the node decide.
+    pub exec_mode: Option<ExecMode>,
     /// Pool of workers; `None` for the default pool.
     pub pool: Option<String>,
     /// Time limit of the call: it is within the time of the calling work.

@@ -6,6 +6,7 @@
 mod availability;
 mod candidates;
 mod directory;
+mod exec_mode;
 mod lease;
 mod row;
 
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 pub use availability::{Affinity, Discovery, ListedWorker, WorkerType};
 pub use candidates::{NoCandidate, PARTITIONS, partition};
 pub use directory::{WorkerDirectory, WorkerGroup};
+pub use exec_mode::{ExecMode, UnknownExecMode};
 pub use lease::{WorkerLease, WorkerLeaseKeeper, WorkerSlot, claim_worker};
 pub use row::{RowLoad, WorkerId, WorkerRow};
 

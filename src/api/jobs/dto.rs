@@ -1,6 +1,7 @@
 //! The JSON of a job.
 
-use pagewire_cluster::job::{Affinity, JobState, Record};
+use pagewire_cluster::job::{JobState, Record};
+use pagewire_cluster::worker::ExecMode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -103,10 +104,7 @@ impl JobResponse {
 
 impl From<Record> for JobResponse {
     fn from(record: Record) -> Self {
-        let exec_mode = match record.affinity {
-            Affinity::Free => "any",
-            Affinity::Assigned => "assigned",
-        };
+        let exec_mode = ExecMode::from(record.affinity).text();
         // a stored record does not distinguish the result `null` from no result
         let null = (record.state == JobState::Succeeded).then(|| RawValue::NULL.to_owned());
         let Record { created, due, started, ended, .. } = record;

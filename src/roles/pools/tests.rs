@@ -6,9 +6,9 @@ use pagewire_cluster::peer::PeerClient;
 use pagewire_cluster::register::Registers;
 use pagewire_cluster::subject::Subjects;
 use pagewire_cluster::timing::Timing;
-use pagewire_cluster::worker::Workers;
+use pagewire_cluster::worker::{Affinity, Workers};
 use pagewire_worker::demo::demo_handlers;
-use pagewire_worker::handlers::{HandlerInput, HandlerMode, HandlerOptions, HandlersBuilder};
+use pagewire_worker::handlers::{HandlerInput, HandlerOptions, HandlersBuilder};
 
 use super::*;
 
@@ -92,7 +92,7 @@ async fn a_new_set_of_handlers_is_served_by_a_new_worker_and_the_old_one_leaves(
     let (services, workers) = services(config("[[pool]]\nname = \"a\""), NodeNumber::new(3), &tasks);
     tasks.spawn("workers", TaskKind::Vital, workers.follow().await.unwrap());
     let options =
-        HandlerOptions { mode: Some(HandlerMode::Any), retries: Some(2), ..HandlerOptions::default() };
+        HandlerOptions { affinity: Some(Affinity::Free), retries: Some(2), ..HandlerOptions::default() };
     let echo = |input: HandlerInput| async move { Ok(input.params) };
     let set = |name: &str| Some(HandlersBuilder::default().handler_with(name, options, echo).build());
     let (sets, handlers) = watch::channel(None);

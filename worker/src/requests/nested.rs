@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use pagewire_cluster::code::ErrorCode;
 use pagewire_cluster::wire::HandlerError;
+use pagewire_cluster::worker::ExecMode;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -29,12 +31,19 @@ fn argument(members: &mut Members, name: &str) -> Box<RawValue> {
     members.json(name).unwrap_or_else(|| RawValue::NULL.to_owned())
 }
 
+/// Takes where other work runs; `None` lets the node decide.
+fn exec_mode(members: &mut Members) -> Result<Option<ExecMode>, HandlerError> {
+    let named: Option<String> = members.optional("exec_mode")?;
+    let mode = named.as_deref().map(ExecMode::parse).transpose();
+    mode.map_err(|error| HandlerError::new(ErrorCode::Malformed, error.to_string()))
+}
+
 /// `job.submit`.
 pub(super) struct SubmitJob {
     kind: String,
     data: Box<RawValue>,
     user: ForUser,
-    exec_mode: Option<String>,
+    exec_mode: Option<ExecMode>,
     pool: Option<String>,
     run_in: Option<Duration>,
     retries: Option<u32>,
@@ -47,7 +56,7 @@ impl SubmitJob {
             kind: members.name("kind")?,
             data: argument(members, "data"),
             user: members.user()?,
-            exec_mode: members.optional("exec_mode")?,
+            exec_mode: exec_mode(members)?,
             pool: members.optional("pool")?,
             run_in: members.millis("run_in_ms")?,
             retries: members.optional("retries")?,
@@ -69,7 +78,7 @@ pub(super) struct MakeCall {
     method: String,
     params: Box<RawValue>,
     user: ForUser,
-    exec_mode: Option<String>,
+    exec_mode: Option<ExecMode>,
     pool: Option<String>,
     timeout: Option<Duration>,
 }
@@ -80,7 +89,7 @@ impl MakeCall {
             method: members.name("method")?,
             params: argument(members, "params"),
             user: members.user()?,
-            exec_mode: members.optional("exec_mode")?,
+            exec_mode: exec_mode(members)?,
             pool: members.optional("pool")?,
             timeout: members.millis("timeout_ms")?,
         })

@@ -169,6 +169,12 @@ async fn an_unknown_request_is_unsupported_and_wrong_parameters_name_the_member(
         assert_eq!(error.code, "malformed", "{method} {params}");
         assert!(error.message.starts_with(&format!("{member}: ")), "{method} {params}: {}", error.message);
     }
+    for (method, mut params) in [("job.submit", json!({"kind": "a"})), ("call", json!({"method": "a"}))] {
+        params["exec_mode"] = json!("elsewhere");
+        let error = ask.ask(method, params).await.unwrap_err();
+        assert_eq!((error.code.as_str(), error.retryable), ("malformed", false), "{method}");
+        assert_eq!(error.message, "exec_mode is inline, any or assigned", "{method}");
+    }
     let alone = Asking { identity: WorkIdentity::default(), ..ask };
     let error = alone.ask("state.get", json!({"level": "session"})).await.unwrap_err();
     assert_eq!(error.message, "id: it is missing, and this belongs to no session");

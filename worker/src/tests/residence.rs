@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pagewire_cluster::engine::{Consistency, Engine};
 use pagewire_cluster::id::{Address, Entity, Key, NodeNumber};
-use pagewire_cluster::job::{CallError, Jobs};
+use pagewire_cluster::job::{Affinity, CallError, Jobs};
 use pagewire_cluster::state::{Fence, StateStore};
 use pagewire_cluster::subject::job_key;
 use pagewire_cluster::wire::{PageEvent, WorkerCall};
@@ -18,7 +18,7 @@ use super::worker::jobs;
 use super::{PATIENCE, memory, team};
 use crate::effects::{Effects, page_fence};
 use crate::handlers::{
-    HandlerInput, HandlerMode, HandlerOptions, Handlers, HandlersBuilder, ObjectRole, RunFailure, RunResult,
+    HandlerInput, HandlerOptions, Handlers, HandlersBuilder, ObjectRole, RunFailure, RunResult,
 };
 use crate::object::{ObjectStep, Seat};
 use crate::residence::ObjectLimits;
@@ -35,7 +35,7 @@ struct Counters {
 impl Counters {
     fn handlers(&self) -> Handlers {
         let options =
-            |object| HandlerOptions { mode: Some(HandlerMode::Assigned), object, ..Default::default() };
+            |object| HandlerOptions { affinity: Some(Affinity::Assigned), object, ..Default::default() };
         let (class, method) = (self.clone(), self.clone());
         HandlersBuilder::default()
             .runtime("Counter", options(ObjectRole::Class), move |input| {

@@ -5,13 +5,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use pagewire_cluster::wire::HandlerError;
-use pagewire_cluster::wire::MoveReason;
+use pagewire_cluster::wire::{HandlerError, MoveReason};
+use pagewire_cluster::worker::ExecMode;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::page_class::PageClass;
-use crate::handlers::{HandlerMode, HandlerOptions, ObjectRole, Serial};
+use crate::handlers::{HandlerOptions, ObjectRole, Serial};
 
 /// Version of the wire that this release speaks.
 pub(super) const PROTOCOL: u32 = 1;
@@ -206,12 +206,10 @@ impl Method {
             Some("page") => Serial::Page,
             _ => Serial::None,
         };
-        let mode = match self.mode.as_deref() {
-            Some("assigned") => Some(HandlerMode::Assigned),
-            Some("any") => Some(HandlerMode::Any),
-            _ => None,
-        };
-        HandlerOptions { serial, stops: true, mode, retries: self.retries, object: self.object }
+        // a mode of a newer release is none; `inline` is none either, because a child does not run in the node
+        let mode = self.mode.as_deref().and_then(|mode| ExecMode::parse(mode).ok());
+        let affinity = mode.and_then(ExecMode::affinity);
+        HandlerOptions { serial, stops: true, affinity, retries: self.retries, object: self.object }
     }
 }
 
