@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 
 import pytest
 
-from supervisor import pack
+from pagewire import Context
+from pagewire.link import Link
+from supervisor import pack, read_frame
 
 
 @pytest.mark.parametrize("why", ["cancelled", "deadline", "drain"])
@@ -77,6 +80,34 @@ def test_a_busy_child_ends_its_work_before_it_exits(child):
     child.send({"t": "drain", "within_ms": 1000}, {"t": "reply", "id": request["id"], "value": 5})
     assert child.end(number)["value"] == 5
     assert child.exit() == 0
+
+
+class DrainedLink(Link):
+    """A link that is drained at the moment at which it sends an end, as another thread may do it."""
+
+    def send(self, data):
+        self.take({"t": "drain"})
+        self.is_open = is_open(self._sock)
+        self._sock.sendall(data)
+
+
+def is_open(sock):
+    try:
+        return sock.recv(1, socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+
+
+def test_a_drain_while_an_end_is_sent_waits_for_it():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        link = DrainedLink(ours, None, {}, {})
+        context = Context(link, {"id": 1, "method": "m"})
+        link._works[1] = context
+        link.end(context, pack({"t": "stopped", "id": 1}))
+        assert link.is_open
+        assert read_frame(theirs) == {"t": "stopped", "id": 1}
+        assert not is_open(ours)
 
 
 def test_work_that_waits_is_done_before_the_end_of_a_drain(start):

@@ -202,8 +202,9 @@ class Link:
     def end(self, context: AnyContext, data: bytes) -> None:
         """Sends the one end of a piece of work."""
         context._over = True
-        self._works.pop(context._id, None)
         self.send(data)
+        # after the send: another thread that handles a drain ends the process when there is no work
+        self._works.pop(context._id, None)
         if self.ending and not self._works:
             self._finish_if_idle()
 
