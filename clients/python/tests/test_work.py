@@ -176,6 +176,34 @@ def test_snooze_puts_a_job_off(child):
 
 
 @pytest.mark.parametrize(
+    ("how", "members"),
+    [
+        ("retry after a timedelta", {"t": "error", "code": "failed", "retryable": True, "after_ms": 90_000}),
+        ("snooze for a timedelta", {"t": "snooze", "after_ms": 60_000}),
+        ("fail with an exception", {"code": "no_stock", "message": "'sold out'", "retryable": False}),
+        (
+            "snooze for nan",
+            {"message": "ValueError: a delay is a finite number of seconds or a timedelta, not nan", "retryable": True},
+        ),
+        (
+            "retry after a text",
+            {"message": "ValueError: a delay is a finite number of seconds or a timedelta, not '30'"},
+        ),
+    ],
+)
+def test_an_exception_with_a_member_of_another_type_is_an_end(child, how, members):
+    end = child.call("odd", how, kind="job")
+    assert {name: end.get(name) for name in members} == members
+
+
+def test_an_exception_that_cannot_be_sent_ends_its_work_with_the_reason(child):
+    end = child.call("odd", "a broken member", kind="job")
+    assert (end["t"], end["code"], end["retryable"]) == ("error", "failed", True)
+    assert end["message"].startswith("Retry, which cannot be sent: TypeError: ")
+    assert child.call("add", [1, 1])["value"] == 2
+
+
+@pytest.mark.parametrize(
     ("kind", "code", "message"),
     [
         ("nan", "failed", "result.rows[1]: Out of range float values"),

@@ -31,6 +31,7 @@ from .steps import Steps, drive, drive_async
 from .wire import encode, pack
 
 if TYPE_CHECKING:
+    from .errors import Delay
     from .port import Port
 
 Item = TypeVar("Item")
@@ -130,8 +131,8 @@ class BaseContext(Caller[Sent, Value], Generic[Value, Sent, Read, Revision, Text
             report["message"] = str(message)[:1000]
         self._link.send(pack(encode(report)))
 
-    def snooze(self, seconds: float) -> NoReturn:
-        """Ends this attempt and puts the job off, without counting it as an attempt."""
+    def snooze(self, seconds: Delay) -> NoReturn:
+        """Ends this attempt and puts the job off, without counting it as an attempt. A timedelta is a delay as well."""
         raise Snoozed(seconds)
 
     @property

@@ -6,7 +6,14 @@ Owns: errors that a handler raises, and errors that a request of a handler or of
 
 from __future__ import annotations
 
-from typing import Any
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Delay = Union[float, "timedelta"]
+"""Seconds, or a timedelta."""
 
 
 class Error(Exception):
@@ -44,13 +51,13 @@ class NoObject(LookupError):
 class Retry(Exception):
     """A handler raises it to run again later: `raise Retry(after=30, message="the bank is closed")`.
 
-    The job is tried again, if it has retries left, not before `after` seconds. Without `after` the server chooses the
-    delay.
+    The job is tried again, if it has retries left, not before `after`: seconds or a timedelta. Without `after` the
+    server chooses the delay.
     """
 
-    def __init__(self, after: float | None = None, message: str = "the handler wants to be tried again") -> None:
+    def __init__(self, after: Delay | None = None, message: str = "the handler wants to be tried again") -> None:
         super().__init__(message)
-        self.after = after
+        self.after = None if after is None else seconds_of(after)
         self.message = message
 
 
@@ -77,15 +84,32 @@ class Cancelled(BaseException):
 
 
 class Snoozed(BaseException):
-    """Ends an attempt that is put off for `seconds`. Raised by `ctx.snooze`."""
+    """Ends an attempt that is put off for a delay. Raised by `ctx.snooze`."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+    def __init__(self, delay: Delay) -> None:
+        super().__init__(delay)
+        self.seconds = seconds_of(delay)
 
 
 class BrokenWire(Exception):
     """The other side of the socket has broken the rules of frames."""
+
+
+def seconds_of(delay: Delay) -> float:
+    """Returns a delay in seconds.
+
+    Raises ValueError if it is no finite number and no timedelta.
+    """
+    # not isinstance, because a child starts without importing datetime
+    total = getattr(delay, "total_seconds", None)
+    seconds: Any = delay if total is None else total()
+    try:
+        is_finite = isfinite(seconds)
+    except (TypeError, OverflowError):
+        is_finite = False
+    if not is_finite:
+        raise ValueError(f"a delay is a finite number of seconds or a timedelta, not {delay!r}")
+    return float(seconds)
 
 
 def error_of(data: Any, status: int | None = None) -> Error:

@@ -35,6 +35,14 @@ def result(context: AnyContext, value: Any, limit: int = LIMIT) -> bytes:
 
 def failure(context: AnyContext, cause: BaseException) -> bytes:
     """Returns the frame for an exception that a handler has raised."""
+    try:
+        return _failure(context, cause)
+    except Exception as error:  # a member of the exception cannot be sent, and the work has to end
+        text = f"{type(cause).__name__}, which cannot be sent: {type(error).__name__}: {_text(error)}"
+        return _error(context._id, "failed", text, True)
+
+
+def _failure(context: AnyContext, cause: BaseException) -> bytes:
     work = context._id
     if isinstance(cause, Snoozed):
         return pack(encode({"t": "snooze", "id": work, "after_ms": _ms(cause.seconds)}))
@@ -44,7 +52,7 @@ def failure(context: AnyContext, cause: BaseException) -> bytes:
         return _error(work, cause.code, cause.message)
     if isinstance(cause, Error):
         # a conflict is resolved by running the handler again
-        return _error(work, cause.code, cause.message, cause.retryable or isinstance(cause, Conflict))
+        return _error(work, cause.code, cause.message, bool(cause.retryable) or isinstance(cause, Conflict))
     if context._reason is not None and _stops(cause):
         return stopped(work)
     text = f"{type(cause).__name__}: {_text(cause)}"
@@ -68,11 +76,12 @@ def _stops(cause: BaseException) -> bool:
 def _error(
     work: int,
     code: str,
-    message: str,
+    message: object,
     retryable: bool = False,
     after_ms: int | None = None,
     trace: str | None = None,
 ) -> bytes:
+    message = str(message)
     message = message if len(message) <= MESSAGE else message[:MESSAGE] + "…"
     body: dict[str, Any] = {"t": "error", "id": work, "code": _clean(code), "message": _clean(message)}
     body["retryable"] = retryable

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pagewire import App, AsyncContext, Context, Fail, Retry
 
@@ -81,6 +82,24 @@ def fail(ctx: Context, how: str):
     if how == "surrogate":
         raise ValueError("a \ud800 b")
     raise ValueError("broken")
+
+
+@both
+def odd(ctx: Context, how: str):
+    """Raises an exception with a member of another type than usual."""
+    if how == "retry after a timedelta":
+        raise Retry(after=timedelta(seconds=90))
+    if how == "snooze for a timedelta":
+        ctx.snooze(timedelta(minutes=1))
+    if how == "snooze for nan":
+        ctx.snooze(float("nan"))
+    if how == "retry after a text":
+        raise Retry(after="30")
+    if how == "fail with an exception":
+        raise Fail("no_stock", KeyError("sold out"))
+    error = Retry()
+    error.after = object()
+    raise error
 
 
 @both
@@ -392,5 +411,5 @@ async def big_request_async(ctx: AsyncContext):
     await ctx.page.send("x" * (1 << 20))
 
 
-for _name in ("move", "about", "log", "environment", "hang", "fork", "slow", "pid", "thread_name"):
+for _name in ("move", "about", "log", "environment", "hang", "fork", "slow", "odd", "pid", "thread_name"):
     mixed.handler(_name)(globals()[_name])
