@@ -127,6 +127,12 @@ def test_a_kept_connection_does_not_prevent_the_end(wsgi):
     assert site.child.exit() == 0
 
 
+def test_the_process_ends_if_another_thread_receives_sigterm(serve):
+    site = serve("wsgi", "granian", "site_wsgi:deaf()")
+    site.child.send({"t": "drain", "within_ms": 5000})
+    assert site.child.exit() == 0
+
+
 def test_the_process_ends_with_its_supervisor(wsgi):
     site = wsgi("site_wsgi")
     site.child.sock.shutdown(socket.SHUT_RDWR)

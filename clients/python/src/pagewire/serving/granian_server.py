@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from .command import Start, load
 
 _LONG_MS = 86_400_000
 """How long an idle connection stays open: Pagewire closes it, so that no request meets its end."""
+
+_WAKING = signal.SIGURG
+"""The signal that wakes the main thread. It ends no process that has no handler for it."""
+_WAKE_EVERY = 0.05
 
 
 def serve(start: Start, interface: str) -> None:
@@ -46,10 +52,10 @@ def _load(start: Start, interface: str, mask: int) -> Any:
 
     application = start.application()
     joining = Joining(start)
-    above = os.getppid()
+    stop = _stopper(os.getppid())
 
     def ready() -> None:
-        joining.join_when_listening(lambda: os.kill(above, signal.SIGTERM))
+        joining.join_when_listening(stop)
 
     if interface == "asgi":
         from . import asgi_scope
@@ -59,3 +65,24 @@ def _load(start: Start, interface: str, mask: int) -> Any:
 
     ready()
     return wsgi_environ.MountedApplication(application, start.script_name)
+
+
+def _stopper(above: int) -> Callable[[], None]:
+    """Returns a function that asks granian for the end of this process. Must be called in the main thread.
+
+    The SIGTERM of granian may arrive in any thread. Python handles it in the main thread, which waits without a
+    time-out and would never do so: it is woken until the process has ended.
+    """
+    signal.signal(_WAKING, lambda *_: None)
+    main = threading.get_ident()
+
+    def wake() -> None:
+        while True:
+            signal.pthread_kill(main, _WAKING)
+            time.sleep(_WAKE_EVERY)
+
+    def stop() -> None:
+        threading.Thread(target=wake, name="pagewire-end", daemon=True).start()
+        os.kill(above, signal.SIGTERM)
+
+    return stop
