@@ -8,15 +8,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 import termios
 import threading
+import time
 from pathlib import Path
 
 TESTS = Path(__file__).parent
 PATIENCE = 20
+LINGER = 2
 PAGE = "p|p01"
 
 
@@ -180,7 +183,7 @@ class Supervisor:
         """Returns what an ended process has written."""
         if self.process.poll() is None:
             return ""
-        return "".join(stream.read() for stream in (self.process.stdout, self.process.stderr))
+        return "".join(rest_of(stream) for stream in (self.process.stdout, self.process.stderr))
 
     def unread(self):
         """Returns how many bytes have arrived that were not read."""
@@ -199,6 +202,17 @@ class Supervisor:
 
 
 NO_ANSWER = object()
+
+
+def rest_of(stream):
+    """Returns what can be read from a stream. It may have no end, because another process holds it open."""
+    end, parts = time.monotonic() + LINGER, []
+    while select.select([stream], [], [], max(0, end - time.monotonic()))[0]:
+        part = os.read(stream.fileno(), 1 << 16)
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts).decode(errors="replace")
 
 
 def pack(message):

@@ -193,6 +193,17 @@ def test_a_process_that_a_handler_forks_does_not_keep_the_socket(child):
         os.kill(forked, signal.SIGKILL)
 
 
+def test_the_output_of_a_child_is_read_while_a_process_that_it_has_forked_lives_on(start):
+    child = start("work:sync")
+    forked = child.call("fork")["value"]
+    try:
+        child.sock.sendall(pack({"t": 5}))
+        assert child.exit() == 1
+        assert "the supervisor has sent" in child.output()
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     "data",
     [
