@@ -1,5 +1,7 @@
 """Responses of HTTP as servers and proxies send them: in pieces, in chunks, without a length, and broken."""
 
+import fcntl
+import resource
 import socket
 import threading
 
@@ -66,6 +68,28 @@ def test_a_response_in_any_pieces_is_read_and_its_connection_is_used_again(piece
         head, _, body = server.requests[0].partition(b"\r\n\r\n")
         assert head.startswith(b"POST /api/v1/calls HTTP/1.1\r\nHost: 127.0.0.1:")
         assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
+
+
+@pytest.fixture
+def many_descriptors():
+    """Lets this process have more than 1024 descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    except ValueError:
+        pytest.skip("this user may not have so many descriptors")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_connection_with_a_large_descriptor_is_used_again(many_descriptors):
+    with Script(HEAD + b"Content-Length: 2\r\n\r\n42") as server:
+        server.client.call("x")
+        (connection,) = server.client._pool._idle
+        with connection.sock as small:
+            connection.sock = socket.socket(fileno=fcntl.fcntl(small.fileno(), fcntl.F_DUPFD_CLOEXEC, 1500))
+        assert server.client.call("x") == 42
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize("head", [HEAD, HEAD + b"Connection: Close\r\nContent-Length: 2\r\n", b"HTTP/1.0 200 OK\r\n"])

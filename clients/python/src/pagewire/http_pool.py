@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import socket
 import threading
 from functools import partial
 from json import loads
@@ -99,7 +100,7 @@ class Pool:
             if connection is None:
                 return self._new(), False
             # an idle connection that can be read has been closed by the server
-            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+            if connection.sock is not None and not _can_be_read(connection.sock):
                 return connection, True
             connection.close()
 
@@ -123,6 +124,15 @@ class Pool:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+def _can_be_read(sock: socket.socket) -> bool:
+    """Returns whether a socket has data or was closed by the other side."""
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()  # select refuses descriptors from 1024 on
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _encoded(body: Any) -> bytes:
