@@ -314,6 +314,22 @@ def test_save_and_close_that_are_cancelled_before_they_begin_drop_the_object(sta
         assert child.call("objects")["value"] == []
 
 
+@pytest.mark.parametrize("event", ["save", "close"])
+@pytest.mark.parametrize("target", ["resident:sync", "resident:threads", "resident:mixed"])
+def test_save_and_close_that_are_cancelled_while_they_wait_for_the_object_drop_it(start, target, event):
+    child = start(target)
+    open_page(child)
+    child.call("grab", [PAGE])
+    ending = child.begin_telling(event, why="drain")
+    if target != "resident:sync":  # whose only thread waits
+        assert child.call("objects")["value"] == [PAGE]
+    child.send({"t": "cancel", "id": ending, "why": "cancelled"})
+    assert child.end(ending)["t"] == "stopped"
+    assert child.call("objects")["value"] == []
+    child.call("release", [PAGE])
+    assert child.rpc("add")["code"] == "stale"
+
+
 def test_the_golden_messages_of_a_page_are_understood(resident):
     resident.answers["state.get"] = {"value": 6, "revision": 3}
     names = ["page-open", "page-away", "page-back", "rpc", "page-save", "page-restore", "page-close"]

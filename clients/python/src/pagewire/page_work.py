@@ -61,7 +61,11 @@ class PageWork:
         arguments, keywords = self._bind(context)
         hold = self._hold(context)
         if hold.locked:
-            hold.resident.enter(context)
+            try:
+                hold.resident.enter(context)
+            except BaseException:
+                self._drop_if_over(hold.resident)
+                raise
         try:
             self._begin(hold)
             value = self._function(hold.resident.object, *arguments, **keywords)
@@ -73,7 +77,11 @@ class PageWork:
         arguments, keywords = self._bind(context)
         hold = self._hold(context)
         if hold.locked:
-            await hold.resident.enter_async()
+            try:
+                await hold.resident.enter_async()
+            except BaseException:
+                self._drop_if_over(hold.resident)
+                raise
         try:
             self._begin(hold)
             value = await self._function(hold.resident.object, *arguments, **keywords)
@@ -115,9 +123,13 @@ class PageWork:
         return value if self._event == "rpc" else None
 
     def _leave(self, hold: Hold) -> None:
-        if self._event in _DROPPED and not hold.resident.dropped:
-            self._residents.drop(hold.resident.object.page)
+        self._drop_if_over(hold.resident)
         hold.end()
+
+    def _drop_if_over(self, resident: Resident) -> None:
+        """Drops the object if it ends with this message, whether its function has run or not."""
+        if self._event in _DROPPED and not resident.dropped:
+            self._residents.drop(resident.object.page)
 
     def _missing(self, page: str) -> Error:
         return Error("stale", f"the page {page} has no `{self._class.name}` in this process")
