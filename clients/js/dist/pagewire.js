@@ -1262,11 +1262,12 @@ var Topic = class {
     if (this.#state === "stands") this.#standing.resolve();
     else if (this.#state === "unknown") void this.#ask();
   }
-  /** Handles a lost socket. */
+  /** Handles a lost socket, or a next one that was not registered. */
   pause() {
+    const wasLive = this.#live;
     this.#live = false;
     clearTimeout(this.#retry);
-    if (this.#state === "stands") this.#standing = new Deferred();
+    if (wasLive && this.#state === "stands") this.#standing = new Deferred();
   }
   /** Handles a closed page; the next page subscribes again. */
   close(error) {

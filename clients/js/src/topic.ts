@@ -66,11 +66,13 @@ export class Topic implements Room {
     else if (this.#state === "unknown") void this.#ask();
   }
 
-  /** Handles a lost socket. */
+  /** Handles a lost socket, or a next one that was not registered. */
   pause(): void {
+    const wasLive = this.#live;
     this.#live = false;
     clearTimeout(this.#retry);
-    if (this.#state === "stands") this.#standing = new Deferred();
+    // the first time only, because messages already wait for the one that was made then
+    if (wasLive && this.#state === "stands") this.#standing = new Deferred();
   }
 
   /** Handles a closed page; the next page subscribes again. */

@@ -131,6 +131,22 @@ test("a recovered page keeps its topics, any other subscribes again with a fresh
   page.close();
 });
 
+test("a message waits for its topic over several sockets", async () => {
+  const { page, first, socket } = await opened();
+  const room = page.subscribe("a");
+  await grant(first, 1);
+  await room.ready;
+  first.end(1006);
+  const sent = room.send(1);
+  (await socket(2)).end(1006);
+  const third = await socket(3);
+  third.register("recovered", { seq: 1 });
+  const [send] = await frames(third, "send", 1);
+  third.push({ seq: 2, type: "result", id: send?.["id"], value: { reached: 1, held: 0 } });
+  assert.deepEqual(await sent, { reached: 1, held: 0 });
+  page.close();
+});
+
 test("a refused subscription ends, whenever that is", async () => {
   const { page, first, socket } = await opened();
   const [one, two] = [page.subscribe("a"), page.subscribe("b")];
