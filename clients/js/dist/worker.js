@@ -92,7 +92,7 @@ var HeldLock = class {
   }
   async release() {
     if (!this.#drop()) return;
-    await this.#requests.ask("lock.release", { name: this.name, token: this.token });
+    await this.#requests.keep("lock.release", { name: this.name, token: this.token });
   }
   [Symbol.asyncDispose]() {
     return this.release();
@@ -100,7 +100,7 @@ var HeldLock = class {
   async #renew() {
     const until = performance.now() + this.#ttlMs;
     try {
-      await this.#requests.renew("lock.renew", { name: this.name, token: this.token, ttl_ms: this.#ttlMs });
+      await this.#requests.keep("lock.renew", { name: this.name, token: this.token, ttl_ms: this.#ttlMs });
       if (this.#until > 0) this.#until = until;
     } catch (error2) {
       if (!(error2 instanceof PagewireError) || !error2.retryable) this.#drop();
@@ -640,8 +640,9 @@ var WorkContext = class {
     return this.#ask("call", callParams(method, params, options));
   }
   lock(name, options = {}) {
-    const renew = (method, params) => this.#request(method, params);
-    return acquire({ ask: (method, params) => this.#ask(method, params), renew }, name, options);
+    const ask = (method, params) => this.#ask(method, params);
+    const keep = (method, params) => this.#request(method, params, true);
+    return acquire({ ask, keep }, name, options);
   }
   /** Asks the handler to stop. Returns whether this is new. */
   cancel(reason) {
@@ -664,9 +665,9 @@ var WorkContext = class {
     if (!this.#delivered && !this.#over) this.check();
     return this.#request(method, params);
   }
-  async #request(method, params) {
+  async #request(method, params, isUncancelled = false) {
     if (this.#over) throw new PagewireError("stale", `the work \`${this.method}\` has ended`);
-    return this.#port.request(this.id, method, params);
+    return this.#port.request(this.id, method, params, isUncancelled);
   }
 };
 function sizeOf(items) {
@@ -712,11 +713,11 @@ var Child = class {
   send(message) {
     this.#socket.write(frame(message));
   }
-  async request(work, method, params) {
+  async request(work, method, params, isUncancelled = false) {
     const id = ++this.#lastId;
     const data = requestFrame(id, work, method, params, this.#limit);
     return new Promise((resolve, reject) => {
-      const request = { work, data, resolve, reject };
+      const request = { work, isUncancelled, data, resolve, reject };
       if (this.#open.size < OPEN_REQUESTS) this.#post(id, request);
       else this.#waiting.set(id, request);
     });
@@ -794,13 +795,13 @@ var Child = class {
   }
   #cancel(id, why) {
     const context = this.#works.get(id);
-    if (context?.cancel(why)) this.#forget(context.id, () => context.interrupt());
+    if (context?.cancel(why)) this.#forget(context.id, () => context.interrupt(), (request) => !request.isUncancelled);
   }
-  /** Rejects the requests of a piece of work. */
-  #forget(work, error2) {
+  /** Rejects the requests of a piece of work, or some of them. */
+  #forget(work, error2, some = () => true) {
     for (const requests of [this.#open, this.#waiting]) {
       for (const [id, request] of requests) {
-        if (request.work !== work) continue;
+        if (request.work !== work || !some(request)) continue;
         requests.delete(id);
         this.#refuse(request, error2());
       }

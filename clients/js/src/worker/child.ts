@@ -13,6 +13,8 @@ const OPEN_REQUESTS = 240;
 
 interface Request {
   work: number;
+  /** A cancel of the work does not reject it. */
+  isUncancelled: boolean;
   data: Buffer;
   resolve(value: unknown): void;
   reject(error: Error): void;
@@ -65,11 +67,11 @@ export class Child implements Port {
     this.#socket.write(frame(message));
   }
 
-  async request(work: number, method: string, params: object): Promise<unknown> {
+  async request(work: number, method: string, params: object, isUncancelled = false): Promise<unknown> {
     const id = ++this.#lastId;
     const data = requestFrame(id, work, method, params, this.#limit);
     return new Promise((resolve, reject) => {
-      const request = { work, data, resolve, reject };
+      const request = { work, isUncancelled, data, resolve, reject };
       if (this.#open.size < OPEN_REQUESTS) this.#post(id, request);
       else this.#waiting.set(id, request);
     });
@@ -154,14 +156,14 @@ export class Child implements Port {
 
   #cancel(id: unknown, why: CancelReason): void {
     const context = this.#works.get(id as number);
-    if (context?.cancel(why)) this.#forget(context.id, () => context.interrupt());
+    if (context?.cancel(why)) this.#forget(context.id, () => context.interrupt(), (request) => !request.isUncancelled);
   }
 
-  /** Rejects the requests of a piece of work. */
-  #forget(work: number, error: () => Error): void {
+  /** Rejects the requests of a piece of work, or some of them. */
+  #forget(work: number, error: () => Error, some: (request: Request) => boolean = () => true): void {
     for (const requests of [this.#open, this.#waiting]) {
       for (const [id, request] of requests) {
-        if (request.work !== work) continue;
+        if (request.work !== work || !some(request)) continue;
         requests.delete(id);
         this.#refuse(request, error());
       }

@@ -32,8 +32,8 @@ const MAX_MESSAGE = 1_000;
 export interface Port {
   /** Sends a message. */
   send(message: Message): void;
-  /** Sends a request of a piece of work and resolves with its value. */
-  request(work: number, method: string, params: object): Promise<unknown>;
+  /** Sends a request of a piece of work and resolves with its value. A cancel rejects it unless `isUncancelled`. */
+  request(work: number, method: string, params: object, isUncancelled?: boolean): Promise<unknown>;
 }
 
 export class WorkContext implements Context {
@@ -147,8 +147,9 @@ export class WorkContext implements Context {
   }
 
   lock(name: string, options: LockOptions = {}): Promise<Lock> {
-    const renew = (method: string, params: object): Promise<unknown> => this.#request(method, params);
-    return acquire({ ask: (method, params) => this.#ask(method, params), renew }, name, options);
+    const ask = (method: string, params: object): Promise<unknown> => this.#ask(method, params);
+    const keep = (method: string, params: object): Promise<unknown> => this.#request(method, params, true);
+    return acquire({ ask, keep }, name, options);
   }
 
   /** Asks the handler to stop. Returns whether this is new. */
@@ -176,9 +177,9 @@ export class WorkContext implements Context {
     return this.#request(method, params);
   }
 
-  async #request(method: string, params: object): Promise<unknown> {
+  async #request(method: string, params: object, isUncancelled = false): Promise<unknown> {
     if (this.#over) throw new PagewireError("stale", `the work \`${this.method}\` has ended`);
-    return this.#port.request(this.id, method, params);
+    return this.#port.request(this.id, method, params, isUncancelled);
   }
 }
 

@@ -11,10 +11,10 @@ interface Lease {
   ttl_ms: number;
 }
 
-/** The requests of a lock. A renewal is no request of the handler, so a cancel does not end it. */
+/** The requests of a lock. A cancel ends none of `keep`: a renewal is no request of the handler, a release is clean-up. */
 export interface LockRequests {
   ask: Ask;
-  renew: Ask;
+  keep: Ask;
 }
 
 /** Acquires a lock. */
@@ -50,7 +50,7 @@ class HeldLock implements Lock {
 
   async release(): Promise<void> {
     if (!this.#drop()) return;
-    await this.#requests.ask("lock.release", { name: this.name, token: this.token });
+    await this.#requests.keep("lock.release", { name: this.name, token: this.token });
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -60,7 +60,7 @@ class HeldLock implements Lock {
   async #renew(): Promise<void> {
     const until = performance.now() + this.#ttlMs;
     try {
-      await this.#requests.renew("lock.renew", { name: this.name, token: this.token, ttl_ms: this.#ttlMs });
+      await this.#requests.keep("lock.renew", { name: this.name, token: this.token, ttl_ms: this.#ttlMs });
       // not after the release
       if (this.#until > 0) this.#until = until;
     } catch (error) {

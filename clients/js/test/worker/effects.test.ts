@@ -123,6 +123,46 @@ test("a lock is renewed while it is held and released at the end of its block", 
   );
 });
 
+test("a lock is released after a cancel, also while its renewal has no answer", async (t) => {
+  const until = async (holds: () => boolean): Promise<void> => {
+    while (!holds()) await new Promise((later) => setTimeout(later, 5));
+  };
+  const locked = async (ctx: Context, run: () => Promise<void>): Promise<void> => {
+    const lock = await ctx.lock("stock", { ttlMs: 900 });
+    try {
+      await run();
+    } finally {
+      await lock.release();
+    }
+  };
+  const answers = { "lock.acquire": () => ({ token: 12, ttl_ms: 900 }), "lock.release": () => ({}) };
+  const supervisor = await Supervisor.start(
+    t,
+    {
+      // while its renewal has no answer
+      renewed: (ctx) =>
+        locked(ctx, async () => {
+          await until(() => ctx.cancelled !== undefined);
+          ctx.check();
+        }),
+      // whose next request is the release
+      deaf: (ctx) => locked(ctx, () => until(() => ctx.cancelled !== undefined)),
+    },
+    answers,
+  );
+  const releases = (): unknown[] => supervisor.of("request").filter(({ method }) => method === "lock.release");
+  const renewed = supervisor.begin("renewed");
+  await supervisor.request("lock.renew");
+  supervisor.cancel(renewed);
+  assert.equal((await supervisor.end(renewed)).t, "stopped");
+  assert.equal(releases().length, 1);
+  const deaf = supervisor.begin("deaf");
+  await supervisor.until(() => supervisor.of("request").filter(({ method }) => method === "lock.acquire").length === 2);
+  supervisor.cancel(deaf);
+  assert.equal((await supervisor.end(deaf)).t, "result");
+  assert.equal(releases().length, 2);
+});
+
 test("a lock that another holder has is not held", async (t) => {
   const answers = {
     "lock.acquire": () => ({ token: 12, ttl_ms: 30 }),
