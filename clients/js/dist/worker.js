@@ -561,6 +561,8 @@ var WorkContext = class {
   #reason;
   /** The handler knows that it has to stop, so its next requests clean up. */
   #delivered = false;
+  /** The errors of the requests that the cancel has ended, without those that no code has handled. */
+  #interruptions = /* @__PURE__ */ new Set();
   #over = false;
   #abort;
   constructor(port, message) {
@@ -653,8 +655,16 @@ var WorkContext = class {
   }
   /** Returns the error for a request that waits when the work is cancelled. */
   interrupt() {
-    this.#delivered = true;
-    return new Cancelled(this.#reason ?? "cancelled");
+    const interruption = new Cancelled(this.#reason ?? "cancelled");
+    this.#interruptions.add(interruption);
+    return interruption;
+  }
+  /** Handles an error that no code has handled. Returns whether the handler now does not know of its cancel. */
+  unheard(error2) {
+    return this.#interruptions.delete(error2) && !this.#knows;
+  }
+  get #knows() {
+    return this.#delivered || this.#interruptions.size > 0;
   }
   /** Ends it: the handler has no effects any more. */
   end() {
@@ -662,7 +672,7 @@ var WorkContext = class {
   }
   /** Sends a request of the handler. The first one after a cancel is rejected with it. */
   async #ask(method, params) {
-    if (!this.#delivered && !this.#over) this.check();
+    if (!this.#knows && !this.#over) this.check();
     return this.#request(method, params);
   }
   async #request(method, params, isUncancelled = false) {
@@ -709,6 +719,10 @@ var Child = class {
   /** Returns whether this is what a request was rejected with. */
   isRefusal(reason) {
     return typeof reason === "object" && reason !== null && this.#refusals.has(reason);
+  }
+  /** Handles a refusal that no code has handled. A cancel that was told to no other request is told to the next ones. */
+  unheard(refusal) {
+    for (const context of this.#works.values()) if (context.unheard(refusal)) this.#interrupt(context);
   }
   send(message) {
     this.#socket.write(frame(message));
@@ -795,7 +809,10 @@ var Child = class {
   }
   #cancel(id, why) {
     const context = this.#works.get(id);
-    if (context?.cancel(why)) this.#forget(context.id, () => context.interrupt(), (request) => !request.isUncancelled);
+    if (context?.cancel(why)) this.#interrupt(context);
+  }
+  #interrupt(context) {
+    this.#forget(context.id, () => context.interrupt(), (request) => !request.isUncancelled);
   }
   /** Rejects the requests of a piece of work, or some of them. */
   #forget(work, error2, some = () => true) {
@@ -1087,9 +1104,11 @@ function serve(path, introduction, handlers) {
   });
 }
 function onUnhandled(child2, reason) {
-  if (child2.isRefusal(reason)) process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}
+  if (child2.isRefusal(reason)) {
+    process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}
 `);
-  else if (process.listenerCount("unhandledRejection") === 1) throw reason;
+    child2.unheard(reason);
+  } else if (process.listenerCount("unhandledRejection") === 1) throw reason;
 }
 function exit(reason) {
   process.stderr.write(`pagewire: ${reason}

@@ -79,9 +79,11 @@ function serve(path: string, introduction: Message, handlers: ReadonlyMap<string
 
 /** Handles a promise that rejects without a handler. A request that is not waited for must not end the work of others. */
 function onUnhandled(child: Child, reason: unknown): void {
-  if (child.isRefusal(reason)) process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}\n`);
-  // what Node does without a listener
-  else if (process.listenerCount("unhandledRejection") === 1) throw reason;
+  if (child.isRefusal(reason)) {
+    process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}\n`);
+    child.unheard(reason);
+    // what Node does without a listener
+  } else if (process.listenerCount("unhandledRejection") === 1) throw reason;
 }
 
 /** Ends the process at once: handlers that run have no effects any more. */

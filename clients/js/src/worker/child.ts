@@ -59,8 +59,13 @@ export class Child implements Port {
   }
 
   /** Returns whether this is what a request was rejected with. */
-  isRefusal(reason: unknown): boolean {
+  isRefusal(reason: unknown): reason is object {
     return typeof reason === "object" && reason !== null && this.#refusals.has(reason);
+  }
+
+  /** Handles a refusal that no code has handled. A cancel that was told to no other request is told to the next ones. */
+  unheard(refusal: object): void {
+    for (const context of this.#works.values()) if (context.unheard(refusal)) this.#interrupt(context);
   }
 
   send(message: Message): void {
@@ -156,7 +161,11 @@ export class Child implements Port {
 
   #cancel(id: unknown, why: CancelReason): void {
     const context = this.#works.get(id as number);
-    if (context?.cancel(why)) this.#forget(context.id, () => context.interrupt(), (request) => !request.isUncancelled);
+    if (context?.cancel(why)) this.#interrupt(context);
+  }
+
+  #interrupt(context: WorkContext): void {
+    this.#forget(context.id, () => context.interrupt(), (request) => !request.isUncancelled);
   }
 
   /** Rejects the requests of a piece of work, or some of them. */

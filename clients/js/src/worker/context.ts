@@ -53,6 +53,8 @@ export class WorkContext implements Context {
   #reason: CancelReason | undefined;
   /** The handler knows that it has to stop, so its next requests clean up. */
   #delivered = false;
+  /** The errors of the requests that the cancel has ended, without those that no code has handled. */
+  readonly #interruptions = new Set<object>();
   #over = false;
   #abort: AbortController | undefined;
 
@@ -162,8 +164,18 @@ export class WorkContext implements Context {
 
   /** Returns the error for a request that waits when the work is cancelled. */
   interrupt(): Cancelled {
-    this.#delivered = true;
-    return new Cancelled(this.#reason ?? "cancelled");
+    const interruption = new Cancelled(this.#reason ?? "cancelled");
+    this.#interruptions.add(interruption);
+    return interruption;
+  }
+
+  /** Handles an error that no code has handled. Returns whether the handler now does not know of its cancel. */
+  unheard(error: object): boolean {
+    return this.#interruptions.delete(error) && !this.#knows;
+  }
+
+  get #knows(): boolean {
+    return this.#delivered || this.#interruptions.size > 0;
   }
 
   /** Ends it: the handler has no effects any more. */
@@ -173,7 +185,7 @@ export class WorkContext implements Context {
 
   /** Sends a request of the handler. The first one after a cancel is rejected with it. */
   async #ask(method: string, params: object): Promise<unknown> {
-    if (!this.#delivered && !this.#over) this.check();
+    if (!this.#knows && !this.#over) this.check();
     return this.#request(method, params);
   }
 

@@ -90,3 +90,22 @@ test("a request that is refused and not waited for ends no process, but any othe
   assert.match(stderr, /^pagewire: a request that is not waited for: PagewireError: .*\n/);
   assert.match(stderr, /Error: a bug of the handler/);
 });
+
+test("a cancel that only a request without a waiter has met stops the next one", async (t) => {
+  const seen: unknown[][] = [];
+  const path = await serveOnce(t, (message) => {
+    const { method, work, id, value } = message;
+    if (message.t === "ready") return [WELCOME, call(1, "between"), call(2, "both")];
+    seen.push([work ?? id, method ?? message.t]);
+    if (method === "push.send" && work === 1) return [{ t: "cancel", id: 1, why: "cancelled" }];
+    if (method === "call" && seen.filter(([of]) => of === 2).length === 2)
+      return [{ t: "cancel", id: 2, why: "cancelled" }];
+    if (method === "call") return [{ t: "reply", id, value: null }];
+    return value === "clean" ? [DRAIN] : [];
+  });
+  const { code, stderr } = await run(process.execPath, ["unheard.mjs"], { PAGEWIRE_SOCKET: path });
+  assert.equal(code, 0, stderr);
+  const of = (id: number): unknown[] => seen.filter(([work]) => work === id).map(([, what]) => what);
+  assert.deepEqual(of(1), ["push.send", "stopped"], "the next request is not sent");
+  assert.deepEqual(of(2), ["push.send", "call", "call", "result"], "one waiter has met it");
+});
