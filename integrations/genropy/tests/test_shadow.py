@@ -11,6 +11,7 @@ from pathlib import Path
 from conftest import DaemonSite
 from pagewire_genropy import shadow_ahead, siteregister_client
 from pagewire_genropy.errors import NotBelowPagewire
+from pagewire_genropy.keys import Key
 from pagewire_genropy.shadow import ShadowClient
 from pagewire_genropy.shadow_ahead import settle
 from shadow_work import counts, second, work
@@ -103,6 +104,24 @@ def test_a_lock_that_is_left_in_the_second_register_makes_nobody_wait(both, open
     with both.pageStore("p1") as store:
         store.setItem("a", 1)
     assert both.pageStore("p1").getItem("a") == 1 and second(both).pageStore("p1").getItem("a") == 1
+    assert counts(both) == (0, 1)
+
+
+def test_an_error_at_the_end_of_a_section_does_not_leave_it_open(both, open_page, register):
+    open_page(both)
+
+    def fail_once(method, params):
+        register.before = lambda method, params: None
+        raise ConnectionError("the second register is away")
+
+    with both.pageStore("p1") as store:
+        store.setItem("a", 1)
+        register.before = fail_once
+    assert second(both).siteregister.core.locks.section(Key("page", "p1")) is None
+    with both.pageStore("p1") as store:
+        store.setItem("b", 2)
+    found = both.pageStore("p1"), second(both).pageStore("p1")
+    assert [(store.getItem("a"), store.getItem("b")) for store in found] == [(1, 2), (1, 2)]
     assert counts(both) == (0, 1)
 
 

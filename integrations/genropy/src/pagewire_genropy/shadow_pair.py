@@ -94,6 +94,11 @@ class Pair:
             self._guarded(verb, keys, lambda: self._compare_taken(verb, keys, page_id, answer, two()))
         return answer
 
+    def finish(self, verb: str, keys: list[Key], two: Ask) -> None:
+        """Ends something in the second one that has begun there, also if that one has failed since then."""
+        if self._second is not None:
+            self._guarded(verb, keys, two)
+
     # comparing
 
     def _compare(

@@ -30,7 +30,7 @@ class ShadowStore:
 
     def __exit__(self, *error: Any) -> None:
         # the second one writes what the block has changed while the first one still excludes others
-        self._pair.write("unlock", self._keys, lambda: None, lambda: self._in_second("leave"))
+        self._pair.finish("unlock", self._keys, lambda: self._in_second("leave"))
         self._first.__exit__(*(error or (None, None, None)))
 
     def _in_second(self, name: str) -> None:
