@@ -85,9 +85,11 @@ var TreeStore = class extends Store {
     };
     view.on("change", show);
     view.on("removed", show);
-    view.ready.then(show, (error) => {
-      if (view === this.#view) this.update({ error });
-    });
+    const refuse = (error) => {
+      if (view === this.#view) this.update({ value: void 0, revision: 0, ready: false, error });
+    };
+    view.on("error", refuse);
+    view.ready.then(show, refuse);
   }
   unused() {
     this.#view?.close();

@@ -123,6 +123,23 @@ test("a path is watched while a component shows it, and an older watch changes n
   assert.equal(store.current().error?.code, "forbidden");
 });
 
+test("a path that the page may not watch any more has an error and no value", async () => {
+  const page = new FakePage();
+  const store = new TreeStore(page.self, "user", "form");
+  const stop = store.subscribe(() => undefined);
+  const [first] = page.views as [FakeView];
+  [first.value, first.revision] = ["Ada", 3];
+  first.first.resolve();
+  await settled();
+  first.fire("error", new PagewireError("forbidden", "no"));
+  const { value, revision, ready, error } = store.current();
+  assert.deepEqual([value, revision, ready, error?.code], [undefined, 0, false, "forbidden"]);
+  stop();
+  store.subscribe(() => undefined);
+  first.fire("error", new PagewireError("stale", "no"));
+  assert.equal(store.current().error?.code, "forbidden", "an older watch changes nothing");
+});
+
 test("writes are below the path of the hook", async () => {
   const page = new FakePage();
   const store = new TreeStore(page.self, "user", "form");

@@ -98,9 +98,12 @@ export class TreeStore extends Store<TreeStatus<any>> {
     };
     view.on("change", show);
     view.on("removed", show);
-    view.ready.then(show, (error: PagewireError) => {
-      if (view === this.#view) this.update({ error });
-    });
+    // also later, when the page may not watch the path any more
+    const refuse = (error: PagewireError): void => {
+      if (view === this.#view) this.update({ value: undefined, revision: 0, ready: false, error });
+    };
+    view.on("error", refuse);
+    view.ready.then(show, refuse);
   }
 
   protected override unused(): void {
