@@ -892,6 +892,7 @@ var Link = class {
     this.#timer = setTimeout(() => this.drop("the server did not answer"), patienceMs);
     this.#socket.onopen = () => this.#greet(hello());
     this.#socket.onmessage = (event) => this.#heard(event.data);
+    this.#socket.onerror = () => void 0;
     this.#socket.onclose = (event) => this.#end(event.code, event.reason);
   }
   /** Whether `hello` was sent. */

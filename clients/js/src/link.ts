@@ -42,6 +42,8 @@ export class Link {
     this.#timer = setTimeout(() => this.drop("the server did not answer"), patienceMs);
     this.#socket.onopen = () => this.#greet(hello());
     this.#socket.onmessage = (event: MessageEvent) => this.#heard(event.data);
+    // the package `ws` throws an error that has no listener; the close that follows is enough
+    this.#socket.onerror = () => undefined;
     this.#socket.onclose = (event: CloseEvent) => this.#end(event.code, event.reason);
   }
 

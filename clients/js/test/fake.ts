@@ -15,6 +15,7 @@ export class FakeSocket {
   onopen: () => void = () => undefined;
   onmessage: (event: { data: string }) => void = () => undefined;
   onclose: (event: { code: number; reason: string }) => void = () => undefined;
+  onerror: (() => void) | undefined;
   readonly frames: ClientFrame[] = [];
 
   /** Receives text from the client. */
@@ -59,6 +60,13 @@ export class FakeSocket {
     this.readyState = 3;
     this.onclose({ code, reason });
   }
+}
+
+/** A socket that never opens, as the package `ws` reports it: an error without a listener is thrown. */
+export function fail(socket: FakeSocket): void {
+  if (!socket.onerror) throw new Error("connect ECONNREFUSED");
+  socket.onerror();
+  socket.end(1006);
 }
 
 export class MemoryStorage implements IdentityStorage {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { PagewireError } from "../src/error.js";
 import type { State, WebSocketConstructor } from "../src/types.js";
-import { bench, MemoryStorage } from "./fake.js";
+import { bench, fail, MemoryStorage } from "./fake.js";
 
 /** Lets promises settle; needs no clock. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -382,6 +382,15 @@ test("a socket that may not be opened at all ends the page with the reason", asy
   const { page } = bench({ WebSocket: Forbidden as unknown as WebSocketConstructor });
   await assert.rejects(page.connect(), /insecure/);
   assert.equal(page.state, "closed");
+});
+
+test("a socket that reports an error is followed by the next one", async () => {
+  const { page, socket } = bench();
+  const registered = page.connect();
+  fail(await socket(1));
+  (await socket(2)).register("new");
+  assert.equal((await registered).page_id, "p|p01");
+  page.close();
 });
 
 test("requests of a burst are paced below the server's limit", async () => {
