@@ -1,7 +1,7 @@
 //! Duties that one process of the cluster does.
 //!
-//! Owns: when a duty has its turn. Never: what a duty does, or which node leads (`registry::View::leader`). Two nodes may
-//! both believe for a moment that they lead, so a duty changes things by compare-and-set only.
+//! Owns: when a duty has its turn. Never: what a duty does, or which node leads (`registry::View::leader`). Two nodes
+//! may both believe for a moment that they lead, so a duty changes things by compare-and-set only.
 //!
 //! A duty has no lease of its own: leadership is a function of the leases of the living nodes. A second lease would add
 //! writes and a second time-out after a death, and still could not exclude that the old leader acts once more, so that

@@ -78,7 +78,8 @@ impl View {
         nodes
     }
 
-    /// Returns the leader, which is the living node with the lowest number. The views of two nodes may differ for a moment.
+    /// Returns the leader, which is the living node with the lowest number. The views of two nodes may differ for a
+    /// moment.
     pub fn leader(&self) -> Option<Holder> {
         self.nodes.iter().map(|(&node, alive)| Holder { node, epoch: alive.epoch }).min()
     }

@@ -1,7 +1,7 @@
 //! Why a job waits, as the API shows it.
 //!
-//! Owns: what is read to answer it: the living workers, the rollout, the turn of the user, and the counts of the leader.
-//! Never: the answer itself (`pagewire_cluster::job::obstacle`).
+//! Owns: what is read to answer it: the living workers, the rollout, the turn of the user, and the counts of the
+//! leader. Never: the answer itself (`pagewire_cluster::job::obstacle`).
 
 use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
