@@ -14,11 +14,15 @@ use super::registers::Register;
 use super::{ItemKey, RegisterError};
 use crate::engine::{Consistency, Precondition};
 use crate::timing::REGISTER_LOG;
+use crate::wire;
 
 /// Maximum attempts to move a cursor that other processes move at the same time.
 const ATTEMPTS: usize = 16;
 /// Maximum number of rows in one answer.
 const MAX_TAKEN: usize = 500;
+/// Maximum size of the entries of one answer as JSON, in bytes. An answer has to fit into a frame of a child (1 MiB), because
+/// the cursor has moved when it is sent. A row alone is smaller (`MAX_MESSAGE`).
+pub(super) const MAX_BYTES: usize = 700 * 1024;
 
 /// What a page has taken.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -38,6 +42,15 @@ struct Pending {
     lost: u64,
 }
 
+/// The content of rows, up to the size of an answer.
+struct ReadRows {
+    entries: Vec<LogEntry>,
+    /// Whether none of the rows was gone.
+    is_whole: bool,
+    /// Position of the last row that is included; `None` if all are.
+    cut: Option<u64>,
+}
+
 /// The cursor of one page.
 struct PageCursor<'a> {
     register: &'a Register,
@@ -47,7 +60,8 @@ struct PageCursor<'a> {
 }
 
 impl Register {
-    /// Takes what was published for a page since it took the last time. Each entry is taken once, whichever process asks.
+    /// Takes what was published for a page since it took the last time, as much as fits into one answer. Each entry is taken
+    /// once, whichever process asks.
     /// `is_peek`: the entries stay.
     ///
     /// # Errors
@@ -61,10 +75,11 @@ impl Register {
             let (SeenCursor { read, passed }, pending) = cursor.look(seen).await?;
             let Some(pending) = pending else { return Ok(Taken::default()) };
             let now = self.now_ms();
-            let (entries, is_whole) = self.read_rows(&pending.rows).await?;
+            let ReadRows { entries, is_whole, cut } = self.read_rows(&pending.rows).await?;
             let is_late = now > read.cursor.at + REGISTER_LOG.as_millis() as u64;
             let reset = !is_whole || pending.lost > passed || is_late;
-            if is_peek || cursor.advance(Cursor { position: pending.position, at: now }, read.expect).await? {
+            let position = cut.unwrap_or(pending.position);
+            if is_peek || cursor.advance(Cursor { position, at: now }, read.expect).await? {
                 return Ok(Taken { entries, reset });
             }
             seen = None;
@@ -84,21 +99,28 @@ impl Register {
         Ok(pending.is_some())
     }
 
-    /// Reads the content of rows. Returns `false` if a row is gone.
-    async fn read_rows(&self, rows: &[PendingRow]) -> Result<(Vec<LogEntry>, bool), RegisterError> {
+    /// Reads the content of rows, up to [`MAX_BYTES`], but at least one row.
+    async fn read_rows(&self, rows: &[PendingRow]) -> Result<ReadRows, RegisterError> {
         let (mut entries, mut is_whole) = (Vec::new(), true);
+        let (mut size, mut last) = (0, None);
         for PendingRow { position, key, places } in rows {
             let Some(publications) = self.publications(key).await? else {
                 is_whole = false;
+                last = Some(*position);
                 continue;
             };
             let included = places.iter().filter_map(|place| publications.get(*place));
-            entries.extend(
-                included
-                    .map(|publication| LogEntry { position: *position, publication: publication.clone() }),
-            );
+            let row: Vec<_> = included
+                .map(|publication| LogEntry { position: *position, publication: publication.clone() })
+                .collect();
+            size += wire::encode(&row).len();
+            if size > MAX_BYTES && !entries.is_empty() {
+                return Ok(ReadRows { entries, is_whole, cut: last });
+            }
+            entries.extend(row);
+            last = Some(*position);
         }
-        Ok((entries, is_whole))
+        Ok(ReadRows { entries, is_whole, cut: None })
     }
 
     /// Returns the content of a row of the log; `None` if it is gone.

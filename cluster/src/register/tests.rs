@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::{Engine, Faults, Faulty, Memory};
 
+mod taking;
+
 fn fields(value: Value) -> Fields {
     value.as_object().unwrap().clone()
 }
