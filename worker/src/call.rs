@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagewire_cluster::engine::{Engine, Message};
+use pagewire_cluster::code::ErrorCode;
+use pagewire_cluster::engine::{Engine, MAX_PAYLOAD, Message};
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::trace::TraceParent;
-use pagewire_cluster::wire::{self, CallAnswer, WorkerCall};
+use pagewire_cluster::wire::{self, CallAnswer, HandlerError, WorkerCall};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -116,7 +117,19 @@ async fn reply(engine: &Engine, question: Message, answer: &CallAnswer) {
         CallAnswer::Value(value) => value.get().len() + 16,
         _ => 128,
     };
-    reply_bytes(engine, question, wire::encode_long(answer, bytes)).await;
+    let mut encoded = wire::encode_long(answer, bytes);
+    if encoded.len() > MAX_PAYLOAD {
+        encoded = wire::encode(&CallAnswer::Error(too_large()));
+    }
+    reply_bytes(engine, question, encoded).await;
+}
+
+/// The error of a call whose answer fits into no message. Without it, the caller would wait for the whole of its time.
+fn too_large() -> HandlerError {
+    let message = format!(
+        "the answer to a call from another process has at most {MAX_PAYLOAD} bytes, with its envelope"
+    );
+    HandlerError::new(ErrorCode::TooLarge, message)
 }
 
 /// Sends the reply to a request.

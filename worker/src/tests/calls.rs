@@ -231,6 +231,20 @@ async fn a_call_whose_executor_died_is_answered_at_once() {
 }
 
 #[tokio::test]
+async fn a_call_whose_answer_fits_into_no_message_fails_at_once_and_names_the_limit() {
+    let (engine, log) = (memory(), Log::default());
+    let jobs = jobs(&engine).await;
+    let _worker = Worker::start(&engine, &log).await;
+    serving(&jobs, 1).await;
+    for own in [None, Some("ann")] {
+        let outcome = jobs.call(&team(), own, request("big", own), WITHIN, None).await;
+        let Err(CallError::Failed(error)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error.code, "too_large");
+        assert!(error.message.contains("524288 bytes"), "{}", error.message);
+    }
+}
+
+#[tokio::test]
 async fn forty_long_jobs_do_not_hold_up_a_call() {
     let (engine, log) = (memory(), Log::default());
     let jobs = jobs(&engine).await;

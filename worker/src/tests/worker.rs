@@ -52,8 +52,20 @@ pub(super) async fn process(engine: &Engine) -> (Jobs, impl Future<Output = ()> 
 }
 
 /// The calls and kinds of jobs of these tests.
-const METHODS: [&str; 11] =
-    ["who", "hang", "echo", "fail", "wait", "drop once", "hang once", "lost", "lost once", "flood", "other"];
+const METHODS: [&str; 12] = [
+    "who",
+    "big",
+    "hang",
+    "echo",
+    "fail",
+    "wait",
+    "drop once",
+    "hang once",
+    "lost",
+    "lost once",
+    "flood",
+    "other",
+];
 
 /// Runs of handlers, in order: worker and job kind.
 pub(super) type Log = Arc<Mutex<Vec<(Key, String)>>>;
@@ -208,6 +220,10 @@ async fn run(work: Work, id: Key, log: Log) {
             }
             if asked.call.method == "hang" {
                 return asked.abandoned().await;
+            }
+            if asked.call.method == "big" {
+                let value = RawValue::from_string(format!("\"{}\"", "x".repeat(600 * 1024))).unwrap();
+                return asked.answer(CallAnswer::Value(value)).await;
             }
             return asked.answer(CallAnswer::Value(me)).await;
         }
