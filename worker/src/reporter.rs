@@ -20,10 +20,11 @@ impl Reporter {
         Self(None)
     }
 
-    /// Reports `progress` from 0 to 1. Reports that come faster than pages are notified are skipped.
+    /// Reports `progress` from 0 to 1. Reports that come faster than pages are notified are skipped, and a message is cut to
+    /// 8 KiB.
     pub fn report(&self, progress: f64, message: Option<String>) {
         let Some(sender) = &self.0 else { return };
         let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
-        sender.send_replace(Some(Progress { progress, message }));
+        sender.send_replace(Some(Progress { progress, message }.cut()));
     }
 }

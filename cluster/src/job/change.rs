@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use super::records::JobRecords;
 use super::stored::{StoredJob, Transition, TransitionFailure};
 use super::transition::{RecordEvent, apply};
-use crate::engine::{Consistency, OperationId, Precondition, Put, Unavailable, WriteError};
+use crate::code::ErrorCode;
+use crate::engine::{Consistency, MAX_VALUE, OperationId, Precondition, Put, Unavailable, WriteError};
+use crate::wire::HandlerError;
 
 /// One event to apply to one record, however often it is tried.
 #[derive(Debug)]
@@ -89,7 +91,14 @@ impl JobRecords {
                 Ok(rev) => return Ok(Transition { stored: StoredJob { record: next, rev }, after }),
                 Err(WriteError::Conflict { .. }) => false,
                 Err(WriteError::Unknown) => true,
-                Err(WriteError::Down | WriteError::Invalid) => return Err(TransitionFailure::Unavailable),
+                Err(WriteError::Invalid) => {
+                    let event = too_large(&change.event).ok_or(TransitionFailure::Unavailable)?;
+                    tracing::warn!(job = %stored.record.id, "the end of a job does not fit into its record");
+                    // the operation id stays, because an earlier try may have been stored
+                    change.event = event;
+                    continue;
+                }
+                Err(WriteError::Down) => return Err(TransitionFailure::Unavailable),
             };
             change.sent |= doubtful;
             let entry = self.store.get(&key, Consistency::Latest).await;
@@ -102,6 +111,20 @@ impl JobRecords {
                 return Ok(found(change, stored, self.now_ms()));
             }
         }
+    }
+}
+
+/// Returns the event that ends an attempt in place of one that does not fit into the record, because a try of that one would
+/// be refused again and again. Returns `None` for an event that ends none, and for this event itself.
+fn too_large(event: &RecordEvent) -> Option<RecordEvent> {
+    let message = format!("the end of the job does not fit into its record of at most {MAX_VALUE} bytes");
+    let short = HandlerError::new(ErrorCode::TooLarge, message);
+    match event {
+        RecordEvent::Fail(_, error) if *error == short => None,
+        RecordEvent::Succeed(by, _) | RecordEvent::Fail(by, _) | RecordEvent::RetryAfter(by, ..) => {
+            Some(RecordEvent::Fail(*by, short))
+        }
+        _ => None,
     }
 }
 

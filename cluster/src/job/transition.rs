@@ -184,6 +184,8 @@ pub fn apply(
         RecordEvent::Succeed(_, value) => {
             next.result = Some(value);
             next.error = None;
+            // its room is for the result
+            next.progress = None;
             end(&mut next, JobState::Succeeded, now)
         }
         RecordEvent::Fail(_, failure) => {

@@ -58,6 +58,16 @@ impl JobEvent {
     }
 }
 
+/// Longest code of an error of a handler, in bytes.
+const MAX_CODE: usize = 200;
+/// Longest message of an error or of progress, in bytes. The record of a job has room for its data, its result and these.
+const MAX_MESSAGE: usize = 8 * 1024;
+
+/// Cuts a text to at most so many bytes, at the end of a character.
+fn cut(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
+}
+
 /// The progress of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -66,6 +76,17 @@ pub struct Progress {
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl Progress {
+    /// Cuts a message that is too long for the record of a job.
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        if let Some(message) = &mut self.message {
+            cut(message, MAX_MESSAGE);
+        }
+        self
+    }
 }
 
 /// The end of a job.
@@ -96,6 +117,14 @@ impl HandlerError {
     /// Creates an error with a code of Pagewire, which decides whether it is retryable.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code: code.text().to_owned(), message: message.into(), retryable: code.retryable() }
+    }
+
+    /// Cuts a code and a message that are too long for the record of a job.
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        cut(&mut self.code, MAX_CODE);
+        cut(&mut self.message, MAX_MESSAGE);
+        self
     }
 }
 
@@ -218,6 +247,14 @@ mod tests {
         assert_eq!(read.value.map(|value| value.get().to_owned()).as_deref(), Some("null"));
         let none: Ending = serde_json::from_str(r#"{"state":"failed"}"#).unwrap();
         assert!(none.value.is_none());
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters_and_a_short_one_stays() {
+        let error = HandlerError::new(ErrorCode::Failed, "€".repeat(10_000)).cut();
+        assert_eq!((error.code.as_str(), error.message.len()), ("failed", 8190));
+        let progress = Progress { progress: 0.5, message: Some("half".to_owned()) };
+        assert_eq!(progress.clone().cut(), progress);
     }
 
     #[test]

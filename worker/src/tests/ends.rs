@@ -40,6 +40,7 @@ fn handlers(runs: &Runs) -> Handlers {
     HandlersBuilder::default()
         .runtime("snooze", options, snooze)
         .runtime("later", options, later)
+        .handler("loud", |_| async { Err(failed("x".repeat(600 * 1024))) })
         .handler("echo", |input| async move { Ok(input.params) })
         .build()
 }
@@ -78,6 +79,21 @@ async fn a_failure_with_a_delay_is_tried_again_after_it_and_counts() {
         (JobState::Failed, Some("busy")),
         "it may not be tried again"
     );
+}
+
+#[tokio::test]
+async fn a_job_whose_end_does_not_fit_into_its_record_ends_with_an_error_that_does() {
+    let (engine, runs) = (memory(), Runs::default());
+    let jobs = jobs(&engine).await;
+    let _worker = start(&engine, handlers(&runs)).await;
+    for affinity in [Affinity::Free, Affinity::Assigned] {
+        let job = submit(&jobs, Submission { affinity, retries: 3, ..assigned("loud", "ann") }).await;
+        let record = end(&jobs, job).await;
+        assert_eq!((record.state, record.attempts), (JobState::Failed, 1));
+        let error = record.error.unwrap();
+        assert_eq!(error.code, "too_large");
+        assert!(error.message.contains("524288 bytes"), "{}", error.message);
+    }
 }
 
 #[tokio::test]

@@ -196,6 +196,16 @@ fn a_failing_job_is_dead_after_its_retries_and_failed_without_any() {
 }
 
 #[test]
+fn a_job_that_has_succeeded_has_its_result_and_no_progress() {
+    let (running, by) = run_once(&record(0), 1);
+    let progress = RecordEvent::Progress(by, Progress { progress: 0.5, message: None });
+    let (running, _) = apply(&running, progress, 2, &TIMING).unwrap();
+    assert!(running.progress.is_some());
+    let (over, _) = apply(&running, RecordEvent::Succeed(by, RawValue::NULL.to_owned()), 3, &TIMING).unwrap();
+    assert!(over.progress.is_none() && over.result.is_some());
+}
+
+#[test]
 fn a_failure_that_repeating_cannot_help_ends_the_job_at_once() {
     let (running, claim) = run_once(&record(5), 0);
     let (ended, after) = apply(&running, RecordEvent::Fail(claim, failure(false)), 0, &TIMING).unwrap();

@@ -193,6 +193,19 @@ proptest! {
 }
 
 #[test]
+fn an_error_with_a_long_message_is_cut_so_that_it_fits_into_a_record() {
+    let body = json!({"t": "error", "id": 1, "code": "c".repeat(600_000), "message": "m".repeat(600_000),
+        "retryable": false, "after_ms": 7});
+    let Ok(ChildMessage::Error { failure, .. }) = ChildMessage::parse(body.to_string().as_bytes()) else {
+        panic!("not an error");
+    };
+    assert_eq!(
+        (failure.error.code.len(), failure.error.message.len(), failure.after_ms),
+        (200, 8192, Some(7))
+    );
+}
+
+#[test]
 fn a_message_that_breaks_the_rules_is_refused_with_the_reason() {
     for (body, reason) in [
         ("", "a message"),

@@ -341,7 +341,11 @@ impl ChildMessage {
         Ok(match t {
             "ready" => Self::Ready(read(body, t)?),
             "result" => Self::Result { id: id_of()?, value: read::<ResultMembers>(body, t)?.value },
-            "error" => Self::Error { id: id_of()?, failure: read(body, t)? },
+            "error" => {
+                let failure: ReportedFailure = read(body, t)?;
+                let failure = ReportedFailure { error: failure.error.cut(), ..failure };
+                Self::Error { id: id_of()?, failure }
+            }
             "stopped" => Self::Stopped { id: id_of()? },
             "snooze" => Self::Snooze { id: id_of()?, after_ms: read::<SnoozeMembers>(body, t)?.after_ms },
             "progress" => {
