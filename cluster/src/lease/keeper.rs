@@ -15,9 +15,25 @@ use super::model::{FoundLease, HeldLease, LeaseAnswer, LeaseModel, LeaseTerms, L
 use super::proto::{Incompatible, Proto, RowHead, refusal};
 use crate::clock::{self, ClusterClock};
 use crate::engine::{
-    Bucket, Consistency, Engine, Entry, Kv, OperationId, Precondition, Put, Unavailable, WriteError,
+    Bucket, Consistency, Engine, Entry, Kv, MAX_META, MAX_VALUE, OperationId, Precondition, Put, Unavailable,
+    WriteError,
 };
 use crate::timing::Timing;
+
+/// The content of the entry of a lease row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaseContent {
+    /// The row, or its head if the row is too large.
+    pub meta: Bytes,
+    /// The row if it is too large for the meta; else empty.
+    pub value: Bytes,
+}
+
+impl From<Bytes> for LeaseContent {
+    fn from(meta: Bytes) -> Self {
+        Self { meta, value: Bytes::new() }
+    }
+}
 
 /// What the lease rows of one kind of process contain, and which slot such a process wants.
 pub trait LeaseKind: Send + Sync {
@@ -39,8 +55,8 @@ pub trait LeaseKind: Send + Sync {
     /// Returns the identity of the holder of a slot.
     fn holder(&self, slot: Self::Slot, epoch: u64) -> Self::Holder;
 
-    /// Returns the row, stored as the meta of its entry. `epoch` is `None` in a claim.
-    fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> Bytes;
+    /// Returns the row. Its meta has the epoch and the wire versions. `epoch` is `None` in a claim.
+    fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> LeaseContent;
 
     /// Returns the slot to claim, given the existing leases of all kinds and the slot that this process held last.
     /// Returns `None` when the process has to wait.
@@ -70,10 +86,13 @@ pub struct LeaseKeeper<K: LeaseKind> {
 
 const UNAVAILABLE: &str = "the cluster is unavailable: waiting to claim a lease";
 
-/// Why a claim was not sent.
+const REFUSED: &str = "the lease row of this process is too large to be stored, so it gets no lease";
+
+/// Why a claim was not sent or stored.
 enum Hindrance {
     Taken,
     Unavailable,
+    Invalid,
     Incompatible(Incompatible),
 }
 
@@ -203,8 +222,7 @@ impl<K: LeaseKind> LeaseKeeper<K> {
                 self.model.claim(slot, expect, clock::boot(), op)
             }
         };
-        self.send(write).await;
-        Ok(())
+        self.send(write).await
     }
 
     /// Returns the conflict with a process that joined at the same time, but was first.
@@ -213,12 +231,14 @@ impl<K: LeaseKind> LeaseKeeper<K> {
         Ok(refusal(self.kind.proto(), &self.leases.list("").await?, own))
     }
 
-    async fn send(&mut self, write: LeaseWrite<K::Slot>) {
+    async fn send(&mut self, write: LeaseWrite<K::Slot>) -> Result<(), Hindrance> {
         let key = self.kind.key(write.slot);
+        let LeaseContent { meta, value } = self.kind.encode(write.epoch, self.clock.offset_ms());
+        let (meta_bytes, value_bytes) = (meta.len(), value.len());
         let put = Put {
             key: key.clone(),
-            value: Bytes::new(),
-            meta: self.kind.encode(write.epoch, self.clock.offset_ms()),
+            value,
+            meta,
             expect: write.expect,
             ttl: Some(self.timing.lease_ttl),
             op: write.op,
@@ -234,7 +254,11 @@ impl<K: LeaseKind> LeaseKeeper<K> {
                 self.publish();
                 self.measure_clock(rev, write.sent, received).await;
             }
-            Err(WriteError::Down | WriteError::Invalid) => {}
+            Err(WriteError::Down) => {}
+            Err(WriteError::Invalid) => {
+                self.log_refused_row(&key, meta_bytes, value_bytes);
+                return Err(Hindrance::Invalid);
+            }
             Err(error) => {
                 if error == WriteError::Unknown {
                     self.model.settle(write, LeaseAnswer::Unknown);
@@ -242,6 +266,19 @@ impl<K: LeaseKind> LeaseKeeper<K> {
                 self.find(&key, write).await;
                 self.publish();
             }
+        }
+        Ok(())
+    }
+
+    /// Logs once that the engine does not store the row: without a change of it, this process gets no lease.
+    fn log_refused_row(&mut self, key: &str, meta_bytes: usize, value_bytes: usize) {
+        if self.logged.replace(REFUSED) != Some(REFUSED) {
+            tracing::error!(
+                key,
+                meta_bytes,
+                value_bytes,
+                "{REFUSED}: it has at most {MAX_META} bytes of meta and {MAX_VALUE} bytes of value"
+            );
         }
     }
 
@@ -297,6 +334,7 @@ impl Hindrance {
         match self {
             Self::Taken => "the slot is taken: waiting until it is free",
             Self::Unavailable => UNAVAILABLE,
+            Self::Invalid => REFUSED,
             Self::Incompatible(_) => {
                 "another process has no version of the protocol in common: waiting for its end"
             }

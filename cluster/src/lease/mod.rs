@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 pub(crate) use death::evict_silent;
-pub use keeper::{LeaseKeeper, LeaseKind};
+pub use keeper::{LeaseContent, LeaseKeeper, LeaseKind};
 pub use model::{FoundLease, HeldLease, LeaseAnswer, LeaseModel, LeaseTerms, LeaseWrite};
 pub use node::{ClaimRequest, NodeNumbers, claim_node, evict_dead_node, living_nodes, next_in_ring};
 pub use proto::{Incompatible, PROTO_MAX, PROTO_MIN, Proto};

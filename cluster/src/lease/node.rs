@@ -2,10 +2,8 @@
 //!
 //! Owns: which number a node claims, and the ring in which nodes monitor each other. Never: the use of the number.
 
-use bytes::Bytes;
-
 use super::death::{evict_silent, is_silent};
-use super::keeper::{LeaseKeeper, LeaseKind};
+use super::keeper::{LeaseContent, LeaseKeeper, LeaseKind};
 use super::proto::{Incompatible, Proto};
 use super::row::{NodeNote, NodeRow};
 use super::{Lease, NodeLease};
@@ -110,8 +108,8 @@ impl LeaseKind for NodeNumbers {
         Holder { node, epoch }
     }
 
-    fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> Bytes {
-        NodeRow { epoch, offset_ms, ..self.row.clone() }.encode()
+    fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> LeaseContent {
+        NodeRow { epoch, offset_ms, ..self.row.clone() }.encode().into()
     }
 
     fn set_note(&mut self, note: NodeNote) {

@@ -9,7 +9,7 @@ use crate::engine::{Bucket, Engine, Entry, Memory};
 use crate::id::Key;
 use crate::subject::Subjects;
 use crate::timing::Timing;
-use crate::worker::{WorkerRow, claim_worker};
+use crate::worker::{WorkerRow, Workers, claim_worker};
 
 const TIMING: Timing = Timing::TEST;
 const OWN: Proto = Proto { min: PROTO_MIN, max: PROTO_MAX };
@@ -63,6 +63,20 @@ async fn of_two_that_join_at_once_without_a_common_version_at_most_one_stays() {
         assert!(one.is_err() || two.is_err());
         assert!(rows(&engine).await.len() <= 1);
     }
+}
+
+#[tokio::test]
+async fn a_worker_with_many_handlers_gets_its_lease_and_other_processes_see_them() {
+    let (engine, id) = (engine(), Key::random());
+    let methods: Vec<String> = (0..1000).map(|n| format!("orders.method-{n}")).collect();
+    let row =
+        WorkerRow { pool: "p".into(), lane: "l".into(), methods: methods.clone(), ..WorkerRow::default() };
+    let claimed = claim_worker(&engine, TIMING, id, row);
+    let (_keeper, lease) = tokio::time::timeout(TIMING.lease_ttl, claimed).await.unwrap().unwrap();
+    let workers = Workers::new(&engine, &Subjects::new("c"), TIMING);
+    let _following = workers.follow().await.unwrap();
+    assert_eq!(workers.roster().row(id).map(|row| &row.methods), Some(&methods));
+    assert_eq!(workers.is_alive(lease.worker().unwrap()).await, Ok(true));
 }
 
 #[tokio::test]

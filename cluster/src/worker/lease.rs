@@ -3,12 +3,10 @@
 //! Owns: the content of its row. Never: the rules of a lease (`lease`). A worker's id is new for every process, so no
 //! other process competes for its slot.
 
-use bytes::Bytes;
-
 use super::row::{RowLoad, WorkerId, WorkerRow};
 use crate::engine::{Engine, Entry, Precondition, Unavailable};
 use crate::id::Key;
-use crate::lease::{Incompatible, Lease, LeaseKeeper, LeaseKind, Proto};
+use crate::lease::{Incompatible, Lease, LeaseContent, LeaseKeeper, LeaseKind, Proto};
 use crate::subject::node_key;
 use crate::timing::Timing;
 
@@ -76,9 +74,9 @@ impl LeaseKind for WorkerSlot {
         WorkerId { id, epoch }
     }
 
-    fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> Bytes {
+    fn encode(&self, epoch: Option<u64>, offset_ms: Option<i64>) -> LeaseContent {
         let load = self.load.as_ref().map(|load| load());
-        WorkerRow { epoch, offset_ms, load, ..self.row.clone() }.encode()
+        WorkerRow { epoch, offset_ms, load, ..self.row.clone() }.content()
     }
 
     async fn choose(&self, _: &[Entry], _: Option<Key>) -> Result<Option<(Key, Precondition)>, Unavailable> {

@@ -84,7 +84,7 @@ impl Workers {
     ///
     /// [`Unavailable`] when the engine does not reply.
     pub async fn follow(&self) -> Result<impl Future<Output = ()> + use<>, Unavailable> {
-        let mut watch = self.rows.watch(node_key::WORKERS, WatchMode::Meta).await?;
+        let mut watch = self.rows.watch(node_key::WORKERS, WatchMode::Value).await?;
         while !self.apply(watch.next().await.ok_or(Unavailable)?) {}
         let this = self.clone();
         Ok(async move {
@@ -99,7 +99,7 @@ impl Workers {
         let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
         let changed = match event {
             WatchEvent::Live => return true,
-            WatchEvent::Put(entry) => match (id_of(&entry.key), WorkerRow::decode(&entry.meta)) {
+            WatchEvent::Put(entry) => match (id_of(&entry.key), WorkerRow::of(&entry)) {
                 (Some(id), Some(row)) => {
                     let known = roster.row(id).map(|known| known.draining) == Some(row.draining);
                     let is_current = roster.is_current(WorkerId { id, epoch: row.epoch_at(entry.rev) });
@@ -157,7 +157,7 @@ impl Workers {
         }
         let key = node_key::worker(worker.id);
         let entry = self.rows.get(&key, Consistency::Latest).await?;
-        let epoch = entry.and_then(|entry| Some(WorkerRow::decode(&entry.meta)?.epoch_at(entry.rev)));
+        let epoch = entry.and_then(|entry| Some(WorkerRow::of(&entry)?.epoch_at(entry.rev)));
         Ok(epoch == Some(worker.epoch))
     }
 
@@ -169,7 +169,7 @@ impl Workers {
     pub async fn evict_dead(&self, worker: WorkerId) -> Result<bool, Unavailable> {
         let key = node_key::worker(worker.id);
         let Some(entry) = self.rows.get(&key, Consistency::Latest).await? else { return Ok(true) };
-        let epoch = WorkerRow::decode(&entry.meta).map(|row| row.epoch_at(entry.rev));
+        let epoch = WorkerRow::of(&entry).map(|row| row.epoch_at(entry.rev));
         if epoch != Some(worker.epoch) {
             return Ok(true);
         }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::availability::WorkerType;
+use crate::engine::{Entry, MAX_META};
 use crate::id::{Key, NodeNumber};
-use crate::lease::Proto;
+use crate::lease::{LeaseContent, Proto};
 use crate::wire;
 
 /// One incarnation of a worker. Each of its claims contains it.
@@ -30,7 +30,9 @@ pub struct RowLoad {
     pub work: u32,
 }
 
-/// The row `worker.<pool>.<lane>.<id>` in the bucket `nodes`, stored in the entry's meta.
+/// The row `worker.<id>` in the bucket `nodes`, stored in the entry's meta. A row that is too large for it is stored in the
+/// value, and the meta has the row without handlers: processes of older releases read only that, and give such a worker
+/// no work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRow {
     /// Epoch of the worker. Absent in the claim itself, because the revision of the claim is the epoch.
@@ -97,13 +99,53 @@ impl WorkerRow {
         self.methods.iter().any(|own| own == method)
     }
 
-    /// Returns the meta of its entry, encoded as JSON.
-    pub fn encode(&self) -> Bytes {
-        wire::encode(self)
+    /// Returns the content of its entry, encoded as JSON.
+    pub fn content(&self) -> LeaseContent {
+        let whole = wire::encode(self);
+        if whole.len() <= MAX_META {
+            return whole.into();
+        }
+        // without the methods alone, an older process could give the worker work in the wrong mode
+        let (methods, modes, retries) = Default::default();
+        let head = Self { methods, modes, retries, ..self.clone() };
+        LeaseContent { meta: wire::encode(&head), value: whole }
     }
 
-    /// Parses a row. Returns `None` when the bytes are not a row of a known release.
-    pub fn decode(meta: &[u8]) -> Option<Self> {
-        serde_json::from_slice(meta).ok()
+    /// Parses the row of an entry with its value. Returns `None` when it is not a row of a known release.
+    pub fn of(entry: &Entry) -> Option<Self> {
+        let row = if entry.value.is_empty() { &entry.meta } else { &entry.value };
+        serde_json::from_slice(row).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(methods: usize) -> WorkerRow {
+        let methods: Vec<_> = (0..methods).map(|n| format!("orders.method-{n}")).collect();
+        let modes = methods.iter().map(|name| (name.clone(), "assigned".to_owned())).collect();
+        WorkerRow { epoch: Some(7), pool: "p".into(), methods, modes, ..WorkerRow::default() }
+    }
+
+    fn entry(LeaseContent { meta, value }: LeaseContent) -> Entry {
+        Entry { key: "worker.x".into(), rev: 9, op: Default::default(), meta, value }
+    }
+
+    #[test]
+    fn a_row_with_few_handlers_is_in_the_meta_as_before() {
+        let stored = entry(row(3).content());
+        assert!(stored.value.is_empty());
+        assert_eq!(stored.meta, wire::encode(&row(3)));
+        assert_eq!(WorkerRow::of(&stored), Some(row(3)));
+    }
+
+    #[test]
+    fn a_row_with_many_handlers_is_in_the_value_and_its_head_in_the_meta() {
+        let stored = entry(row(500).content());
+        assert!(stored.meta.len() <= MAX_META && stored.value.len() > MAX_META);
+        assert_eq!(WorkerRow::of(&stored), Some(row(500)));
+        let read_by_an_older_release: WorkerRow = serde_json::from_slice(&stored.meta).unwrap();
+        assert_eq!(read_by_an_older_release, row(0));
     }
 }
