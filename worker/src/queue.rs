@@ -151,6 +151,11 @@ impl FreeJobs {
                 _ => return self.nak(&hint, Duration::ZERO).await,
             },
         };
+        if self.parts.drains() {
+            // the work item has waited for a slot meanwhile: another worker takes it at once
+            drop(slot);
+            return self.nak(&hint, Duration::ZERO).await;
+        }
         self.claim(stored, hint, slot).await;
     }
 

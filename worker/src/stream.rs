@@ -20,13 +20,14 @@ use tokio_util::task::TaskTracker;
 use super::admission::CallAdmission;
 use super::affinity::AssignedJobs;
 use super::assignment::Assignment;
+use super::attempt::Attempt;
 use super::call::IncomingCall;
 use super::call_subscription::CallSubscription;
 use super::claim::Claims;
 use super::control::{ControlSubscriptions, WorkerControl, read};
 use super::effects::Supervisor;
 use super::entry::WorkerEntry;
-use super::handlers::Handlers;
+use super::handlers::{Handlers, RunFailure};
 use super::object::ObjectMessage;
 use super::observer::WorkObserver;
 use super::open_queue::OpenQueue;
@@ -273,7 +274,8 @@ impl WorkStream {
         entry.assigned.release().await;
     }
 
-    /// Refuses the calls that this worker still receives, until `leave` has ended and the last one is answered.
+    /// Refuses the calls that this worker still receives, and returns the jobs that it has claimed, until `leave` has ended
+    /// and the last one is answered.
     async fn refuse_rest(&mut self, leave: impl Future<Output = ()>) {
         let unanswered = self.entry.parts.unanswered.clone();
         unanswered.close();
@@ -296,16 +298,24 @@ impl WorkStream {
         };
         let refused = async {
             while let Some(work) = work.recv().await {
-                if let Work::Call(call) = work {
-                    tokio::spawn(refuse(entry.clone(), *call));
-                }
+                match work {
+                    Work::Call(call) => tokio::spawn(refuse(entry.clone(), *call)),
+                    Work::Job(attempt) => tokio::spawn(unanswered.track_future(give_back(*attempt))),
+                };
             }
         };
         tokio::select! {
-            () = last => {}
+            // first, so that no work is left when the last call is answered
+            biased;
             () = refused => {}
+            () = last => {}
         }
     }
+}
+
+/// Returns a claimed job that does not begin here, so that another worker runs it.
+async fn give_back(attempt: Attempt) {
+    attempt.end(Err(RunFailure::Returned)).await;
 }
 
 /// Refuses a call at a worker that drains.

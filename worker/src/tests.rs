@@ -3,6 +3,7 @@
 mod breaks;
 mod calls;
 mod claims;
+mod drains;
 mod effects;
 mod ends;
 mod fairness;

@@ -183,6 +183,16 @@ impl Worker {
         self.leave.send_replace(true);
         (&mut self.keeper).await.unwrap();
     }
+
+    /// Shuts down while work arrives that is not received any more.
+    pub(super) async fn drain_without_reading(mut self, arrive: impl Future<Output = ()>) {
+        self.stop.send_replace(true);
+        let intake = self.work.take().unwrap().await.unwrap();
+        arrive.await;
+        self.draining.send_replace(true);
+        self.mark.send_replace(true);
+        intake.close().await;
+    }
 }
 
 impl Drop for Worker {
