@@ -58,7 +58,7 @@ pub enum Arrival {
     Open,
     /// It makes the object again from what the one before it has kept.
     Restore(SavedObject),
-    /// It makes the object again without anything: the one before it was lost with an executor of this worker.
+    /// It makes the object again without anything: the one before it was lost with an executor or a lease of this worker.
     Rebuild,
     /// It asks this worker for the object first.
     Ask(WorkerId),
@@ -80,7 +80,8 @@ impl ObjectRow {
         match row {
             None => Arrival::Open,
             Some(Self { saved: Some(saved), .. }) => Arrival::Restore(saved.clone()),
-            Some(row) if row.worker == me => Arrival::Rebuild,
+            // an earlier epoch of this worker has no object that it could give up, and this worker does not answer to itself
+            Some(row) if row.worker.id == me.id => Arrival::Rebuild,
             Some(row) => Arrival::Ask(row.worker),
         }
     }
@@ -110,11 +111,13 @@ mod tests {
 
     #[test]
     fn a_living_object_is_asked_for_and_a_saved_one_restored() {
-        let other = WorkerId { epoch: 4, ..ME };
+        let other = WorkerId { id: Key::from_bits(8), epoch: 4 };
         let row = ObjectRow { worker: other, class: "Board".to_owned(), term: None, saved: None };
         assert!(matches!(ObjectRow::arrival(None, ME), Arrival::Open));
         assert!(matches!(ObjectRow::arrival(Some(&row), ME), Arrival::Ask(worker) if worker == other));
         assert!(matches!(ObjectRow::arrival(Some(&row), other), Arrival::Rebuild));
+        let again = WorkerId { epoch: 5, ..other };
+        assert!(matches!(ObjectRow::arrival(Some(&row), again), Arrival::Rebuild), "after another lease");
         let saved = SavedObject { why: MoveReason::Idle, value: None, is_away: false };
         let left = ObjectRow { saved: Some(saved), ..row };
         for me in [ME, other] {

@@ -100,7 +100,8 @@ impl Arrivals {
             let (before, is_contested) = match ObjectRow::arrival(row, worker) {
                 Arrival::Open => (None, false),
                 Arrival::Restore(saved) => (Some(saved), false),
-                Arrival::Rebuild => (Some(lost()), false),
+                // the writes of an earlier epoch of this worker may still arrive
+                Arrival::Rebuild => (Some(lost()), row.is_some_and(|row| row.worker != worker)),
                 Arrival::Ask(other) => {
                     let why = self.why_asked(other, of)?;
                     match self.rows.ask(other, page, Some(why)).await {
