@@ -99,7 +99,7 @@ impl ItemKey {
 
     /// Returns the key of the row that says how far a page has taken the log.
     pub(super) fn cursor(&self, register: &RegisterName) -> String {
-        register_key::cursor(register.as_str(), &SubjectToken::new(&self.id))
+        register_key::cursor(register.as_str(), SubjectToken::new(&self.id))
     }
 }
 
@@ -114,6 +114,13 @@ pub(super) fn item_of(key: &str) -> Option<(&str, ItemLevel)> {
     let (register, level) = (tokens.next()?, tokens.next()?);
     let levels = [ItemLevel::Global, ItemLevel::User, ItemLevel::Connection, ItemLevel::Page];
     Some((register, levels.into_iter().find(|known| known.name() == level)?))
+}
+
+/// Returns the key of the cursor of a page, given the key of the row of the page; `None` for other rows.
+pub(super) fn cursor_of(key: &str) -> Option<String> {
+    let (register, level) = item_of(key)?;
+    let (_, page) = key.rsplit_once('.')?;
+    (level == ItemLevel::Page).then(|| register_key::cursor(register, page))
 }
 
 /// Returns the register that the key of a row of the log names.

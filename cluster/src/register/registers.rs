@@ -13,7 +13,7 @@ use super::entry::{self, EntryHead, Publication, Recipients};
 use super::index::{IndexedItem, ItemFilter};
 use super::item::{ItemHead, ItemVersion};
 use super::items::{Changed, Items};
-use super::name::{entry_row, log_of};
+use super::name::{cursor_of, entry_row, log_of};
 use super::plan::{Relabel, Removal};
 use super::recent::RecentRows;
 use super::rows;
@@ -140,6 +140,10 @@ impl Shared {
             }
             WatchEvent::Delete { key, expired } => {
                 self.change(|views| views.delete(&key, expired != Some(false)));
+                // another process may have ended the page
+                if let Some(cursor) = cursor_of(&key) {
+                    self.seen.forget(&cursor);
+                }
             }
         }
     }

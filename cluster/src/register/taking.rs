@@ -10,7 +10,7 @@ use super::cursors::{self, Cursor, ReadCursor, SeenCursor};
 use super::entry::{self, LogEntry, Publication};
 use super::item::ItemHead;
 use super::log::PendingRow;
-use super::registers::Register;
+use super::registers::{Register, indexed};
 use super::{ItemKey, RegisterError};
 use crate::engine::{Consistency, Precondition};
 use crate::timing::REGISTER_LOG;
@@ -34,7 +34,7 @@ pub struct Taken {
 }
 
 /// What is for a page, and where its cursor goes.
-struct Pending {
+pub(super) struct Pending {
     rows: Vec<PendingRow>,
     /// Everything up to this position is in `rows`, or not for the page.
     position: u64,
@@ -52,8 +52,9 @@ struct ReadRows {
 }
 
 /// The cursor of one page.
-struct PageCursor<'a> {
+pub(super) struct PageCursor<'a> {
     register: &'a Register,
+    page: &'a ItemKey,
     head: Arc<ItemHead>,
     /// The key of its row.
     row: String,
@@ -138,9 +139,9 @@ impl Register {
 
 impl<'a> PageCursor<'a> {
     /// The cursor of a page that exists.
-    async fn of(register: &'a Register, page: &ItemKey) -> Result<Self, RegisterError> {
+    pub(super) async fn of(register: &'a Register, page: &'a ItemKey) -> Result<Self, RegisterError> {
         let head = register.page(page).await?;
-        Ok(Self { register, head, row: page.cursor(&register.name) })
+        Ok(Self { register, page, head, row: page.cursor(&register.name) })
     }
 
     /// Returns it as it was seen last, because another process rarely takes for the same page. A position that is not
@@ -149,8 +150,20 @@ impl<'a> PageCursor<'a> {
         self.register.seen().get(&self.row).filter(|seen| seen.passed <= self.register.position())
     }
 
+    /// Keeps it as it was seen last, while the index of this process has the page: the end of the page removes it.
+    fn remember(&self, seen: SeenCursor) {
+        self.register.seen().set(&self.row, seen);
+        // checked after that, because the page may end meanwhile
+        if indexed(self.register, self.page).is_none() {
+            self.register.seen().forget(&self.row);
+        }
+    }
+
     /// Returns it and what is for the page after it, or `None` if nothing is and its row is not to be written again.
-    async fn look(&self, seen: Option<SeenCursor>) -> Result<(SeenCursor, Option<Pending>), RegisterError> {
+    pub(super) async fn look(
+        &self,
+        seen: Option<SeenCursor>,
+    ) -> Result<(SeenCursor, Option<Pending>), RegisterError> {
         let seen = match seen {
             Some(seen) => seen,
             None => self.read().await?,
@@ -159,7 +172,7 @@ impl<'a> PageCursor<'a> {
         let pending = self.pending(passed);
         let is_fresh = self.register.now_ms() < read.cursor.at + REGISTER_LOG.as_millis() as u64 / 3;
         if pending.rows.is_empty() && pending.lost <= passed && is_fresh {
-            self.register.seen().set(&self.row, SeenCursor { read, passed: pending.position });
+            self.remember(SeenCursor { read, passed: pending.position });
             return Ok((seen, None));
         }
         Ok((seen, Some(pending)))
@@ -178,7 +191,7 @@ impl<'a> PageCursor<'a> {
             return Ok(false);
         };
         let read = ReadCursor { cursor: to, expect: Precondition::Rev(rev) };
-        self.register.seen().set(&self.row, SeenCursor { read, passed: to.position });
+        self.remember(SeenCursor { read, passed: to.position });
         Ok(true)
     }
 

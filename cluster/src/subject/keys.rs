@@ -241,7 +241,7 @@ pub mod register_key {
     }
 
     /// Key of the row that says how far a page has taken the log.
-    pub fn cursor(register: &str, page: &SubjectToken) -> String {
+    pub fn cursor(register: &str, page: impl std::fmt::Display) -> String {
         format!("cursor.{register}.{page}")
     }
 }
