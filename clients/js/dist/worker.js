@@ -660,7 +660,7 @@ var WorkContext = class {
     return interruption;
   }
   /** Handles an error that no code has handled. Returns whether the handler now does not know of its cancel. */
-  unheard(error2) {
+  unhandled(error2) {
     return this.#interruptions.delete(error2) && !this.#knows;
   }
   get #knows() {
@@ -721,8 +721,8 @@ var Child = class {
     return typeof reason === "object" && reason !== null && this.#refusals.has(reason);
   }
   /** Handles a refusal that no code has handled. A cancel that was told to no other request is told to the next ones. */
-  unheard(refusal) {
-    for (const context of this.#works.values()) if (context.unheard(refusal)) this.#interrupt(context);
+  unhandled(refusal) {
+    for (const context of this.#works.values()) if (context.unhandled(refusal)) this.#interrupt(context);
   }
   send(message) {
     this.#socket.write(frame(message));
@@ -1107,7 +1107,7 @@ function onUnhandled(child2, reason) {
   if (child2.isRefusal(reason)) {
     process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}
 `);
-    child2.unheard(reason);
+    child2.unhandled(reason);
   } else if (process.listenerCount("unhandledRejection") === 1) throw reason;
 }
 function exit(reason) {

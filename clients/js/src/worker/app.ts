@@ -81,7 +81,7 @@ function serve(path: string, introduction: Message, handlers: ReadonlyMap<string
 function onUnhandled(child: Child, reason: unknown): void {
   if (child.isRefusal(reason)) {
     process.stderr.write(`pagewire: a request that is not waited for: ${String(reason)}\n`);
-    child.unheard(reason);
+    child.unhandled(reason);
     // what Node does without a listener
   } else if (process.listenerCount("unhandledRejection") === 1) throw reason;
 }

@@ -64,8 +64,8 @@ export class Child implements Port {
   }
 
   /** Handles a refusal that no code has handled. A cancel that was told to no other request is told to the next ones. */
-  unheard(refusal: object): void {
-    for (const context of this.#works.values()) if (context.unheard(refusal)) this.#interrupt(context);
+  unhandled(refusal: object): void {
+    for (const context of this.#works.values()) if (context.unhandled(refusal)) this.#interrupt(context);
   }
 
   send(message: Message): void {

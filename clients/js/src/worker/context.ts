@@ -170,7 +170,7 @@ export class WorkContext implements Context {
   }
 
   /** Handles an error that no code has handled. Returns whether the handler now does not know of its cancel. */
-  unheard(error: object): boolean {
+  unhandled(error: object): boolean {
     return this.#interruptions.delete(error) && !this.#knows;
   }
 

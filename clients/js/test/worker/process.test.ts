@@ -103,7 +103,7 @@ test("a cancel that only a request without a waiter has met stops the next one",
     if (method === "call") return [{ t: "reply", id, value: null }];
     return value === "clean" ? [DRAIN] : [];
   });
-  const { code, stderr } = await run(process.execPath, ["unheard.mjs"], { PAGEWIRE_SOCKET: path });
+  const { code, stderr } = await run(process.execPath, ["unhandled.mjs"], { PAGEWIRE_SOCKET: path });
   assert.equal(code, 0, stderr);
   const of = (id: number): unknown[] => seen.filter(([work]) => work === id).map(([, what]) => what);
   assert.deepEqual(of(1), ["push.send", "stopped"], "the next request is not sent");

@@ -1,4 +1,4 @@
-// A program whose handlers have requests that nobody waits for when their work is cancelled.
+// A program whose handlers have requests that no code waits for when their work is cancelled.
 import { setTimeout as sleep } from "node:timers/promises";
 import { worker } from "pagewire/worker";
 
