@@ -13,7 +13,7 @@ const METRIC: &str = "pagewire_nats_batches_total";
 
 /// Atomic batches of other processes.
 static REPORTED: AtomicU64 = AtomicU64::new(0);
-/// Nodes and workers whose batches are not in [`REPORTED`].
+/// Nodes and workers with batches that are not in [`REPORTED`].
 static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
 
 /// Adds the atomic batches that a helper process has sent.
@@ -26,7 +26,7 @@ pub(crate) fn counted_batches() -> u64 {
     batches_sent() + REPORTED.load(Ordering::Relaxed)
 }
 
-/// Returns the number of `pagewire` processes whose batches have not been counted.
+/// Returns the number of `pagewire` processes with batches that have not been counted.
 pub(crate) fn uncounted_processes() -> u64 {
     UNCOUNTED.load(Ordering::Relaxed)
 }

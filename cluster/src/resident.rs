@@ -58,7 +58,7 @@ pub enum Arrival {
     Open,
     /// It makes the object again from what the one before it has kept.
     Restore(SavedObject),
-    /// It makes the object again without anything: the one before it was lost with an executor or a lease of this worker.
+    /// It makes the object again without its state: the one before it was lost with an executor or a lease of this worker.
     Rebuild,
     /// It asks this worker for the object first.
     Ask(WorkerId),

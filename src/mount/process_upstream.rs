@@ -113,7 +113,7 @@ impl ProcessUpstream {
     }
 }
 
-/// Returns whether a connection failed because its listener does not accept it. Otherwise this node lacks something, such
+/// Returns whether a connection failed because its listener does not accept it. Otherwise this node lacks a resource, such
 /// as file descriptors, and another process would be of no use.
 fn is_of_listener(error: &io::Error) -> bool {
     matches!(

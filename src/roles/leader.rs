@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use pagewire_cluster::lease::NodeLease;
-use pagewire_cluster::registry::Registry;
+use pagewire_cluster::registry::{Registry, leader_in};
 use tokio::sync::watch;
 use tokio::time::Interval;
 
@@ -48,7 +48,7 @@ impl Leadership {
 
     /// Whether this node's number is the lowest of the living ones.
     pub(crate) fn is_leader(&self) -> bool {
-        let leader = self.registry.view().leader();
+        let leader = leader_in(&self.registry.view());
         leader.is_some() && leader == self.lease.holder()
     }
 

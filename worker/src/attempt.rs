@@ -12,8 +12,8 @@ use pagewire_cluster::wire::{HandlerError, JobEvent, Progress};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
-use super::handlers::{RunFailure, RunResult};
 use super::reporter::Reporter;
+use super::run_result::{RunFailure, RunResult};
 use super::running::RunningGuard;
 use super::slots::Slot;
 
@@ -133,7 +133,7 @@ impl Attempt {
     /// Repeats while the engine is unavailable. Changes nothing and returns `None` when this attempt has lost the job
     /// meanwhile.
     ///
-    /// A job whose executor died or leaves begins again, which does not count as a failure of its handler.
+    /// A job begins again if its executor died or leaves, which does not count as a failure of its handler.
     pub async fn end(mut self, result: RunResult) -> Option<Record> {
         self.upkeep.abort();
         // no progress may be published after the end

@@ -13,7 +13,7 @@ use pagewire_cluster::rollout::RoutingKey;
 use pagewire_cluster::rollout::analysis::{FinishedWork, LaneWork, WorkOutcome};
 use pagewire_cluster::wire::{CallAnswer, HandlerError, WorkerCall};
 
-use super::handlers::{RunFailure, RunResult};
+use super::run_result::{RunFailure, RunResult};
 
 /// Codes of errors that a handler has not chosen.
 const FAULTS: [ErrorCode; 4] =

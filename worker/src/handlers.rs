@@ -14,7 +14,7 @@ use pagewire_cluster::id::{Address, Key};
 use pagewire_cluster::job::Affinity;
 use pagewire_cluster::timing::Timing;
 use pagewire_cluster::trace::TraceParent;
-use pagewire_cluster::wire::{CallAnswer, HandlerError};
+use pagewire_cluster::wire::HandlerError;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use super::effects::Effects;
 use super::object::ObjectWork;
 use super::outgoing::WorkIdentity;
 use super::reporter::Reporter;
+pub use super::run_result::{RunFailure, RunResult};
 pub use super::stop::{StopReason, StopSignal};
 
 /// The label of a method without a handler. A name that a client made up must not become a metric label.
@@ -29,56 +30,6 @@ const OTHER: &str = "other";
 
 /// The JSON result of a handler.
 pub type HandlerResult = Result<Box<RawValue>, HandlerError>;
-
-/// Why a handler has no result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunFailure {
-    /// The handler returned an error.
-    Failed(HandlerError),
-    /// The handler returned an error, and a job is tried again after this time instead of the usual one.
-    RetryAfter(HandlerError, Duration),
-    /// The handler puts its job off for this time; the attempt does not count. A call cannot be put off.
-    Snoozed(Duration),
-    /// The handler has stopped, because it was asked to.
-    Stopped,
-    /// The executor ends before the handler does; the work has not failed.
-    Returned,
-    /// The executor that the object of a resident page lived in is gone; the work has not begun.
-    NoObject,
-    /// The executor that ran the handler died.
-    Lost {
-        /// Whether the executor ran nothing else.
-        alone: bool,
-        /// Last lines of its log.
-        log: String,
-    },
-}
-
-impl RunFailure {
-    /// Returns the error of a call that has no result; `None` when its executor is gone.
-    pub fn call_error(self) -> Option<HandlerError> {
-        self.error_of("a call")
-    }
-
-    /// Returns the error of work that is no job, such as `a call`, which cannot be put off; `None` when its executor is gone.
-    pub(crate) fn error_of(self, work: &str) -> Option<HandlerError> {
-        match self {
-            Self::Failed(error) | Self::RetryAfter(error, _) => Some(error),
-            Self::Snoozed(_) => {
-                Some(HandlerError::new(ErrorCode::Failed, format!("{work} cannot be put off")))
-            }
-            Self::Stopped | Self::Returned | Self::NoObject | Self::Lost { .. } => None,
-        }
-    }
-
-    /// Returns the answer to a call that has no result.
-    pub(crate) fn call_answer(self) -> CallAnswer {
-        self.call_error().map_or(CallAnswer::Lost, CallAnswer::Error)
-    }
-}
-
-/// The result of a runtime that ran a handler.
-pub type RunResult = Result<Box<RawValue>, RunFailure>;
 
 /// What a handler runs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

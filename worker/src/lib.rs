@@ -62,6 +62,7 @@ pub mod reporter;
 pub mod requests;
 pub mod residence;
 pub mod run;
+mod run_result;
 mod running;
 pub mod runtime;
 pub mod slots;

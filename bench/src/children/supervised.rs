@@ -29,7 +29,7 @@ pub(super) struct Application {
     _directory: TempDir,
 }
 
-/// A pool whose child is ready.
+/// A pool with a child that is ready.
 pub(super) struct Supervised {
     pub(super) pid: u32,
     /// From the start of the pool until its child was ready.

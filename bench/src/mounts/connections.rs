@@ -22,7 +22,7 @@ const WARM_UP: u64 = 16;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A Python interpreter whose virtualenv has gunicorn.
+    /// A Python interpreter of a virtualenv with gunicorn.
     #[arg(long)]
     python: PathBuf,
     /// Number of connections.

@@ -3,7 +3,7 @@
 use super::LARGEST_OFFSET_MS;
 use super::estimate::ClockSample;
 
-/// A server whose clock differs from that of the cluster.
+/// A server with a clock that differs from that of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOffset {
     /// The name of the server.
@@ -12,7 +12,7 @@ pub struct ServerOffset {
     pub ahead_ms: i64,
 }
 
-/// Returns the servers whose clocks certainly differ from the reference by more than [`LARGEST_OFFSET_MS`], each once.
+/// Returns the servers with clocks that certainly differ from the reference by more than [`LARGEST_OFFSET_MS`], each once.
 /// The time that passed between two samples does not matter, because both are bracketed by one clock.
 pub fn server_offsets(reference: &ClockSample, servers: &[(String, ClockSample)]) -> Vec<ServerOffset> {
     let allowed = LARGEST_OFFSET_MS.cast_signed() * 1000;

@@ -39,8 +39,8 @@ pub(super) struct TrackedJob {
 }
 
 impl TrackedJob {
-    fn is_free(&self) -> bool {
-        self.affinity == Affinity::Free
+    const fn is_free(&self) -> bool {
+        matches!(self.affinity, Affinity::Free)
     }
 }
 
@@ -49,7 +49,7 @@ impl TrackedJob {
 pub(super) struct Patience {
     /// After the time of a free job, until its work item is searched: longer than the redelivery time of the Queue.
     pub(super) work_item: u64,
-    /// After the time of a free job, until it is offered again whatever the Queue contains: a job with two work items
+    /// After the time of a free job, until it is offered again in any case: a job with two work items
     /// may hide that another one has none.
     pub(super) offer: u64,
     /// After the reconciler has seen an assigned job, until its row is written again: longer than a submission takes.
@@ -359,9 +359,7 @@ mod tests {
         put(&mut jobs, 1, "free", "running", 0, 0);
         put(&mut jobs, 2, "assigned", "running", 0, 0);
         put(&mut jobs, 3, "free", "queued", 0, 0);
-        let mut lost = jobs.lost(|_| false);
-        lost.sort_unstable();
-        assert_eq!(lost, [id(1), id(2)]);
+        assert_eq!(jobs.lost(|_| false).into_iter().collect::<BTreeSet<_>>(), [id(1), id(2)].into());
         assert_eq!(jobs.take_questions(49, 99, false).len(), 0);
         let asked = |questions: HashMap<WorkerId, Vec<Key>>| questions.into_values().flatten().count();
         assert_eq!(asked(jobs.take_questions(50, 99, false)), 2);
@@ -394,11 +392,8 @@ mod tests {
         ] {
             put(&mut jobs, number, affinity, state, due, 0);
         }
-        let backlog: Vec<_> = jobs
-            .backlog(50)
-            .into_iter()
-            .map(|((_, affinity), lane)| (affinity, lane.count, lane.oldest))
-            .collect();
-        assert_eq!(backlog, [(Affinity::Free, 2, 3), (Affinity::Assigned, 1, 9)]);
+        let counted = jobs.backlog(50).into_iter();
+        let counted = counted.map(|((_, affinity), lane)| (affinity, lane.count, lane.oldest));
+        assert_eq!(counted.collect::<Vec<_>>(), [(Affinity::Free, 2, 3), (Affinity::Assigned, 1, 9)]);
     }
 }

@@ -30,7 +30,7 @@ pub use entries::PageEntry;
 pub use idle::{Expirable, IdleRow, Lifetimes, PageRemoval};
 pub use owner::OwnerClaim;
 pub use presence::{ChangeKind, PresenceChange};
-pub use queries::{ConnectionSeen, SessionSeen, UserSeen};
+pub use queries::{ConnectionSeen, SessionSeen, UserSeen, leader_in};
 pub use row::PageRow;
 pub use rows::RemovalKind;
 pub use stats::{Counts, LaneStats, NodeStats, Stats};

@@ -78,12 +78,6 @@ impl View {
         nodes
     }
 
-    /// Returns the leader, which is the living node with the lowest number. The views of two nodes may differ for a
-    /// moment.
-    pub fn leader(&self) -> Option<Holder> {
-        self.nodes.iter().map(|(&node, alive)| Holder { node, epoch: alive.epoch }).min()
-    }
-
     /// Returns a living page.
     pub fn page(&self, key: Key) -> Option<&PageEntry> {
         self.pages.get(&key).filter(|seen| self.is_alive(seen.holder))
@@ -322,4 +316,9 @@ impl Stats {
         let (idle_sessions, idle_connections) = (view.idle.sessions, view.idle.connections);
         Self { total: view.census.total, idle_sessions, idle_connections, nodes, lanes }
     }
+}
+
+/// Returns the leader, which is the living node with the lowest number. The views of two nodes may differ for a moment.
+pub fn leader_in(view: &View) -> Option<Holder> {
+    view.nodes().first().map(|(holder, _)| *holder)
 }

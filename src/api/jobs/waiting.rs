@@ -7,6 +7,7 @@ use pagewire_cluster::id::Key;
 use pagewire_cluster::job::{
     JobState, Obstacle, Record, WaitingJobs, WaitingWorkView, group_of_user, obstacle,
 };
+use pagewire_cluster::registry::leader_in;
 use pagewire_cluster::wire::WaitingJobsList;
 use pagewire_cluster::worker::{Affinity, WorkerGroup};
 use serde::Serialize;
@@ -48,7 +49,7 @@ pub(super) async fn find_reason(context: &Context, record: &Record) -> Option<Wa
 
 /// Returns the counts of the jobs that have not ended, as the leader has them; `None` when it does not reply.
 pub(in crate::api) async fn jobs_at_leader(parts: &ApiState) -> Option<WaitingJobsList> {
-    let leader = parts.registry.view().leader()?;
+    let leader = leader_in(&parts.registry.view())?;
     let jobs = parts.context.jobs.waiting_at(leader).await;
     jobs.inspect_err(|error| tracing::debug!(?error, "the leader counts no jobs")).ok()
 }

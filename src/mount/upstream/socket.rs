@@ -12,7 +12,7 @@ use tokio_util::either::Either;
 
 use crate::config::UpstreamAddress;
 
-/// Pause before another attempt to connect to a listener whose backlog is full.
+/// Pause before another attempt to connect to a listener with a full backlog.
 const FULL_BACKLOG: Duration = Duration::from_millis(10);
 
 /// The bytes from an upstream.
@@ -38,7 +38,7 @@ pub(super) async fn connect(address: &UpstreamAddress) -> io::Result<(UpstreamRe
     })
 }
 
-/// Connects to a Unix socket. A listener whose backlog is full refuses at once there, so this tries again, as TCP does.
+/// Connects to a Unix socket. A listener with a full backlog refuses at once there, so this tries again, as TCP does.
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {
