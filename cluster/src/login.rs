@@ -9,7 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
-    Bucket, Engine, Entry, Kv, Precondition, Put, Unavailable, Watch, WatchEvent, WatchMode, WriteError,
+    Bucket, Consistency, Engine, Entry, Kv, Precondition, Put, Unavailable, Watch, WatchEvent, WatchMode,
+    WriteError,
 };
 use crate::subject::cluster_key;
 use crate::timing::LOGIN_LONGEST;
@@ -82,7 +83,8 @@ impl EndedLogins {
         *known = at.max(*known);
     }
 
-    /// Ends all logins of a user that have begun until `at`, in microseconds since the Unix epoch.
+    /// Ends all logins of a user that have begun until `at`, in microseconds since the Unix epoch. An end that is stored already
+    /// and is later, by the clock of another process, stays.
     ///
     /// # Errors
     ///
@@ -90,14 +92,21 @@ impl EndedLogins {
     pub async fn end(&self, user: &str, at: u64) -> Result<(), Unavailable> {
         let key = cluster_key::ended_logins(user);
         for _ in 0..ATTEMPTS {
+            let stored = self.store.get(&key, Consistency::Latest).await?;
+            let before = stored.as_ref().and_then(|entry| serde_json::from_slice::<End>(&entry.value).ok());
+            if let Some(End { at: later }) = before.filter(|before| before.at >= at) {
+                self.adopt(key, later);
+                return Ok(());
+            }
+            let precondition = stored.map_or(Precondition::Absent, |entry| Precondition::Rev(entry.rev));
             let ttl = Some(LOGIN_LONGEST);
-            let put = Put { ttl, ..Put::new(key.clone(), wire::encode(&End { at }), Precondition::Any) };
+            let put = Put { ttl, ..Put::new(key.clone(), wire::encode(&End { at }), precondition) };
             match self.store.put(put).await {
                 Ok(_) => {
                     self.adopt(key, at);
                     return Ok(());
                 }
-                // the same row is written again
+                // the next read shows this end, or that of another process
                 Err(WriteError::Unknown | WriteError::Conflict { .. }) => {}
                 Err(WriteError::Down | WriteError::Invalid) => break,
             }
@@ -144,9 +153,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_earlier_end_takes_no_later_one_back() {
-        let ended = EndedLogins::new(&Engine::Memory(Memory::new()));
-        ended.end("ann", 1000).await.unwrap();
-        ended.end("ann", 500).await.unwrap();
-        assert!(ended.has_ended("ann", Some(900)));
+        let engine = Engine::Memory(Memory::new());
+        let [one, other, late] = [(); 3].map(|()| EndedLogins::new(&engine));
+        one.end("ann", 1000).await.unwrap();
+        // of a process with a clock that is behind
+        other.end("ann", 500).await.unwrap();
+        drop(late.follow().await.unwrap());
+        for process in [&one, &other, &late] {
+            assert!(process.has_ended("ann", Some(900)));
+        }
+        one.end("ann", 2000).await.unwrap();
+        assert!(one.has_ended("ann", Some(2000)));
     }
 }
