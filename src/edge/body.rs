@@ -81,9 +81,7 @@ pub(super) struct Arriving {
     bounds: Arc<HttpLimits>,
     /// Time limit of the body, or of its next part. Starts with the first read.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Since when the next part is waited for.
-    waiting: Option<Instant>,
-    /// How long parts were waited for before that.
+    /// How long the parts that have arrived were waited for.
     waited: Duration,
     /// The client sent `Expect` and waits for `100 Continue`: a final response instead of it means that no body
     /// follows.
@@ -94,16 +92,7 @@ impl Arriving {
     pub(super) fn new(body: Incoming, headers: &HeaderMap, bounds: Arc<HttpLimits>) -> Self {
         let waits = headers.contains_key(header::EXPECT);
         let allowance = BodyAllowance::new(bounds.body as u64);
-        Self {
-            rest: Some(body),
-            read: 0,
-            allowance,
-            bounds,
-            deadline: None,
-            waiting: None,
-            waited: Duration::ZERO,
-            waits,
-        }
+        Self { rest: Some(body), read: 0, allowance, bounds, deadline: None, waited: Duration::ZERO, waits }
     }
 
     /// Returns the limits of this body.
@@ -134,7 +123,6 @@ impl Body for Arriving {
         let is_per_part = this.allowance.0.is_per_part.load(Ordering::Relaxed);
         let whole = this.bounds.timing.http_body;
         let within = if is_per_part { part_within(whole, this.read, this.waited) } else { whole };
-        let since = *this.waiting.get_or_insert_with(Instant::now);
         let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
         if deadline.as_mut().poll(cx).is_ready() {
             this.allowance.0.is_too_slow.store(true, Ordering::Relaxed);
@@ -143,9 +131,10 @@ impl Body for Arriving {
         // the client is told to continue
         this.waits = false;
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        this.waiting = None;
         if is_per_part {
-            this.waited += since.elapsed();
+            // nothing that decides `within` has changed since the wait began
+            let left = deadline.deadline().saturating_duration_since(Instant::now());
+            this.waited += within.saturating_sub(left);
             this.deadline = None;
         }
         match frame {

@@ -195,12 +195,11 @@ impl Mounts {
                 let reason = refused.text();
                 tracing::warn!(reason, "a request that no node of the cluster has sent is refused");
                 self.metrics.refused(reason);
-                // the sender has not seen yet that this node has started again or lost its number
+                let failed = |status| refusal(status, None, &RequestId::random());
                 return match refused {
-                    HopRefusal::OtherNode => {
-                        no_process(refusal(StatusCode::SERVICE_UNAVAILABLE, None, &RequestId::random()))
-                    }
-                    _ => refusal(StatusCode::FORBIDDEN, None, &RequestId::random()),
+                    // the sender has not seen yet that this node has started again or lost its number
+                    HopRefusal::OtherNode => no_process(failed(StatusCode::SERVICE_UNAVAILABLE)),
+                    _ => failed(StatusCode::FORBIDDEN),
                 };
             }
         };

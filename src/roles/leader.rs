@@ -1,6 +1,6 @@
 //! Duties that one process of the cluster does.
 //!
-//! Owns: when a duty has its turn. Never: what a duty does, or which node leads (`registry::View::leader`). Two nodes
+//! Owns: when a duty has its turn. Never: what a duty does, or which node leads (`registry::leader_in`). Two nodes
 //! may both believe for a moment that they lead, so a duty changes things by compare-and-set only.
 //!
 //! A duty has no lease of its own: leadership is a function of the leases of the living nodes. A second lease would add

@@ -1,8 +1,9 @@
 //! Logs, trace contexts and metrics for operators.
 //!
 //! Owns: the process's subscriber ([`init`]), the conversion between a span and the `traceparent` in messages
-//! ([`trace`]), the ids of requests ([`RequestId`]), the export of spans, the metrics ([`Metrics`]), and whether the node is ready ([`Readiness`]). Never: which
-//! events get a span or a log line; the code that performs them decides. The only module that names OpenTelemetry.
+//! ([`trace`]), the ids of requests ([`RequestId`]), the export of spans, the metrics ([`Metrics`]), and whether the node
+//! is ready ([`Readiness`]). Never: which events get a span or a log line; the code that performs them decides. The only
+//! module that names OpenTelemetry.
 //!
 //! A span of the level `INFO` is for the log as well and always has its W3C ids. A span of the level `DEBUG` is for traces
 //! only: without an export it is disabled, which costs one comparison.
