@@ -81,6 +81,12 @@ async fn pids(node: &Node) -> BTreeSet<u64> {
     children.filter_map(|child| child["pid"].as_u64()).collect()
 }
 
+/// Waits for both processes of a node: one that starts later would take its share of the units from the other ones.
+async fn has_both_processes(node: &Node) {
+    eventually("both processes are ready", SOON * 2, async || (pids(node).await.len() == 2).then_some(()))
+        .await;
+}
+
 fn kill(process: u64) {
     let pid = Pid::from_raw(i32::try_from(process).expect("a process id")).expect("a process id");
     kill_process(pid, Signal::KILL).expect("a process of this test");
@@ -207,6 +213,7 @@ async fn each_kind_of_unit_keeps_its_requests_together() {
     let all = ["user", "connection", "page"].map(|by| sticky("wsgi = \"site_wsgi\"", APPS, by));
     let [user, connection, page] = all;
     let nodes = two_nodes(&nats, user).await;
+    tokio::join!(has_both_processes(&nodes[0]), has_both_processes(&nodes[1]));
     let (ann, header) = (Token::of("ann").sign(), HeaderName::from_static("authorization"));
     let bearer = format!("Bearer {ann}");
     let first = eventually("the user is served", SOON * 3, async || {
@@ -220,9 +227,7 @@ async fn each_kind_of_unit_keeps_its_requests_together() {
     drop(nodes);
 
     let node = connection.start().await;
-    // a process that starts later would take its share of the browsers from the other one
-    eventually("both processes are ready", SOON * 2, async || (pids(&node).await.len() == 2).then_some(()))
-        .await;
+    has_both_processes(&node).await;
     let browser = reqwest::Client::new();
     let get = async |cookie: Option<&str>| {
         let request = browser.get(format!("{}/environ", node.url()));
